@@ -1,0 +1,264 @@
+"""A prepared data set on disk: how it is written whole and how it is read.
+
+A prepared data set is a folder::
+
+    dataset.json    name, classes, colours, source, licence, size, counts, sha256 of the index
+    index.csv       id,split,subject,image,labels,superpixels   (paths inside the folder; empty = none)
+    images/         PNG, or JPEG where the source is JPEG
+    labels/         PNG whose pixel values are class numbers, with a palette so that any viewer shows them
+    superpixels/    16-bit PNG of superpixel numbers, where the source has them
+
+It is written to a sibling named ``.NAME.partial`` and renamed when complete, so a half-made data set
+never looks whole.
+"""
+
+import csv
+import dataclasses
+import hashlib
+import json
+import shutil
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from consensus_lib.paths import atomic, write_json
+
+IGNORE = 255
+"""The label that no loss and no metric counts, everywhere in this project."""
+
+INDEX_COLUMNS = ("id", "split", "subject", "image", "labels", "superpixels")
+
+
+class DatasetError(ValueError):
+    """A data set on disk, or an archive that one is made from, is not what was expected."""
+
+
+@dataclasses.dataclass(frozen=True)
+class DatasetInfo:
+    """What ``dataset.json`` says of a prepared data set.
+
+    Attributes:
+        name: short name, such as ``"lfw_part_labels"``.
+        classes: class names; the position is the number in the label maps.
+        colours: one ``(red, green, blue)``, 0-255, for each class.
+        source: where the data come from (citation or address).
+        licence: under which terms they may be used.
+        size: height and width of images and label maps in pixels.
+        counts: number of images in each split.
+        index_sha256: SHA-256 of ``index.csv``; identifies the data set in caches and results.
+        notes: anything a user of the data should know, such as what was counted while preparing them.
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    colours: tuple[tuple[int, int, int], ...]
+    source: str
+    licence: str
+    size: int
+    counts: dict[str, int] = dataclasses.field(default_factory=dict)
+    index_sha256: str = ""
+    notes: dict = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self):
+        if len(self.classes) != len(self.colours):
+            raise ValueError(f"colours: expected one for each of {len(self.classes)} classes, "
+                             f"got {len(self.colours)}")
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """One line of ``index.csv``. ``labels`` and ``superpixels`` are empty where there are none."""
+
+    id: str
+    split: str
+    subject: str
+    image: str
+    labels: str = ""
+    superpixels: str = ""
+
+
+def read_info(folder: str | Path) -> DatasetInfo:
+    """Read ``dataset.json`` and check it against ``index.csv``.
+
+    Raises:
+        DatasetError: the folder is not a prepared data set, or its index was changed afterwards.
+    """
+    folder = Path(folder)
+    try:
+        fields = json.loads((folder / "dataset.json").read_text(encoding="utf-8"))
+        index = (folder / "index.csv").read_bytes()
+    except FileNotFoundError as error:
+        raise DatasetError(f"{folder}: expected a prepared data set with dataset.json and index.csv, "
+                           f"but {Path(error.filename).name} is missing") from None
+    except ValueError as error:
+        raise DatasetError(f"{folder}/dataset.json: expected JSON, got: {error}") from None
+    known = {field.name for field in dataclasses.fields(DatasetInfo)}
+    required = {"name", "classes", "colours", "source", "licence", "size", "counts", "index_sha256"}
+    if not isinstance(fields, dict) or set(fields) - known or required - set(fields):
+        raise DatasetError(f"{folder}/dataset.json: expected the keys {sorted(known)}, got {sorted(fields)}")
+    fields["classes"] = tuple(fields["classes"])
+    fields["colours"] = tuple(tuple(colour) for colour in fields["colours"])
+    info = DatasetInfo(**fields)
+    found = hashlib.sha256(index).hexdigest()
+    if found != info.index_sha256:
+        raise DatasetError(f"{folder}/index.csv: expected sha256 {info.index_sha256[:12]}… as in "
+                           f"dataset.json, got {found[:12]}…; prepare the data set again")
+    return info
+
+
+def read_index(folder: str | Path) -> list[Row]:
+    """Read ``index.csv`` as a list of rows, in file order.
+
+    Raises:
+        DatasetError: the columns are not those of the format.
+    """
+    path = Path(folder) / "index.csv"
+    with path.open(newline="", encoding="utf-8") as lines:
+        reader = csv.DictReader(lines)
+        if tuple(reader.fieldnames or ()) != INDEX_COLUMNS:
+            raise DatasetError(f"{path}: expected the columns {','.join(INDEX_COLUMNS)}, "
+                               f"got {','.join(reader.fieldnames or ())}")
+        return [Row(**row) for row in reader]
+
+
+class DatasetWriter:
+    """Write a prepared data set so that it appears whole or not at all.
+
+    Used as a context manager. Leaving the block normally completes the folder. An error inside removes
+    what was written; an interrupt (Ctrl-C, or a killed process) keeps the partial folder, and the next
+    writer with the same plan takes it up where it stopped: ask :meth:`has` before making a sample.
+
+    Args:
+        folder: the folder to make. Must not exist.
+        info: name, classes, colours, …; ``counts`` and ``index_sha256`` are filled in here.
+        plan: whatever else the content depends on (JSON). A partial folder with another plan is
+            started anew.
+
+    Raises:
+        FileExistsError: ``folder`` exists already.
+    """
+
+    def __init__(self, folder: str | Path, info: DatasetInfo, plan: dict | None = None):
+        self.folder = Path(folder)
+        if self.folder.exists():
+            raise FileExistsError(f"folder: expected a new folder, but {self.folder} exists")
+        self.info = info
+        self.partial = self.folder.with_name(f".{self.folder.name}.partial")
+        self._rows: dict[str, Row] = {}
+        self._palette = np.zeros((256, 3), np.uint8)
+        self._palette[: len(info.colours)] = info.colours
+        self._palette[IGNORE] = 255
+        # JSON round trip: what is compared is what can be stored.
+        self._plan = json.loads(json.dumps({"info": dataclasses.asdict(info), "plan": plan}))
+
+    def __enter__(self) -> "DatasetWriter":
+        plan_file = self.partial / "plan.json"
+        try:
+            if json.loads(plan_file.read_text(encoding="utf-8")) != self._plan:
+                shutil.rmtree(self.partial)
+        except (FileNotFoundError, ValueError):
+            shutil.rmtree(self.partial, ignore_errors=True)
+        for name in ("images", "labels", "superpixels"):
+            (self.partial / name).mkdir(parents=True, exist_ok=True)
+        write_json(plan_file, self._plan)
+        return self
+
+    def __exit__(self, kind, error, trace) -> None:
+        if kind is None:
+            self._complete()
+        elif issubclass(kind, Exception):  # KeyboardInterrupt is not an Exception: the work is kept
+            shutil.rmtree(self.partial, ignore_errors=True)
+
+    def has(self, id: str, image_suffix: str = ".png", labels: bool = True) -> bool:
+        """Say whether an earlier, interrupted writer already stored this sample whole."""
+        # The image is written last, so it stands for the whole sample.
+        return (self.partial / f"images/{id}{image_suffix}").is_file()
+
+    def add(self, id: str, split: str, subject: str, *, image: np.ndarray | bytes | None = None,
+            labels: np.ndarray | None = None, superpixels: np.ndarray | None = None,
+            jpeg: bool = False) -> None:
+        """Add one sample. Without ``image``, register one that :meth:`has` found.
+
+        Args:
+            id: file name without suffix, unique in the data set.
+            split: ``train``, ``validation``, ``test`` or ``unlabelled``.
+            subject: who is shown; subjects must not cross splits silently, so they are in the index.
+            image: uint8 ``[H,W,3]``, or the bytes of an image file that are kept as they are.
+            labels: uint8 ``[H,W]`` of class numbers and 255, or None for an unlabelled image.
+            superpixels: integer ``[H,W]`` below 65,536, or None.
+            jpeg: store (or, for bytes, name) the image as JPEG instead of PNG.
+
+        Raises:
+            DatasetError: wrong shape or type, an unknown class number, or an id given twice.
+        """
+        if id in self._rows:
+            raise DatasetError(f"id: expected each id once, got {id!r} again")
+        image_name = f"images/{id}{'.jpg' if jpeg else '.png'}"
+        label_name, superpixel_name = f"labels/{id}.png", f"superpixels/{id}.png"
+        if image is not None:
+            if superpixels is not None:
+                self._check(id, "superpixels", superpixels, integer=True)
+                self._save(superpixel_name, Image.fromarray(superpixels.astype(np.uint16)))
+            if labels is not None:
+                self._check(id, "labels", labels, integer=True)
+                unknown = set(np.unique(labels).tolist()) - {*range(len(self.info.classes)), IGNORE}
+                if unknown:
+                    raise DatasetError(f"labels of {id}: expected 0..{len(self.info.classes) - 1} or "
+                                       f"{IGNORE}, got {sorted(unknown)}")
+                indexed = Image.fromarray(labels.astype(np.uint8)).convert("P")
+                indexed.putpalette(self._palette.tobytes())
+                self._save(label_name, indexed)
+            if isinstance(image, bytes):
+                with atomic(self.partial / image_name) as part:
+                    part.write_bytes(image)
+            else:
+                self._check(id, "image", image, channels=3)
+                self._save(image_name, Image.fromarray(image), **({"quality": 95} if jpeg else {}))
+        self._rows[id] = Row(id, split, subject, image_name,
+                             label_name if (self.partial / label_name).is_file() else "",
+                             superpixel_name if (self.partial / superpixel_name).is_file() else "")
+
+    def _check(self, id: str, name: str, array: np.ndarray, channels: int = 0, integer: bool = False) -> None:
+        shape = (self.info.size, self.info.size, *([channels] if channels else []))
+        right_type = np.issubdtype(array.dtype, np.integer) if integer else array.dtype == np.uint8
+        if array.shape != shape or not right_type:
+            raise DatasetError(f"{name} of {id}: expected {'integers' if integer else 'uint8'} {list(shape)}, "
+                               f"got {array.dtype} {list(array.shape)}")
+
+    def _save(self, name: str, picture: Image.Image, **options) -> None:
+        with atomic(self.partial / name) as part:
+            picture.save(part, **options)
+
+    def _complete(self) -> None:
+        rows = sorted(self._rows.values(), key=lambda row: row.id)
+        with (self.partial / "index.csv").open("w", newline="", encoding="utf-8") as lines:
+            writer = csv.writer(lines, lineterminator="\n")
+            writer.writerow(INDEX_COLUMNS)
+            writer.writerows(dataclasses.astuple(row) for row in rows)
+        info = dataclasses.replace(
+            self.info,
+            counts=dict(sorted(Counter(row.split for row in rows).items())),
+            index_sha256=hashlib.sha256((self.partial / "index.csv").read_bytes()).hexdigest(),
+        )
+        write_json(self.partial / "dataset.json", dataclasses.asdict(info))
+        (self.partial / "plan.json").unlink()
+        for name in ("labels", "superpixels"):
+            if not any((self.partial / name).iterdir()):
+                (self.partial / name).rmdir()
+        self.partial.replace(self.folder)
+
+
+def shared_subjects(rows: Iterable[Row]) -> dict[str, list[str]]:
+    """Return the subjects that stand in more than one labelled split, with those splits.
+
+    A person in both train and test makes a test score look better than it is. The original LFW Part
+    Labels lists have some, so they are counted and reported rather than refused.
+    """
+    splits: dict[str, set[str]] = {}
+    for row in rows:
+        if row.split != "unlabelled":
+            splits.setdefault(row.subject, set()).add(row.split)
+    return {subject: sorted(found) for subject, found in sorted(splits.items()) if len(found) > 1}

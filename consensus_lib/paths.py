@@ -1,0 +1,92 @@
+"""Where things lie on disk: the one module that knows folders and the variables that move them.
+
+=======================  ======================================================  =================
+variable                 holds                                                   default
+=======================  ======================================================  =================
+CONSENSUS_DATA_DIR       prepared data sets, downloaded archives, decoded caches  ``<root>/data``
+CONSENSUS_RUNS_DIR       what a run leaves: notebooks, figures, checkpoints       ``<root>/runs``
+CONSENSUS_DATA_MIRROR    folder or URL that holds the archives and registry.txt   the public addresses
+=======================  ======================================================  =================
+
+``<root>`` is the checkout that this package was imported from, or the current folder where it was
+installed elsewhere.
+"""
+
+import contextlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+_CHECKOUT = Path(__file__).resolve().parents[1]
+
+
+def root() -> Path:
+    """Return the checkout's top folder, or the current folder if the library is not in a checkout."""
+    return _CHECKOUT if (_CHECKOUT / "pyproject.toml").is_file() else Path.cwd()
+
+
+def data_dir() -> Path:
+    """Return the folder of data sets (``CONSENSUS_DATA_DIR``)."""
+    return Path(os.environ.get("CONSENSUS_DATA_DIR") or root() / "data").expanduser()
+
+
+def runs_dir() -> Path:
+    """Return the folder of runs (``CONSENSUS_RUNS_DIR``)."""
+    return Path(os.environ.get("CONSENSUS_RUNS_DIR") or root() / "runs").expanduser()
+
+
+def data_mirror() -> str | None:
+    """Return the folder or URL that archives are read from (``CONSENSUS_DATA_MIRROR``), None if unset."""
+    return os.environ.get("CONSENSUS_DATA_MIRROR") or None
+
+
+def shown(path: str | os.PathLike) -> str:
+    """Return ``path`` as a person wants to read it: relative to the checkout where it lies inside.
+
+    Stored notebook outputs go through this, so that no machine's absolute path is ever committed.
+    """
+    path = Path(path).resolve()
+    return str(path.relative_to(root())) if path.is_relative_to(root()) else str(path)
+
+
+@contextlib.contextmanager
+def atomic(path: str | os.PathLike) -> Iterator[Path]:
+    """Yield a temporary file name beside ``path``; rename it to ``path`` if the block succeeds.
+
+    A reader sees the old file or the new one, never half of one. If the block raises, the temporary
+    file is removed and ``path`` stays as it was.
+
+    >>> with atomic(Path(tempfile.mkdtemp()) / "result.json") as part:
+    ...     _ = part.write_text("{}")
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=path.suffix, dir=path.parent)
+    os.close(handle)
+    part = Path(name)
+    try:
+        yield part
+        part.chmod(0o666 & ~_umask())  # mkstemp gives 0600; a result is for colleagues to read
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def write_json(path: str | os.PathLike, value) -> None:
+    """Write ``value`` as indented JSON, atomically. NaN is refused: JSON has none.
+
+    Raises:
+        ValueError: ``value`` holds NaN or infinity.
+        TypeError: ``value`` holds something that JSON cannot.
+    """
+    text = json.dumps(value, indent=2, allow_nan=False) + "\n"
+    with atomic(path) as part:
+        part.write_text(text, encoding="utf-8")
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
