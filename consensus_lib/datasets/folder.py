@@ -172,10 +172,10 @@ class DatasetWriter:
         elif issubclass(kind, Exception):  # KeyboardInterrupt is not an Exception: the work is kept
             shutil.rmtree(self.partial, ignore_errors=True)
 
-    def has(self, id: str, image_suffix: str = ".png", labels: bool = True) -> bool:
+    def has(self, id: str, jpeg: bool = False) -> bool:
         """Say whether an earlier, interrupted writer already stored this sample whole."""
         # The image is written last, so it stands for the whole sample.
-        return (self.partial / f"images/{id}{image_suffix}").is_file()
+        return (self.partial / f"images/{id}{'.jpg' if jpeg else '.png'}").is_file()
 
     def add(self, id: str, split: str, subject: str, *, image: np.ndarray | bytes | None = None,
             labels: np.ndarray | None = None, superpixels: np.ndarray | None = None,
@@ -208,8 +208,8 @@ class DatasetWriter:
                 if unknown:
                     raise DatasetError(f"labels of {id}: expected 0..{len(self.info.classes) - 1} or "
                                        f"{IGNORE}, got {sorted(unknown)}")
-                indexed = Image.fromarray(labels.astype(np.uint8)).convert("P")
-                indexed.putpalette(self._palette.tobytes())
+                indexed = Image.fromarray(labels.astype(np.uint8))
+                indexed.putpalette(self._palette.tobytes())  # turns mode L into P, pixel values kept
                 self._save(label_name, indexed)
             if isinstance(image, bytes):
                 with atomic(self.partial / image_name) as part:
