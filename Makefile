@@ -1,0 +1,58 @@
+# Two commands matter: `make run` does the main job, `make test` passes the tests. Both set up first.
+#
+#   make run [DATA=synthetic|lfw_part_labels] [PROFILE=smoke|quick|full]
+#   make test | lint | bench        tests with the notebooks | ruff | speed, as ratios
+#   make lab                        JupyterLab on the notebooks
+#   make data-lfw                   prepare LFW Part Labels (downloads, or reads CONSENSUS_DATA_MIRROR)
+#   make notebooks                  execute the notebooks and store their outputs
+#   make setup | lock               the environment alone | pin it anew
+
+PYTHON ?= python3
+DATA ?= synthetic
+PROFILE ?= quick
+BIN := .venv/bin
+READY := .venv/.ready
+
+.PHONY: run test setup lab data-lfw bench notebooks lint lock
+.DELETE_ON_ERROR:
+
+run: setup $(if $(filter lfw_part_labels,$(DATA)),data-lfw)
+	$(BIN)/python -m consensus_lib.runs --data $(DATA) --profile $(PROFILE)
+
+# Notebooks train from nothing in a folder of their own, so that a test never reads an old result.
+test: setup
+	runs=$$(mktemp -d) && trap 'rm -rf "$$runs"' EXIT && \
+	CONSENSUS_RUNS_DIR="$$runs" $(BIN)/python -m pytest --nbval-lax --nbval-current-env tests notebooks
+
+setup: $(READY)
+
+# uv, where the user has it, is faster and gives the same set, because the constraints pin all of it;
+# where it cannot, pip decides.
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(None if v >= (3, 11) else \
+	  "Python 3.11 or later is needed, and $(PYTHON) is %d.%d. Name another: make PYTHON=python3.12" % v[:2])'
+	$(PYTHON) -m venv .venv
+	{ command -v uv >/dev/null && uv pip install --quiet --python $(BIN)/python -c constraints.txt -e '.[test]'; } || \
+	  $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test]'
+	@touch $@
+
+lab: setup
+	$(BIN)/jupyter lab --notebook-dir=notebooks
+
+data-lfw: setup
+	$(BIN)/python data_scripts/prepare_lfw_part_labels.py --size 128
+
+bench: setup
+	$(BIN)/python -m pytest -s -q tests/benchmarks
+
+notebooks: setup
+	$(BIN)/python -m consensus_lib.runs --store
+
+lint: setup
+	$(BIN)/ruff check .
+
+lock:
+	rm -rf .venv/lock && $(PYTHON) -m venv .venv/lock
+	.venv/lock/bin/python -m pip install --quiet -e '.[test]'
+	{ head -2 constraints.txt; .venv/lock/bin/python -m pip freeze --exclude-editable | sed 's/+cpu$$//'; } > .venv/lock.txt
+	mv .venv/lock.txt constraints.txt && rm -rf .venv/lock

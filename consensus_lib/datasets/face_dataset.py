@@ -1,0 +1,175 @@
+"""``FaceDataset``: one split of a prepared folder, decoded once, served in whole batches."""
+
+import hashlib
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch.utils.data import DataLoader, Dataset, Sampler
+from tqdm import tqdm
+
+from consensus_lib import paths
+from consensus_lib.datasets.augment import Augment
+from consensus_lib.datasets.folder import DatasetError, Row, read_index, read_info
+from consensus_lib.datasets.tasks import task as task_by_name
+
+
+class FaceDataset(Dataset):
+    """Images and label maps of a prepared data set, for one task.
+
+    Images are decoded once into a cache on disk and mapped into memory from there, so an epoch costs
+    array copies, not PNG decoding, and workers share the pages. A batch is a dictionary:
+
+    ================  =========================  ====================================================
+    ``image``         float32 ``[B,3,H,W]``      (x - 0.5) / 0.5, so -1 is black and 1 is white
+    ``labels``        int64 ``[B,H,W]``          classes of the task, 255 = ignore
+    ``index``         int64 ``[B]``              position in this data set
+    ``superpixels``   int64 ``[B,H,W]``          only where the data set has them and nothing moves
+    ================  =========================  ====================================================
+
+    Args:
+        folder: a prepared data set.
+        split: its split, or several joined by ``+``: ``"train+validation"``.
+        task: ``"parts"`` or ``"occlusion"``; see :mod:`consensus_lib.datasets.tasks`.
+        size: side in pixels to resize to (image: antialiased, labels: nearest); None keeps the folder's.
+        augment: random variation, or None.
+        seed: seed of the augmentation.
+        limit: keep only the first so many samples, in the fixed random order of ``seed``; None keeps all.
+        progress: show a bar while decoding.
+
+    Raises:
+        DatasetError: the folder is not a prepared data set, lacks the split, or cannot serve the task.
+
+    >>> data = FaceDataset("data/lfw_part_labels-128", "train", "parts", size=64)  # doctest: +SKIP
+    >>> data[0]["image"].shape                                                     # doctest: +SKIP
+    torch.Size([3, 64, 64])
+    """
+
+    def __init__(self, folder: str | os.PathLike, split: str, task: str, *, size: int | None = None,
+                 augment: Augment | None = None, seed: int = 0, limit: int | None = None,
+                 progress: bool = True):
+        self.folder = Path(folder)
+        self.info = read_info(self.folder)
+        self.task = task_by_name(task)
+        self.split, self.size, self.augment, self.seed = split, size or self.info.size, augment, seed
+        table = self.task.table(self.info.classes)
+        self.rows = [row for row in read_index(self.folder) if row.split in split.split("+")]
+        if not self.rows or set(split.split("+")) - {row.split for row in self.rows}:
+            raise DatasetError(f"split: expected one of {self.info.counts} in {self.folder}, got {split!r}")
+        if limit is not None:
+            if limit < 1:
+                raise ValueError(f"limit: expected at least 1, got {limit}")
+            order = np.random.default_rng(seed).permutation(len(self.rows))[:limit]
+            self.rows = [self.rows[i] for i in sorted(order)]
+        unlabelled = [row.id for row in self.rows if not row.labels]
+        if unlabelled:
+            raise DatasetError(f"split {split!r}: expected labels, but {len(unlabelled)} images of "
+                               f"{self.folder} have none, such as {unlabelled[0]}")
+        self._images = self._decoded("image", progress)
+        self._labels = self._decoded("labels", progress, table)
+        self._superpixels = None
+        if all(row.superpixels for row in self.rows) and augment is None:
+            self._superpixels = self._decoded("superpixels", progress)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, key: int | tuple[int, int]) -> dict[str, torch.Tensor]:
+        """Return one sample; ``key`` is an index, or (epoch, index) for another variation of it."""
+        return {name: value[0] for name, value in self.__getitems__([key]).items()}
+
+    def __getitems__(self, keys: Sequence[int | tuple[int, int]]) -> dict[str, torch.Tensor]:
+        """Return a batch: the samples at ``keys`` (indices, or pairs of epoch and index)."""
+        pairs = [key if isinstance(key, tuple) else (0, key) for key in keys]
+        epochs, indices = {epoch for epoch, _ in pairs}, [range(len(self))[index] for _, index in pairs]
+        if len(epochs) != 1:
+            raise ValueError(f"keys: expected one epoch in a batch, got {sorted(epochs)}")
+        image = torch.from_numpy(self._images[indices]).permute(0, 3, 1, 2)  # [B, H, W, 3] -> [B, 3, H, W]
+        batch = {"image": image.contiguous().float().div_(127.5).sub_(1),
+                 "labels": torch.from_numpy(self._labels[indices]).long(),
+                 "index": torch.tensor(indices)}
+        if self.augment is not None:
+            batch["image"], batch["labels"] = self.augment(
+                batch["image"], batch["labels"], self.seed, epochs.pop(), indices)
+        elif self._superpixels is not None:
+            batch["superpixels"] = torch.from_numpy(self._superpixels[indices].astype(np.int64))
+        return batch
+
+    def class_shares(self) -> np.ndarray:
+        """Return each class's share of the labelled pixels, float64 ``[K]``."""
+        counts = np.bincount(np.asarray(self._labels).ravel(), minlength=256)[: len(self.task.classes)]
+        return counts / counts.sum()
+
+    def _decoded(self, column: str, progress: bool, table: np.ndarray | None = None) -> np.ndarray:
+        """Return the rows' decoded files, uint8 or uint16 ``[N,H,W(,3)]``, mapped from the cache on disk."""
+        version = hashlib.sha256((self.folder / "dataset.json").read_bytes())
+        version.update("\n".join(row.id for row in self.rows).encode())
+        version.update(b"" if table is None else table.tobytes())
+        name = f"{self.info.name}-{column}-{self.size}-{version.hexdigest()[:16]}.npy"
+        cached = paths.data_dir() / "cache" / name
+        if not cached.is_file():
+            arrays = np.stack([_decode(self.folder, row, column, self.size)
+                               for row in tqdm(self.rows, f"decode {column}", leave=False, disable=not progress)])
+            with paths.atomic(cached) as part, part.open("wb") as file:
+                np.save(file, arrays if table is None else table[arrays])
+        return np.load(cached, mmap_mode="r")
+
+
+def loader(data: FaceDataset, batch_size: int, *, shuffle: bool = False, workers: int = 0,
+           first_epoch: int = 0) -> DataLoader:
+    """Return a ``DataLoader`` over ``data`` whose k-th pass is epoch ``first_epoch + k``.
+
+    Order and augmentation depend on the data set's seed and the epoch only, whatever ``workers`` is.
+
+    Args:
+        data: the data set.
+        batch_size: samples a batch; when shuffling, a last smaller batch is dropped, unless it is the
+            only one.
+        shuffle: a new random order in each epoch.
+        workers: worker processes; 0 loads in this one.
+        first_epoch: the number of the first pass.
+    """
+    if batch_size < 1:
+        raise ValueError(f"batch_size: expected at least 1, got {batch_size}")
+    order = _EpochOrder(len(data), data.seed if shuffle else None, first_epoch)
+    # A generator of its own: starting workers then draws nothing from the one that dropout reads.
+    return DataLoader(data, batch_size, sampler=order, num_workers=workers, collate_fn=_as_it_is,
+                      drop_last=shuffle and len(data) >= batch_size, persistent_workers=workers > 0,
+                      generator=torch.Generator(), pin_memory=torch.cuda.is_available())
+
+
+class _EpochOrder(Sampler):
+    """Yield (epoch, index): workers that live on from epoch to epoch then know which one it is."""
+
+    def __init__(self, length: int, seed: int | None, first_epoch: int):
+        self.length, self.seed, self.epoch = length, seed, first_epoch
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        epoch, self.epoch = self.epoch, self.epoch + 1
+        order = (range(self.length) if self.seed is None
+                 else np.random.default_rng((self.seed, epoch)).permutation(self.length).tolist())
+        return iter([(epoch, index) for index in order])
+
+
+def _as_it_is(batch):
+    return batch
+
+
+def _decode(folder: Path, row: Row, column: str, size: int) -> np.ndarray:
+    path = folder / getattr(row, column)
+    try:
+        with Image.open(path) as picture:
+            picture = picture.convert("RGB") if column == "image" else picture
+            if picture.size != (size, size):
+                filter = Image.Resampling.LANCZOS if column == "image" else Image.Resampling.NEAREST
+                picture = picture.resize((size, size), filter)
+            array = np.asarray(picture)
+    except OSError as error:
+        raise DatasetError(f"{path}: expected a readable image, got: {error}") from error
+    return array.astype(np.uint16) if column == "superpixels" else array

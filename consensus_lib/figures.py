@@ -1,0 +1,227 @@
+"""Every picture of the project. Functions take arrays and return a matplotlib figure; none trains or reads data.
+
+Column widths are in inches. Colours come from the task, so that a class looks the same everywhere.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch, Rectangle
+
+from consensus_lib.blobs import IGNORE
+from consensus_lib.paths import atomic
+
+SINGLE, DOUBLE = 3.35, 7.0
+"""Width of one column and of the page, in inches."""
+
+Colours = Sequence[tuple[int, int, int]]
+
+
+def use_style() -> None:
+    """Take the project's style for all figures that follow."""
+    plt.style.use(Path(__file__).with_name("consensus.mplstyle"))
+
+
+def savefig(figure: Figure, path: str | Path) -> None:
+    """Write ``path.pdf`` and ``path.png``, with the same bytes for the same figure."""
+    for suffix, metadata in ((".pdf", {"CreationDate": None, "Producer": None, "Creator": None}),
+                             (".png", {"Software": None})):
+        with atomic(Path(path).with_suffix(suffix)) as part:
+            figure.savefig(part, metadata=metadata)
+
+
+def show(figure: Figure) -> None:
+    """Display a figure in the notebook and close it."""
+    from IPython.display import display
+
+    display(figure)
+    plt.close(figure)
+
+
+def colour_labels(labels: np.ndarray, colours: Colours) -> np.ndarray:
+    """Return label maps ``[...,H,W]`` as uint8 RGB ``[...,H,W,3]``; ignored pixels are white."""
+    table = np.full((256, 3), 255, np.uint8)
+    table[: len(colours)] = colours
+    return table[np.asarray(labels).astype(np.uint8)]
+
+
+def overlay(image: np.ndarray, labels: np.ndarray, colours: Colours, opacity: float = 0.5) -> np.ndarray:
+    """Lay the colours of the classes over an image; class 0 and ignored pixels stay as they are.
+
+    Args:
+        image: float ``[H,W,3]`` in [0, 1].
+        labels: integer ``[H,W]``.
+        colours: one for each class.
+        opacity: of the colours, 0 to 1.
+
+    Returns:
+        float ``[H,W,3]`` in [0, 1].
+    """
+    marked = ((labels > 0) & (labels != IGNORE))[..., None]
+    return np.where(marked, (1 - opacity) * image + opacity * colour_labels(labels, colours) / 255, image)
+
+
+def colour_components(components: np.ndarray, background: np.ndarray) -> np.ndarray:
+    """Colour each component apart, the largest first and in calm colours, the background black.
+
+    Args:
+        components: integer ``[H,W]``, component numbers.
+        background: bool ``[H,W]``.
+
+    Returns:
+        uint8 ``[H,W,3]``.
+    """
+    ids, inverse, counts = np.unique(components, return_inverse=True, return_counts=True)
+    rank = np.empty(len(ids), int)
+    rank[np.argsort(-counts)] = np.arange(len(ids))
+    palette = (plt.get_cmap("tab20")(np.arange(1, 21) % 20)[:, :3] * 255).astype(np.uint8)
+    rgb = palette[rank[inverse.reshape(components.shape)] % 20]
+    rgb[background] = 0
+    return rgb
+
+
+def grid(rows: Sequence[Sequence[np.ndarray]], *, titles: Sequence[str] = (), labels: Sequence[str] = (),
+         captions: Sequence[Sequence[str]] = (), width: float = DOUBLE) -> Figure:
+    """Show pictures in rows and columns.
+
+    Args:
+        rows: pictures ``[H,W]`` or ``[H,W,3]``, row by row.
+        titles: one above each column.
+        labels: one before each row.
+        captions: a short text below each picture, row by row.
+        width: of the figure, inches.
+    """
+    columns = max(map(len, rows))
+    side = width / columns
+    figure, axes = plt.subplots(len(rows), columns, squeeze=False,
+                                figsize=(width, len(rows) * (side + (0.14 if captions else 0)) + 0.2 * bool(titles)))
+    for r, row in enumerate(axes):
+        for c, axis in enumerate(row):
+            axis.set(xticks=[], yticks=[])
+            axis.spines[:].set_visible(False)
+            if c < len(rows[r]):
+                axis.imshow(rows[r][c], vmin=0, vmax=1 if rows[r][c].dtype.kind == "f" else None)
+            if captions and c < len(captions[r]):
+                axis.set_xlabel(captions[r][c], fontsize=6.5, labelpad=1.5)
+        if labels:
+            row[0].set_ylabel(labels[r])
+    for axis, title in zip(axes[0], titles, strict=False):
+        axis.set_title(title, pad=2)
+    figure.get_layout_engine().set(w_pad=0.01, h_pad=0.01, wspace=0.01, hspace=0.01)
+    return figure
+
+
+def class_legend(figure: Figure, classes: Sequence[str], colours: Colours) -> Figure:
+    """Add a legend of classes below a figure."""
+    patches = [Patch(facecolor=np.array(colour) / 255, edgecolor="0.5", linewidth=0.5, label=name)
+               for name, colour in zip(classes, colours, strict=True)]
+    figure.legend(handles=patches, loc="outside lower center", ncols=min(6, len(patches)), handlelength=1.0)
+    return figure
+
+
+def bars(groups: Mapping[str, np.ndarray], names: Sequence[str], ylabel: str, *, log: bool = False) -> Figure:
+    """Draw grouped bars with their values: one group for each name, one bar in it for each entry of ``groups``."""
+    figure, axis = plt.subplots(figsize=(DOUBLE if len(names) > 6 else SINGLE * 1.3, 2.0))
+    width = 0.8 / len(groups)
+    hatches = ("", "///", "...", "xxx")
+    for g, (label, values) in enumerate(groups.items()):
+        drawn = axis.bar(np.arange(len(names)) + (g - (len(groups) - 1) / 2) * width, values, width, label=label,
+                         hatch=hatches[g % 4], edgecolor="white", linewidth=0.3)
+        axis.bar_label(drawn, fmt="%.2g", fontsize=6, padding=1)
+    axis.set(xticks=range(len(names)), xticklabels=names, ylabel=ylabel)
+    if log:
+        axis.set_yscale("log")
+    if len(groups) > 1:
+        axis.legend()
+    return figure
+
+
+def curves(histories: Mapping[str, Sequence[Sequence[Mapping]]], keys: Mapping[str, str], *, x: str = "seconds",
+           xlabel: str = "training time, s", floors: Mapping[str, float] | None = None) -> Figure:
+    """Draw scores over training: the mean over seeds as a line, their range as a band.
+
+    Args:
+        histories: name of a method → its trainings, one list of epochs for each seed.
+        keys: score → its axis label; one panel each.
+        x: the key of the horizontal axis, averaged over seeds.
+        xlabel: its label.
+        floors: score → a value to mark as the floor.
+    """
+    figure, axes = plt.subplots(1, len(keys), figsize=(min(DOUBLE, 2.5 * len(keys)), 2.1), squeeze=False)
+    for axis, (key, label) in zip(axes[0], keys.items(), strict=True):
+        for name, runs in histories.items():
+            scored = [[row for row in run if key in row] for run in runs]
+            length = min(map(len, scored))
+            across = np.mean([[row[x] for row in run[:length]] for run in scored], axis=0)
+            values = np.array([[row[key] for row in run[:length]] for run in scored])  # [seeds, epochs]
+            line, = axis.plot(across, values.mean(0), label=name, marker="." if length < 30 else None, markersize=3)
+            if len(values) > 1:
+                axis.fill_between(across, values.min(0), values.max(0), color=line.get_color(), alpha=0.2, linewidth=0)
+        if floors and key in floors:
+            axis.axhline(floors[key], color="0.4", linewidth=0.8, linestyle=":")
+            axis.annotate("floor", (1, floors[key]), xycoords=("axes fraction", "data"), ha="right", va="bottom",
+                          fontsize=6.5, color="0.3")
+        axis.set(xlabel=xlabel, ylabel=label)
+    if len(histories) > 1:
+        axes[0][0].legend()
+    return figure
+
+
+class LiveCurves:
+    """Redraw the loss and two scores after each epoch, in place. Hand it to ``fit(on_epoch=...)``.
+
+    Args:
+        epochs: how many there will be, for the horizontal axis.
+        keys: what to draw → the axis label.
+    """
+
+    def __init__(self, epochs: int, keys: Mapping[str, str] | None = None):
+        self.epochs = epochs
+        self.keys = keys or {"loss": "training loss", "mean_iou": "mean IoU", "component_error": "components off"}
+        self._display = None
+
+    def __call__(self, history: Sequence[Mapping]) -> None:
+        from IPython.display import display
+
+        keys = {key: label for key, label in self.keys.items() if any(key in row for row in history)}
+        figure = curves({"": [history]}, keys, x="epoch", xlabel="epoch")
+        left = history[-1]["seconds"] / history[-1]["epoch"] * (self.epochs - history[-1]["epoch"])
+        figure.suptitle(f"epoch {history[-1]['epoch']} of {self.epochs}, about {left:.0f} s left", fontsize=8)
+        for axis in figure.axes:
+            axis.set_xlim(0.5, self.epochs + 0.5)
+        if self._display is None:
+            self._display = display(figure, display_id=True)
+        else:
+            self._display.update(figure)
+        plt.close(figure)
+
+
+def network(shapes: Sequence[tuple[str, tuple[int, int, int]]], branch: slice) -> Figure:
+    """Draw a network as a row of boxes: height is the resolution, width the number of channels.
+
+    Args:
+        shapes: name and (channels, height, width) of each block's output, from input to logits.
+        branch: which of them form the side branch; drawn below the main line.
+    """
+    figure, axis = plt.subplots(figsize=(DOUBLE, 2.2))
+    top = max(height for _, (_, height, _) in shapes)
+    place = {False: 0.0, True: 0.0}
+    for index, (name, (channels, height, _)) in enumerate(shapes):
+        side = index in range(*branch.indices(len(shapes)))
+        if index == branch.start:
+            place[True] = place[False]
+        wide, high = 4 + 22 * channels / 512, 46 * height / top
+        middle = -52 if side else 0
+        colour = "#E69F00" if side else "#56B4E9" if name != "pixel shuffle" else "#009E73"
+        axis.add_patch(Rectangle((place[side], middle - high / 2), wide, high, facecolor=colour, edgecolor="black",
+                                 linewidth=0.6, alpha=0.8))
+        axis.text(place[side] + wide / 2, middle - high / 2 - 2, f"{channels}\n{name}", ha="center", va="top",
+                  fontsize=5.5)
+        place[side] += wide + 8
+        place[False] = max(place.values())
+    axis.set(xlim=(-2, max(place.values())), ylim=(-88, 26))
+    axis.set_axis_off()
+    return figure

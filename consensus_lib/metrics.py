@@ -1,0 +1,208 @@
+"""Metrics: what a prediction is worth, counted on label maps.
+
+Scores of area (IoU, accuracy, F1) come from one integer confusion matrix over the data set. Scores of
+structure count connected pieces and holes in each image, because a mask can be right in 99% of its pixels
+and still be torn. Notebook 02 shows both beside pictures.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import scipy.ndimage
+import torch
+
+IGNORE = 255
+
+_EIGHT = np.ones((3, 3), bool)
+
+
+class SegmentationScores:
+    """Collect predictions batch by batch, then compute all scores.
+
+    Args:
+        classes: class names; the position is the class number, and class 0 is the background.
+
+    >>> scores = SegmentationScores(["background", "face"])
+    >>> truth = torch.tensor([[[0, 0, 0], [0, 1, 1], [0, 1, 1]]])
+    >>> scores.update(truth, truth)
+    >>> scores.compute()["mean_iou"], scores.compute()["component_error"]
+    (1.0, 0.0)
+    """
+
+    def __init__(self, classes: Sequence[str]):
+        if len(classes) < 2 or len(set(classes)) != len(classes):
+            raise ValueError(f"classes: expected at least two different names, got {list(classes)}")
+        self.classes = tuple(classes)
+        self._confusion: list[np.ndarray] = []   # [B, K, K] each: truth in rows, prediction in columns
+        self._pieces: list[np.ndarray] = []      # [B, 2, 2, K-1]: truth/prediction, components/holes
+        self._superpixels = np.zeros(2, np.int64)  # right, all
+
+    def update(self, pred: torch.Tensor, target: torch.Tensor, superpixels: torch.Tensor | None = None) -> None:
+        """Count one batch.
+
+        Args:
+            pred: integer ``[B,H,W]``, predicted classes.
+            target: integer ``[B,H,W]``, true classes; 255 = ignore. For components and holes an ignored
+                pixel is background in both maps.
+            superpixels: integer ``[B,H,W]`` of superpixel numbers, or None.
+
+        Raises:
+            ValueError: shapes or types differ from the above, or a class number is out of range.
+        """
+        k = len(self.classes)
+        pred, target = _maps("pred", pred), _maps("target", target)
+        if pred.shape != target.shape:
+            raise ValueError(f"pred: expected the shape of target {list(target.shape)}, got {list(pred.shape)}")
+        counted = target != IGNORE
+        for name, array in (("pred", pred[counted]), ("target", target[counted])):
+            if array.size and not (0 <= array.min() and array.max() < k):
+                raise ValueError(f"{name}: expected classes 0..{k - 1}, got {array.min()}..{array.max()}")
+        image = np.arange(len(pred), dtype=np.int64)[:, None, None]
+        pairs = ((image * k + target) * k + pred)[counted]
+        self._confusion.append(np.bincount(pairs, minlength=len(pred) * k * k).reshape(-1, k, k))
+        maps = np.stack([target, pred], axis=1)  # [B, 2, H, W]
+        maps[~np.broadcast_to(counted[:, None], maps.shape)] = 0
+        self._pieces.append(np.stack([count_pieces(maps == c) for c in range(1, k)], axis=-1))
+        if superpixels is not None:
+            superpixels = _maps("superpixels", superpixels)
+            if superpixels.shape != target.shape:
+                raise ValueError(f"superpixels: expected the shape of target {list(target.shape)}, "
+                                 f"got {list(superpixels.shape)}")
+            self._superpixels += _superpixels_right(pred, target, superpixels, counted, k)
+
+    @property
+    def confusion(self) -> np.ndarray:
+        """Pixel counts int64 ``[K,K]``: truth in rows, prediction in columns."""
+        k = len(self.classes)
+        return sum((part.sum(0) for part in self._confusion), np.zeros((k, k), np.int64))
+
+    def compute(self) -> dict[str, float | list[str] | int]:
+        """Return all scores, as a flat dictionary that JSON can hold.
+
+        ==============================  ==============================================================
+        ``images``                      number of images
+        ``pixel_accuracy``              share of right pixels
+        ``mean_recall``, ``mean_iou``   mean over the classes that occur
+        ``iou_NAME`` …                  of each class; also ``precision_``, ``recall_``, ``f1_``
+        ``absent``                      classes that occur in neither truth nor prediction: left out above
+        ``component_error``             mean over images of abs(components predicted - true). Components are
+                                        8-connected pieces of equal label, background not counted: the
+                                        paper's "sparsity", as its released code computes it
+        ``component_error_signed``      the same without abs: above 0, too many pieces
+        ``holes``, ``holes_true``       mean number of holes in an image. A hole of a class is a 4-connected
+                                        piece of its complement that does not reach the border: what
+                                        the component error cannot see
+        ``hole_error``                  mean over images of abs(holes predicted - true)
+        ``superpixel_accuracy``         share of superpixels whose majority class is right; only where
+                                        superpixels were given. A tie goes to the lower class
+        ==============================  ==============================================================
+
+        Raises:
+            ValueError: nothing was counted yet.
+        """
+        if not self._confusion or not self.confusion.any():
+            raise ValueError("compute: expected at least one labelled pixel, got none; call update first")
+        confusion = self.confusion
+        present = (confusion.sum(0) + confusion.sum(1)) > 0
+        scores: dict = {"images": sum(len(part) for part in self._confusion),
+                        "pixel_accuracy": float(np.trace(confusion) / confusion.sum())}
+        by_class = _class_scores(confusion)
+        # A class that the truth lacks has no recall; one that nobody predicted has no precision.
+        scores["mean_recall"] = float(np.nanmean(by_class["recall"]))
+        scores["mean_iou"] = float(np.nanmean(by_class["iou"]))
+        for kind, values in by_class.items():
+            scores |= {f"{kind}_{name}": float(value)
+                       for name, value in zip(self.classes, values, strict=True) if not np.isnan(value)}
+        scores["absent"] = [name for name, here in zip(self.classes, present, strict=True) if not here]
+        pieces = np.concatenate(self._pieces).sum(-1)  # [N, truth/prediction, components/holes]
+        excess = pieces[:, 1] - pieces[:, 0]
+        scores["component_error"] = float(np.abs(excess[:, 0]).mean())
+        scores["component_error_signed"] = float(excess[:, 0].mean())
+        scores["holes"], scores["holes_true"] = float(pieces[:, 1, 1].mean()), float(pieces[:, 0, 1].mean())
+        scores["hole_error"] = float(np.abs(excess[:, 1]).mean())
+        if self._superpixels[1]:
+            scores["superpixel_accuracy"] = float(self._superpixels[0] / self._superpixels[1])
+        return scores
+
+    def per_image(self) -> dict[str, np.ndarray]:
+        """Return one value for each image, in the order of the updates: for statistics and galleries.
+
+        Keys: ``pixel_accuracy``, ``mean_iou``, ``iou_NAME`` (NaN where the class occurs in neither map),
+        ``components``, ``components_true``, ``holes``, ``holes_true``; arrays ``[N]``.
+        """
+        confusion, pieces = np.concatenate(self._confusion), np.concatenate(self._pieces).sum(-1)
+        total = confusion.sum((1, 2))
+        right = np.trace(confusion, axis1=1, axis2=2)
+        union = confusion.sum(1) + confusion.sum(2) - np.diagonal(confusion, axis1=1, axis2=2)
+        iou = _ratio(np.diagonal(confusion, axis1=1, axis2=2), union)  # [N, K]
+        seen = ~np.isnan(iou)
+        rows = {"pixel_accuracy": _ratio(right, total),
+                "mean_iou": _ratio(np.where(seen, iou, 0).sum(1), seen.sum(1))}
+        rows |= {f"iou_{name}": iou[:, c] for c, name in enumerate(self.classes)}
+        return rows | {"components": pieces[:, 1, 0], "components_true": pieces[:, 0, 0],
+                       "holes": pieces[:, 1, 1], "holes_true": pieces[:, 0, 1]}
+
+
+def count_pieces(masks: np.ndarray) -> np.ndarray:
+    """Count the connected pieces of masks and the holes in them.
+
+    Pieces are 8-connected; holes are 4-connected pieces of the complement that do not reach the border.
+    The two are bound by the Euler number, pieces − holes, which is a sum over 2×2 windows: so only the
+    pieces need a labelling, and the holes follow.
+
+    Args:
+        masks: bool ``[...,H,W]``.
+
+    Returns:
+        int64 ``[...,2]``: number of pieces, number of holes.
+
+    Source: S. B. Gray, Local properties of binary images in two dimensions, IEEE Trans. Comput. 1971.
+
+    >>> ring = np.array([[1, 1, 1], [1, 0, 1], [1, 1, 1]], bool)
+    >>> count_pieces(ring).tolist()
+    [1, 1]
+    """
+    flat = masks.reshape(-1, *masks.shape[-2:])
+    pieces = np.array([scipy.ndimage.label(mask, _EIGHT)[1] for mask in flat], np.int64)
+    holes = pieces - _euler_numbers(flat)
+    return np.stack([pieces, holes], axis=-1).reshape(*masks.shape[:-2], 2)
+
+
+def _euler_numbers(masks: np.ndarray) -> np.ndarray:
+    """Return the Euler number of each mask ``[N,H,W]`` for 8-connected pieces, int64 ``[N]``."""
+    padded = np.pad(masks, ((0, 0), (1, 1), (1, 1)))
+    a, b, c, d = padded[:, :-1, :-1], padded[:, :-1, 1:], padded[:, 1:, :-1], padded[:, 1:, 1:]
+    filled = a.astype(np.int8) + b + c + d  # pixels set in each 2×2 window
+    diagonal = (filled == 2) & (a == d)
+    count = lambda windows: np.count_nonzero(windows, axis=(1, 2))  # noqa: E731
+    return (count(filled == 1) - count(filled == 3) - 2 * count(diagonal)) // 4
+
+
+def _superpixels_right(pred, target, superpixels, counted, k) -> np.ndarray:
+    """Return the numbers of superpixels with the right majority and of all superpixels."""
+    if superpixels.size == 0:
+        return np.zeros(2, np.int64)
+    span = int(superpixels.max()) + 1
+    cell = np.arange(len(pred))[:, None, None] * span + superpixels  # one number for each image and superpixel
+    votes = [np.bincount((cell * k + labels)[counted], minlength=len(pred) * span * k).reshape(-1, k)
+             for labels in (pred, target)]
+    used = votes[1].any(1)
+    right = votes[0].argmax(1)[used] == votes[1].argmax(1)[used]
+    return np.array([right.sum(), right.size], np.int64)
+
+
+def _class_scores(confusion: np.ndarray) -> dict[str, np.ndarray]:
+    """Return IoU, precision, recall and F1 of each class, NaN where undefined."""
+    hit, true, called = np.diagonal(confusion), confusion.sum(1), confusion.sum(0)
+    return {"iou": _ratio(hit, true + called - hit), "precision": _ratio(hit, called),
+            "recall": _ratio(hit, true), "f1": _ratio(2 * hit, true + called)}
+
+
+def _ratio(above: np.ndarray, below: np.ndarray) -> np.ndarray:
+    return np.divide(above, below, out=np.full(np.shape(above), np.nan), where=below > 0)
+
+
+def _maps(name: str, maps: torch.Tensor) -> np.ndarray:
+    if maps.dim() != 3 or maps.is_floating_point() or maps.is_complex():
+        raise ValueError(f"{name}: expected integers [B,H,W], got {maps.dtype} {list(maps.shape)}")
+    return maps.detach().cpu().numpy()

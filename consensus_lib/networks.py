@@ -1,0 +1,90 @@
+"""Networks: logits from images, nothing else. A network knows neither data nor losses."""
+
+import torch
+from torch import nn
+
+FIRST, MIDDLE, DEEP, JOINED = 64, 128, 256, 512
+"""Channels of FaceOccNet at width 1: first convolution, half resolution, quarter resolution, joined."""
+
+
+class FaceOccNet(nn.Module):
+    """The paper's face parser: an encoder, a dilated side branch and sub-pixel up-sampling.
+
+    Two convolutions of stride 2 bring the image to a quarter of its size; a second branch with dilated
+    convolutions widens the context; both are joined and brought back by two pixel shuffles. Each block
+    is a 3×3 convolution with reflected borders, ELU, then batch normalisation. At ``width=1`` and three
+    classes it has exactly the 4,524,323 parameters of the published model. Notebook 02 draws and counts it.
+
+    Source: Masi et al., CVPR 2020, Sec. 3 and the sizes printed by the authors' evaluation notebook.
+
+    Args:
+        num_classes: K, the number of output channels.
+        width: factor on all channel counts; 0.25 trains in minutes on a laptop.
+        dropout: probability of dropping a channel of the joined features (the paper's "+reg" uses 0.2).
+
+    Shapes: float ``[B,3,H,W]`` with H and W divisible by 4 and at least 20 (the dilated convolutions
+    reflect four pixels at a quarter of the size) → logits float ``[B,K,H,W]``.
+
+    Raises:
+        ValueError: an argument, or the input's shape, is outside what is said above.
+
+    >>> FaceOccNet(width=0.25)(torch.zeros(2, 3, 64, 64)).shape
+    torch.Size([2, 3, 64, 64])
+    """
+
+    def __init__(self, num_classes: int = 3, width: float = 1.0, dropout: float = 0.0):
+        super().__init__()
+        if num_classes < 2:
+            raise ValueError(f"num_classes: expected at least 2, got {num_classes}")
+        if not 0 <= dropout < 1:
+            raise ValueError(f"dropout: expected a probability in [0, 1), got {dropout}")
+        if width <= 0 or width * FIRST < 4:
+            raise ValueError(f"width: expected at least {4 / FIRST}, got {width}")
+        self.num_classes, self.width, self.dropout = num_classes, width, dropout
+        first, half, quarter, joined = (_channels(n, width) for n in (FIRST, MIDDLE, DEEP, JOINED))
+        self.encoder = nn.Sequential(
+            _block(3, first, norm=False),
+            _block(first, half, stride=2), _block(half, half), _block(half, half),
+            _block(half, quarter, stride=2))                       # [B, 256w, H/4, W/4]
+        self.context = nn.Sequential(
+            _block(quarter, quarter, dilation=4), _block(quarter, quarter, dilation=3))
+        self.drop = nn.Dropout2d(dropout)
+        self.decoder = nn.Sequential(
+            _block(2 * quarter, joined), nn.PixelShuffle(2),       # [B, 128w, H/2, W/2]
+            _block(joined // 4, half), _block(half, half), nn.PixelShuffle(2),  # [B, 32w, H, W]
+            _block(half // 4, half // 4, norm=False), _block(half // 4, half // 4, norm=False))
+        self.head = nn.Conv2d(half // 4, num_classes, 3, padding=1, padding_mode="reflect")
+        self.apply(_initialise)
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        """Return the logits of ``image``."""
+        if image.dim() != 4 or image.shape[1] != 3 or any(n % 4 or n < 20 for n in image.shape[2:]):
+            raise ValueError("image: expected [B,3,H,W] with H and W divisible by 4 and at least 20, "
+                             f"got {list(image.shape)}")
+        deep = self.encoder(image)
+        joined = torch.cat([deep, self.context(deep)], dim=1)  # [B, 512w, H/4, W/4]
+        return self.head(self.decoder(self.drop(joined)))
+
+
+def count_parameters(model: nn.Module) -> int:
+    """Return the number of trainable parameters."""
+    return sum(p.numel() for p in model.parameters() if p.requires_grad)
+
+
+def _channels(full: int, width: float) -> int:
+    return max(4, round(full * width / 4) * 4)  # a multiple of 4, for the pixel shuffle
+
+
+def _block(inputs: int, outputs: int, *, stride: int = 1, dilation: int = 1, norm: bool = True) -> nn.Sequential:
+    layers = [nn.Conv2d(inputs, outputs, 3, stride, padding=dilation, dilation=dilation, padding_mode="reflect"),
+              nn.ELU(inplace=True)]
+    return nn.Sequential(*layers, nn.BatchNorm2d(outputs)) if norm else nn.Sequential(*layers)
+
+
+def _initialise(module: nn.Module) -> None:
+    if isinstance(module, nn.Conv2d):
+        nn.init.xavier_normal_(module.weight, gain=2**0.5)
+        nn.init.zeros_(module.bias)
+    elif isinstance(module, nn.BatchNorm2d):
+        nn.init.normal_(module.weight, 1.0, 0.02)
+        nn.init.zeros_(module.bias)

@@ -1,0 +1,149 @@
+"""Runs: execute the notebooks in order and keep what they leave in one new folder.
+
+``python -m consensus_lib.runs --data synthetic --profile quick`` is what ``make run`` calls. A run folder
+holds one folder for each notebook, with the executed notebook, its figures, its checkpoints and, for each
+training, a ``result.json`` of flat keys, written last: only that file makes a training done.
+"""
+
+import argparse
+import datetime
+import json
+import math
+import sys
+import time
+from pathlib import Path
+
+import yaml
+
+from consensus_lib import paths
+from consensus_lib.paths import shown, write_json
+
+RESULT = "result.json"
+RESULT_KEYS = ("notebook", "dataset", "split", "task", "loss", "seed", "epochs", "image_size", "width", "mean_iou",
+               "pixel_accuracy", "component_error", "holes", "seconds", "device")
+"""Keys that every result has; scores of classes and whatever else is known come beside them."""
+
+
+def write_result(folder: str | Path, **values) -> Path:
+    """Write ``folder/result.json``, atomically. Call it last: its presence says that the training is done.
+
+    Args:
+        folder: the training's folder.
+        values: flat values (numbers, text, true/false, None, or lists of text); all of ``RESULT_KEYS``
+            must be among them.
+
+    Raises:
+        ValueError: a key is missing, or a value is nested, or not finite.
+    """
+    missing = [key for key in RESULT_KEYS if key not in values]
+    if missing:
+        raise ValueError(f"result: expected the keys {list(RESULT_KEYS)}, got none for {missing}")
+    for key, value in values.items():
+        parts = value if isinstance(value, list) else [value]
+        if any(not isinstance(part, str | int | float | bool | None) for part in parts):
+            raise ValueError(f"result: expected a flat value for {key!r}, got {type(value).__name__}")
+        if any(isinstance(part, float) and not math.isfinite(part) for part in parts):
+            raise ValueError(f"result: expected a finite value for {key!r}, got {value}")
+    path = Path(folder) / RESULT
+    write_json(path, values)
+    return path
+
+
+def read_results(folder: str | Path) -> list[dict]:
+    """Return every result below ``folder``, ordered by path, each with its ``folder`` added."""
+    files = sorted(Path(folder).rglob(RESULT))
+    return [{**json.loads(file.read_text(encoding="utf-8")), "folder": str(file.parent)} for file in files]
+
+
+def notebooks() -> list[Path]:
+    """Return the project's notebooks, in reading order.
+
+    Raises:
+        FileNotFoundError: there are none: the library is not in a checkout.
+    """
+    folder = paths.root() / "notebooks"
+    found = sorted(folder.glob("[0-9][0-9]_*.ipynb"))
+    if not found:
+        raise FileNotFoundError(f"notebooks: expected NN_name.ipynb in {folder}, found none; run from a checkout")
+    return found
+
+
+def read_profile(data: str, profile: str) -> dict[str, dict]:
+    """Return the parameters of each notebook for a data set and a profile.
+
+    They stand in ``notebooks/params/DATA-PROFILE.yaml``: one mapping for each notebook's name, and ``all``
+    for what every notebook gets.
+
+    Raises:
+        FileNotFoundError: there is no such file; the message names those that there are.
+    """
+    folder = paths.root() / "notebooks" / "params"
+    file = folder / f"{data}-{profile}.yaml"
+    if not file.is_file():
+        known = sorted(path.stem for path in folder.glob("*-*.yaml"))
+        raise FileNotFoundError(f"data and profile: expected one of {known}, got {data}-{profile}")
+    values = yaml.safe_load(file.read_text(encoding="utf-8"))
+    common = values.pop("all", {})
+    return {notebook.stem: common | values.get(notebook.stem, {}) for notebook in notebooks()}
+
+
+def execute(notebook: Path, out: Path, parameters: dict) -> None:
+    """Execute one notebook with papermill into ``out``, with a bar over its cells.
+
+    Raises:
+        RuntimeError: it did not run to its end. The partly executed notebook stays in ``out``.
+    """
+    import papermill  # here, so that a notebook that writes results does not load it
+
+    out.mkdir(parents=True, exist_ok=True)
+    # papermill formats its output path with str.format: braces would be read as fields.
+    target = str(out / notebook.name).replace("{", "{{").replace("}", "}}")
+    try:
+        papermill.execute_notebook(str(notebook), target, parameters | {"out": str(out)}, kernel_name="python3",
+                                   progress_bar={"desc": notebook.stem, "ncols": 90}, start_timeout=120)
+    except Exception as error:
+        raise RuntimeError(f"{notebook.stem} stopped: {error}\nIts cells so far: {shown(out / notebook.name)}") from error
+
+
+def table(results: list[dict]) -> str:
+    """Return the main scores of ``results`` as text, one line each."""
+    columns = {"notebook": "notebook", "dataset": "dataset", "loss": "loss", "seed": "seed", "mean_iou": "mean IoU",
+               "component_error": "components off", "holes": "holes", "seconds": "training s"}
+    rows = [list(columns.values())]
+    for result in results:
+        values = [result[key] for key in columns]
+        rows.append([f"{value:.3f}" if isinstance(value, float) else str(value) for value in values])
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+                     for row in rows)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the notebooks; return the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m consensus_lib.runs", description="Run the notebooks in order.")
+    parser.add_argument("--data", default="synthetic", help="synthetic (default) or lfw_part_labels")
+    parser.add_argument("--profile", default="quick", help="smoke, quick (default) or full")
+    parser.add_argument("--only", nargs="+", metavar="NN", help="numbers of the notebooks to run, such as 02")
+    parser.add_argument("--out", type=Path, help="run folder (default: a new one under the runs folder)")
+    arguments = parser.parse_args(argv)
+    try:
+        profile = read_profile(arguments.data, arguments.profile)
+        chosen = [book for book in notebooks() if not arguments.only or book.stem[:2] in arguments.only]
+    except FileNotFoundError as error:
+        parser.error(str(error))
+    stamp = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
+    out = arguments.out or paths.runs_dir() / f"{stamp}-{arguments.data}-{arguments.profile}"
+    begin = time.perf_counter()
+    for notebook in chosen:
+        try:
+            execute(notebook, out / notebook.stem, profile[notebook.stem])
+        except RuntimeError as error:
+            print(error, file=sys.stderr)
+            return 1
+    print(f"\n{len(chosen)} notebooks in {time.perf_counter() - begin:.0f} s. Executed notebooks, figures and "
+          f"checkpoints: {shown(out)}\n\n{table(read_results(out))}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

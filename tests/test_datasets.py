@@ -1,0 +1,174 @@
+import numpy as np
+import pytest
+import torch
+
+from consensus_lib import paths
+from consensus_lib.datasets import IGNORE, TASKS, Augment, DatasetError, FaceDataset, loader
+from consensus_lib.datasets.synthetic import CLASSES as SYNTHETIC_CLASSES
+
+
+def test_a_sample_has_the_promised_shapes_and_ranges(tiny_folder):
+    sample = FaceDataset(tiny_folder, "train", "parts")[3]
+    assert sample["image"].shape == (3, 32, 32)
+    assert sample["image"].dtype == torch.float32
+    assert -1 <= sample["image"].min() < sample["image"].max() <= 1
+    assert sample["labels"].shape == (32, 32)
+    assert sample["labels"].dtype == torch.int64
+    assert set(sample["labels"].unique().tolist()) == {0, 1, 2}
+    assert sample["index"] == 3
+
+
+def test_resizing_keeps_class_numbers(tiny_folder):
+    labels = FaceDataset(tiny_folder, "train", "parts", size=20)[0]["labels"]
+    assert labels.shape == (20, 20)
+    assert set(labels.unique().tolist()) == {0, 1, 2}
+
+
+def test_splits_can_be_joined_and_limited(tiny_folder):
+    joined = FaceDataset(tiny_folder, "train+validation", "parts")
+    assert len(joined) == 16
+    few = FaceDataset(tiny_folder, "train", "parts", limit=5)
+    assert len(few) == 5
+    assert [row.id for row in few.rows] == [row.id for row in FaceDataset(tiny_folder, "train", "parts", limit=5).rows]
+
+
+def test_class_shares_sum_to_one_and_match_a_count(tiny_folder):
+    data = FaceDataset(tiny_folder, "train", "parts")
+    counted = torch.stack([data[i]["labels"] for i in range(len(data))]).flatten().bincount(minlength=3)
+    np.testing.assert_allclose(data.class_shares(), counted / counted.sum())
+
+
+@pytest.mark.parametrize(("split", "task", "expected"), [
+    ("nowhere", "parts", "split: expected one of"),
+    ("train+nowhere", "parts", "split: expected one of"),
+    ("unlabelled", "parts", "expected labels, but 2 images"),
+    ("train", "occlusion", "without \\['occluder'\\]"),
+])
+def test_what_cannot_be_served_is_named(tiny_folder, split, task, expected):
+    with pytest.raises(DatasetError, match=expected):
+        FaceDataset(tiny_folder, split, task)
+
+
+def test_an_unknown_task_and_limit_are_named(tiny_folder):
+    with pytest.raises(ValueError, match="task: expected one of .*, got 'teeth'"):
+        FaceDataset(tiny_folder, "train", "teeth")
+    with pytest.raises(ValueError, match="limit: expected at least 1, got 0"):
+        FaceDataset(tiny_folder, "train", "parts", limit=0)
+
+
+def test_an_unreadable_image_is_named_and_no_cache_is_left(tiny_folder):
+    (tiny_folder / "images" / "train_03.png").write_bytes(b"no png")
+    with pytest.raises(DatasetError, match=r"train_03\.png: expected a readable image"):
+        FaceDataset(tiny_folder, "train", "parts")
+    assert not list((paths.data_dir() / "cache").glob("*image*"))
+
+
+def test_images_are_decoded_once(tiny_folder):
+    first = FaceDataset(tiny_folder, "train", "parts")[0]
+    for file in (tiny_folder / "images").iterdir():
+        file.unlink()
+    torch.testing.assert_close(FaceDataset(tiny_folder, "train", "parts")[0], first)
+
+
+def test_another_index_means_another_cache(tiny_folder):
+    train, test = FaceDataset(tiny_folder, "train", "parts"), FaceDataset(tiny_folder, "test", "parts")
+    assert not torch.equal(train[0]["image"], test[0]["image"])
+
+
+def test_superpixels_are_served_when_nothing_moves(tiny_folder):
+    assert FaceDataset(tiny_folder, "test", "parts")[0]["superpixels"].unique().numel() == 16
+    assert "superpixels" not in FaceDataset(tiny_folder, "test", "parts", augment=Augment())[0]
+    assert "superpixels" not in FaceDataset(tiny_folder, "train", "parts")[0]
+
+
+def test_the_tasks_know_every_synthetic_class():
+    for task in TASKS.values():
+        table = task.table(SYNTHETIC_CLASSES)
+        assert set(table[: len(SYNTHETIC_CLASSES)]) == {0, 1, 2}
+        assert (table[len(SYNTHETIC_CLASSES):] == IGNORE).all()
+
+
+def test_a_task_refuses_a_class_that_it_does_not_know():
+    with pytest.raises(DatasetError, match=r"with \['tail'\]"):
+        TASKS["parts"].table(("background", "face", "hair", "tail"))
+
+
+AUGMENT = Augment(flip=0.5, rotation=20, scale=0.8, shift=0.1, crop=0.8, colour=0.3)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_batches_depend_on_seed_epoch_and_index_only(tiny_folder, workers):
+    data = FaceDataset(tiny_folder, "train", "parts", augment=AUGMENT, seed=7)
+    batches = loader(data, 5, shuffle=True, workers=workers, first_epoch=3)
+    for epoch in (3, 4):
+        for batch in batches:
+            for image, labels, index in zip(batch["image"], batch["labels"], batch["index"], strict=True):
+                alone = data[(epoch, int(index))]
+                torch.testing.assert_close(image, alone["image"])
+                assert torch.equal(labels, alone["labels"])
+
+
+def test_each_epoch_has_another_order_and_another_variation(tiny_folder):
+    data = FaceDataset(tiny_folder, "train", "parts", augment=AUGMENT)
+    batches = loader(data, 12, shuffle=True)
+    first, second = next(iter(batches)), next(iter(batches))
+    assert sorted(first["index"]) == sorted(second["index"]) == list(range(12))
+    assert not torch.equal(first["index"], second["index"])
+    assert not torch.equal(data[(0, 1)]["image"], data[(1, 1)]["image"])
+
+
+def test_a_batch_of_two_epochs_is_refused(tiny_folder):
+    data = FaceDataset(tiny_folder, "train", "parts")
+    with pytest.raises(ValueError, match=r"one epoch in a batch, got \[0, 1\]"):
+        data.__getitems__([(0, 1), (1, 2)])
+    with pytest.raises(ValueError, match="batch_size: expected at least 1"):
+        loader(data, 0)
+
+
+def test_image_and_labels_move_together():
+    # The image *is* the label map, so after any movement the two must still agree.
+    labels = torch.zeros(64, 32, 32, dtype=torch.int64)
+    labels[:, 8:20, 5:17] = 1
+    images = (labels[:, None].float() * 2 - 1).expand(-1, 3, -1, -1)
+    moved, moved_labels = Augment(flip=0.5, rotation=30, scale=0.7, shift=0.2, crop=0.7)(
+        images, labels, 0, 0, range(64))
+    inside = moved_labels != IGNORE
+    agrees = ((moved[:, 0] > 0) == (moved_labels == 1))[inside].float().mean()
+    assert agrees > 0.99
+    assert (moved_labels == IGNORE).any()  # some views reach beyond the image
+    assert not torch.equal(moved_labels, labels)
+
+
+def test_a_flip_alone_is_exact():
+    images, labels = torch.rand(8, 3, 16, 16), torch.randint(0, 3, (8, 16, 16))
+    moved, moved_labels = Augment(flip=1.0)(images, labels, 0, 0, range(8))
+    assert torch.equal(moved, images.flip(3))
+    assert torch.equal(moved_labels, labels.flip(2))
+
+
+def test_no_augmentation_changes_nothing():
+    images, labels = torch.rand(2, 3, 16, 16), torch.randint(0, 3, (2, 16, 16))
+    moved, moved_labels = Augment(flip=0.0)(images, labels, 0, 0, range(2))
+    assert torch.equal(moved, images)
+    assert torch.equal(moved_labels, labels)
+
+
+def test_colour_leaves_the_labels_and_the_range():
+    images, labels = torch.rand(4, 3, 16, 16) * 2 - 1, torch.randint(0, 3, (4, 16, 16))
+    moved, moved_labels = Augment(flip=0.0, colour=0.5)(images, labels, 0, 0, range(4))
+    assert not torch.equal(moved, images)
+    assert torch.equal(moved_labels, labels)
+    assert moved.abs().max() <= 1
+
+
+def test_flips_are_about_as_frequent_as_asked():
+    images = torch.linspace(-1, 1, 16).expand(400, 3, 16, 16)
+    moved, _ = Augment(flip=0.3)(images, torch.zeros(400, 16, 16, dtype=torch.int64), 0, 0, range(400))
+    flipped = (moved[:, 0, 0, 0] > 0).float().mean()
+    assert 0.2 < flipped < 0.4
+
+
+@pytest.mark.parametrize(("name", "value"), [("flip", 1.5), ("rotation", -1), ("scale", 0), ("crop", 1.2)])
+def test_an_augmentation_out_of_range_is_refused(name, value):
+    with pytest.raises(ValueError, match=f"{name}: expected a value in"):
+        Augment(**{name: value})

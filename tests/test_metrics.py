@@ -1,0 +1,145 @@
+import numpy as np
+import pytest
+import skimage.measure
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from test_blobs import flood_fill
+
+from consensus_lib.metrics import IGNORE, SegmentationScores, count_pieces
+
+CLASSES = ("background", "face", "hair")
+
+
+def scored(pred, target, superpixels=None, classes=CLASSES):
+    scores = SegmentationScores(classes)
+    scores.update(*(None if x is None else torch.as_tensor(x) for x in (pred, target, superpixels)))
+    return scores
+
+
+def test_a_case_worked_by_hand():
+    target = [[[0, 0, 1, 1], [0, 2, 2, 1]]]
+    pred = [[[0, 1, 1, 1], [0, 2, 0, 1]]]
+    scores = scored(pred, target).compute()
+    assert scores["pixel_accuracy"] == 6 / 8
+    assert scores["iou_background"] == 2 / 4
+    assert scores["iou_face"] == 3 / 4
+    assert scores["iou_hair"] == 1 / 2
+    assert scores["mean_iou"] == pytest.approx((2 / 4 + 3 / 4 + 1 / 2) / 3)
+    assert scores["recall_background"] == 2 / 3
+    assert scores["precision_face"] == 3 / 4
+    assert scores["f1_hair"] == 2 / 3
+    assert scores["mean_recall"] == pytest.approx((2 / 3 + 1 + 1 / 2) / 3)
+    assert scores["absent"] == []
+
+
+def test_an_absent_class_is_left_out_and_named():
+    scores = scored([[[0, 1], [0, 1]]], [[[0, 1], [1, 1]]]).compute()
+    assert scores["absent"] == ["hair"]
+    assert "iou_hair" not in scores
+    assert scores["mean_iou"] == pytest.approx((1 / 2 + 2 / 3) / 2)
+
+
+def test_ignored_pixels_are_not_counted():
+    scores = scored([[[0, 1], [2, 1]]], [[[0, 1], [IGNORE, 1]]])
+    assert scores.confusion.sum() == 3
+    assert scores.compute()["pixel_accuracy"] == 1
+    assert scores.compute()["component_error"] == 0
+
+
+def test_components_are_the_papers():
+    # Predicted: two islands of face; the background's two pieces are not counted.
+    target = [[[1, 1, 1, 1, 1]]]
+    pred = [[[1, 1, 0, 1, 1]]]
+    scores = scored(pred, target).compute()
+    assert scores["component_error"] == scores["component_error_signed"] == 1
+    assert scored(target, pred).compute()["component_error_signed"] == -1
+
+
+def test_a_hole_is_seen_by_the_hole_count_only():
+    target = np.ones((1, 5, 5), int)
+    pred = target.copy()
+    pred[0, 2, 2] = 0
+    scores = scored(pred, target).compute()
+    assert scores["component_error"] == 0
+    assert (scores["holes"], scores["holes_true"], scores["hole_error"]) == (1, 0, 1)
+
+
+def test_diagonal_neighbours_are_one_component():
+    assert scored([[[1, 0], [0, 1]]], [[[0, 0], [0, 0]]]).compute()["component_error"] == 1
+
+
+@given(arrays(np.int64, st.tuples(st.integers(1, 3), st.integers(1, 7), st.integers(1, 7)),
+              elements=st.integers(0, 2)))
+def test_components_equal_skimage_and_holes_a_flood_fill(maps):
+    counted = sum(count_pieces(maps == c) for c in (1, 2))
+    for one, (pieces, holes) in zip(maps, counted, strict=True):
+        assert pieces == skimage.measure.label(one, background=0, connectivity=2, return_num=True)[1]
+        outside = [np.pad(one != c, 1, constant_values=True).astype(int) for c in (1, 2)]
+        expected = 0
+        for complement in outside:
+            ids, _ = flood_fill(np.where(complement, 1, IGNORE), 4)
+            expected += len(set(ids[complement == 1].tolist())) - 1  # all but the one that reaches the border
+        assert holes == expected
+
+
+def test_superpixels_vote_by_majority():
+    target = [[[1, 1, 1, 0, 0, 0]]]
+    pred = [[[1, 1, 0, 1, 1, 0]]]
+    superpixels = [[[0, 0, 0, 4, 4, 4]]]
+    assert scored(pred, target, superpixels).compute()["superpixel_accuracy"] == 0.5
+    assert "superpixel_accuracy" not in scored(pred, target).compute()
+
+
+def test_superpixels_of_different_images_are_different():
+    target, pred = [[[1, 1]], [[0, 0]]], [[[1, 1]], [[1, 1]]]
+    assert scored(pred, target, [[[0, 0]], [[0, 0]]]).compute()["superpixel_accuracy"] == 0.5
+
+
+def test_updates_add_up():
+    rng = np.random.default_rng(0)
+    target, pred = rng.integers(0, 3, (2, 6, 8, 8))
+    once, twice = scored(pred, target), SegmentationScores(CLASSES)
+    twice.update(torch.as_tensor(pred[:4]), torch.as_tensor(target[:4]))
+    twice.update(torch.as_tensor(pred[4:]), torch.as_tensor(target[4:]))
+    assert once.compute() == twice.compute()
+    for name, values in once.per_image().items():
+        np.testing.assert_array_equal(values, twice.per_image()[name])
+
+
+def test_rows_are_the_scores_of_each_image_alone():
+    rng = np.random.default_rng(1)
+    target, pred = rng.integers(0, 3, (2, 5, 6, 6))
+    rows = scored(pred, target).per_image()
+    for i in range(5):
+        alone = scored(pred[i:i + 1], target[i:i + 1]).compute()
+        assert rows["mean_iou"][i] == pytest.approx(alone["mean_iou"])
+        assert rows["iou_face"][i] == pytest.approx(alone["iou_face"])
+        assert rows["pixel_accuracy"][i] == pytest.approx(alone["pixel_accuracy"])
+        assert abs(rows["components"][i] - rows["components_true"][i]) == alone["component_error"]
+        assert rows["holes"][i] == alone["holes"]
+
+
+@pytest.mark.parametrize(("pred", "target", "expected"), [
+    ([[[0.0]]], [[[0]]], r"pred: expected integers \[B,H,W\], got torch.float"),
+    ([[0]], [[[0]]], r"pred: expected integers \[B,H,W\]"),
+    ([[[0, 1]]], [[[0]]], "pred: expected the shape of target"),
+    ([[[3]]], [[[0]]], r"pred: expected classes 0\.\.2, got 3\.\.3"),
+    ([[[0]]], [[[7]]], r"target: expected classes 0\.\.2, got 7\.\.7"),
+])
+def test_wrong_maps_are_named(pred, target, expected):
+    with pytest.raises(ValueError, match=expected):
+        scored(pred, target)
+
+
+def test_superpixels_of_another_shape_are_refused():
+    with pytest.raises(ValueError, match="superpixels: expected the shape of target"):
+        scored([[[0]]], [[[0]]], [[[0, 1]]])
+
+
+def test_nothing_counted_is_an_error():
+    with pytest.raises(ValueError, match="expected at least one labelled pixel"):
+        SegmentationScores(CLASSES).compute()
+    with pytest.raises(ValueError, match="classes: expected at least two"):
+        SegmentationScores(["face"])

@@ -1,0 +1,248 @@
+import json
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from consensus_lib import training
+from consensus_lib.datasets import Augment, FaceDataset
+from consensus_lib.losses import ConsensusLoss, PixelwiseLoss, pixelwise_loss
+from consensus_lib.networks import FaceOccNet
+from consensus_lib.training import CheckpointError, cosine, evaluate, fit, load_checkpoint, pick_device, predict
+
+AUGMENT = Augment(flip=0.5, rotation=10, scale=0.9)
+
+
+@pytest.fixture
+def data(tiny_folder):
+    return FaceDataset(tiny_folder, "train", "parts", augment=AUGMENT)
+
+
+@pytest.fixture
+def validation(tiny_folder):
+    return FaceDataset(tiny_folder, "validation", "parts")
+
+
+def network(seed=0, dropout=0.2):
+    torch.manual_seed(seed)
+    return FaceOccNet(width=0.0625, dropout=dropout)
+
+
+def train(data, model=None, **options):
+    options = {"epochs": 3, "batch_size": 4, "device": "cpu", "precision": "float32", "progress": False,
+               "schedule": cosine, **options}
+    model = model or network()
+    return model, fit(model, data, options.pop("loss", pixelwise_loss), **options)
+
+
+class Interrupt(Exception):
+    """Stands for a kill: raised by ``on_epoch`` after the epoch was stored."""
+
+
+def stop_after(epochs):
+    def stop(history):
+        if len(history) == epochs:
+            raise Interrupt
+    return stop
+
+
+def weights(model):
+    return torch.cat([p.detach().flatten() for p in model.state_dict().values()])
+
+
+def test_training_learns_and_keeps_a_history(data, validation):
+    model, history = train(data, epochs=24, validation=validation, optimizer=lambda p: torch.optim.Adam(p, lr=1e-2))
+    assert history[-1]["loss"] < 0.3 * history[0]["loss"]
+    assert history[-1]["mean_iou"] > 0.7 > history[0]["mean_iou"]
+    assert [row["epoch"] for row in history] == list(range(1, 25))
+    assert [row["step"] for row in history] == list(range(3, 73, 3))
+    assert all(b["seconds"] > a["seconds"] > 0 for a, b in zip(history, history[1:], strict=False))
+    assert history[-1]["component_error"] >= 0
+    assert evaluate(model, validation).compute()["mean_iou"] == history[-1]["mean_iou"]
+
+
+@pytest.mark.parametrize("stop", [1, 2])
+@pytest.mark.parametrize("schedule", [cosine, None, lambda o, steps: torch.optim.lr_scheduler.ReduceLROnPlateau(o, "max"),
+                                      lambda o, steps: torch.optim.lr_scheduler.OneCycleLR(o, 1e-2, total_steps=steps)],
+                         ids=["cosine", "none", "plateau", "one cycle"])
+def test_an_interrupted_training_ends_with_the_same_bits(data, validation, tmp_path, stop, schedule):
+    whole, history = train(data, validation=validation, schedule=schedule)
+    with pytest.raises(Interrupt):
+        train(data, validation=validation, schedule=schedule, out=tmp_path / "run", on_epoch=stop_after(stop))
+    # Resumed in another process, the network starts from other weights: all must come from the file.
+    resumed, resumed_history = train(data, network(seed=99), validation=validation, schedule=schedule,
+                                     out=tmp_path / "run")
+    assert torch.equal(weights(resumed), weights(whole))
+    times = {"seconds", "images_per_second", "evaluation_seconds"}
+    assert [{k: v for k, v in row.items() if k not in times} for row in resumed_history] == [
+        {k: v for k, v in row.items() if k not in times} for row in history]
+
+
+def test_ctrl_c_in_the_first_epoch_can_be_resumed(data, tmp_path):
+    def interrupted(logits, labels):
+        raise KeyboardInterrupt
+
+    interrupted.__name__ = pixelwise_loss.__name__
+    with pytest.raises(KeyboardInterrupt):
+        train(data, loss=interrupted, out=tmp_path / "run")
+    resumed, _ = train(data, network(seed=99), out=tmp_path / "run")
+    assert torch.equal(weights(resumed), weights(train(data)[0]))
+
+
+def test_a_finished_training_is_not_repeated(data, tmp_path):
+    first, history = train(data, out=tmp_path / "run")
+    again, same = train(data, network(seed=99), out=tmp_path / "run", on_epoch=stop_after(1))
+    assert torch.equal(weights(first), weights(again))
+    assert same == history
+
+
+def test_other_settings_are_refused_and_nothing_is_lost(data, tmp_path):
+    train(data, out=tmp_path / "run")
+    before = {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()}
+    with pytest.raises(CheckpointError, match="batch_size: expected 4, got 6"):
+        train(data, batch_size=6, out=tmp_path / "run")
+    with pytest.raises(CheckpointError, match="loss: expected 'pixelwise_loss', got .ConsensusLoss"):
+        train(data, loss=ConsensusLoss(), out=tmp_path / "run")
+    assert {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()} == before
+    train(data, batch_size=6, out=tmp_path / "run", resume=False)
+
+
+def test_workers_do_not_change_the_result(data):
+    assert torch.equal(weights(train(data, workers=2, epochs=2)[0]), weights(train(data, epochs=2)[0]))
+
+
+def test_the_folder_holds_what_is_promised(data, validation, tmp_path):
+    model, history = train(data, validation=validation, out=tmp_path / "run")
+    names = {path.name for path in (tmp_path / "run").iterdir()}
+    assert names == {"checkpoint.json", "checkpoint-0003.safetensors", "history.jsonl", "best.safetensors"}
+    lines = [json.loads(line) for line in (tmp_path / "run/history.jsonl").read_text().splitlines()]
+    assert lines == history
+    loaded, record = load_checkpoint(tmp_path / "run")
+    assert torch.equal(weights(loaded), weights(model))
+    assert record["classes"] == ["background", "face", "hair"]
+    assert not loaded.training
+
+
+def test_patience_stops_early_and_restores_the_best(data, validation, tmp_path):
+    # A learning rate of zero never gets better after the first evaluation.
+    model, history = train(data, epochs=50, validation=validation, patience=3, schedule=None,
+                           optimizer=lambda p: torch.optim.SGD(p, lr=0.0), out=tmp_path / "run")
+    assert 4 <= len(history) < 50
+    best, record = load_checkpoint(tmp_path / "run", best=True)
+    assert torch.equal(weights(best), weights(model))
+    assert record["best_epoch"] <= len(history) - 3
+    assert record["best_score"] == max(row["mean_iou"] for row in history)
+
+
+def test_evaluation_happens_at_intervals_and_at_the_end(data, validation):
+    _, history = train(data, epochs=5, validation=validation, evaluate_every=2)
+    assert [row["epoch"] for row in history if "mean_iou" in row] == [2, 4, 5]
+
+
+def test_clipping_bounds_the_step(data):
+    model = network()
+    before = weights(model)
+    _, _ = train(data, model, epochs=1, clip=1e-12, schedule=None, optimizer=lambda p: torch.optim.SGD(p, lr=1.0))
+    moved = torch.cat([p.detach().flatten() for p in model.parameters()])
+    start = torch.cat([p.detach().flatten() for p in network().parameters()])
+    assert (moved - start).norm() < 1e-10
+    assert len(before) > len(moved)  # batch statistics move all the same
+
+
+def test_a_loss_that_is_not_finite_stops_the_training(data, tmp_path):
+    def broken(logits, labels):
+        return logits.mean() * math.nan
+
+    with pytest.raises(FloatingPointError, match="epoch 1, got nan; the state after epoch 0 is kept"):
+        train(data, loss=broken, out=tmp_path / "run")
+    assert json.loads((tmp_path / "run/checkpoint.json").read_text())["epoch"] == 0
+
+
+def test_any_loss_and_any_network_serve(data):
+    class Linear(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Conv2d(3, 3, 1)
+
+        def forward(self, image):
+            return self.layer(image)
+
+    for loss in (nn.CrossEntropyLoss(ignore_index=255), PixelwiseLoss(), ConsensusLoss("component")):
+        _, history = train(data, Linear(), loss=loss, epochs=2)
+        assert history[1]["loss"] < history[0]["loss"]
+
+
+def test_bfloat16_learns_the_same_thing(data, validation):
+    losses = [train(data, precision=precision, epochs=6)[1][-1]["loss"] for precision in ("float32", "bfloat16")]
+    assert losses[0] == pytest.approx(losses[1], rel=0.1)
+
+
+def test_compile_is_passed_on(data, monkeypatch):
+    compiled = []
+    monkeypatch.setattr(torch, "compile", lambda model: compiled.append(model) or model)
+    model, _ = train(data, compile=True, epochs=1)
+    assert compiled == [model]
+
+
+def test_predictions_are_those_that_are_scored(data, validation):
+    model, _ = train(data)
+    labels = torch.stack([validation[i]["labels"] for i in range(len(validation))])
+    predicted = predict(model, validation)
+    assert predicted.dtype == torch.uint8
+    assert predicted.shape == labels.shape
+    assert (predicted == labels).double().mean().item() == evaluate(model, validation).compute()["pixel_accuracy"]
+    assert model.training  # evaluation leaves the mode as it was
+
+
+def test_superpixels_reach_the_scores(tiny_folder):
+    assert "superpixel_accuracy" in evaluate(network(), FaceDataset(tiny_folder, "test", "parts")).compute()
+
+
+def test_a_network_of_another_kind_must_be_handed_in(data, tmp_path):
+    train(data, nn.Conv2d(3, 3, 1), out=tmp_path / "run")
+    with pytest.raises(CheckpointError, match="model: expected to be given"):
+        load_checkpoint(tmp_path / "run")
+    with pytest.raises(CheckpointError, match="expected the weights of FaceOccNet"):
+        load_checkpoint(tmp_path / "run", network())
+    loaded, _ = load_checkpoint(tmp_path / "run", nn.Conv2d(3, 3, 1))
+    assert isinstance(loaded, nn.Conv2d)
+
+
+def test_a_missing_or_broken_checkpoint_is_named(data, tmp_path):
+    with pytest.raises(CheckpointError, match=r"expected a training folder with checkpoint\.json"):
+        load_checkpoint(tmp_path)
+    train(data, out=tmp_path / "run")
+    (tmp_path / "run/checkpoint-0003.safetensors").write_bytes(b"broken")
+    with pytest.raises(CheckpointError, match="expected a safetensors file"):
+        load_checkpoint(tmp_path / "run")
+    (tmp_path / "run/checkpoint.json").write_text("{")
+    with pytest.raises(CheckpointError, match="expected JSON"):
+        load_checkpoint(tmp_path / "run")
+
+
+@pytest.mark.parametrize(("options", "expected"), [
+    ({"epochs": 0}, "epochs: expected at least 1, got 0"),
+    ({"batch_size": 0}, "batch_size: expected at least 1"),
+    ({"patience": 2}, "patience: expected at least 1, and validation data"),
+    ({"device": "tpu9"}, "device: expected 'auto' or a device of this machine, got 'tpu9'"),
+    ({"precision": "int4"}, "precision: expected 'auto'"),
+])
+def test_wrong_arguments_are_named(data, options, expected):
+    with pytest.raises(ValueError, match=expected):
+        train(data, **options)
+
+
+def test_the_global_random_state_is_left_alone(data):
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    model = network()
+    torch.manual_seed(5)
+    train(data, model, epochs=1)
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_auto_takes_the_cpu_where_there_is_nothing_else():
+    if not torch.cuda.is_available() and not torch.backends.mps.is_available():
+        assert pick_device("auto") == torch.device("cpu")
+    assert training.pick_precision("auto", torch.device("cpu")) in ("float32", "bfloat16")
