@@ -103,6 +103,14 @@ class FaceDataset(Dataset):
         counts = np.bincount(np.asarray(self._labels).ravel(), minlength=256)[: len(self.task.classes)]
         return counts / counts.sum()
 
+    def most_frequent_labels(self) -> np.ndarray:
+        """Return the most frequent label at each pixel, uint8 ``[H,W]``: the prediction that needs no image.
+
+        On aligned faces it is the floor that any network must beat. Ties go to the lower class.
+        """
+        votes = [(np.asarray(self._labels) == c).sum(0) for c in range(len(self.task.classes))]  # K of [H, W]
+        return np.argmax(votes, axis=0).astype(np.uint8)
+
     def _decoded(self, column: str, progress: bool, table: np.ndarray | None = None) -> np.ndarray:
         """Return the rows' decoded files, uint8 or uint16 ``[N,H,W(,3)]``, mapped from the cache on disk."""
         version = hashlib.sha256((self.folder / "dataset.json").read_bytes())

@@ -1,0 +1,117 @@
+"""The ``check_…`` helpers of the notebooks' exercises: they tell right from wrong and why, never the answer.
+
+Each takes the reader's answer, a value or a function. An answer of ``None``, or a function that returns
+``None``, is one not given yet, so that a notebook runs to its end unfilled.
+"""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from consensus_lib.blobs import label_blobs
+from consensus_lib.datasets import IGNORE, FaceDataset
+from consensus_lib.metrics import SegmentationScores, count_pieces
+
+TODO = "not answered yet"
+
+
+def check_class_shares(answer: Sequence[float] | None, data: FaceDataset) -> None:
+    """Check the share of each class among the labelled pixels of ``data``."""
+    if answer is None:
+        return print(TODO)
+    right = data.class_shares()
+    if len(answer) != len(right):
+        return _wrong(f"expected {len(right)} shares, one for each class, got {len(answer)}")
+    if abs(sum(answer) - 1) > 1e-6:
+        return _wrong(f"shares of a whole sum to 1, these to {sum(answer):.4f}")
+    return _verdict(np.allclose(answer, right, atol=1e-6), "they sum to 1, but are not the counts of these labels")
+
+
+def check_flip(function: Callable) -> None:
+    """Check a function that flips an image ``[3,H,W]`` and its labels ``[H,W]`` left to right."""
+    image, labels = torch.arange(24.0).view(3, 2, 4), torch.arange(8).view(2, 4)
+    answer = function(image, labels)
+    if answer is None:
+        return print(TODO)
+    if not torch.equal(answer[0], image.flip(2)):
+        return _wrong("the image is not flipped left to right: its width is the last dimension")
+    return _verdict(torch.equal(answer[1], labels.flip(1)), "the image is flipped, but the labels did not follow")
+
+
+def check_component_count(function: Callable) -> None:
+    """Check a function that counts the components of a label map ``[H,W]`` as the paper does."""
+    cases = (("two islands", [[1, 0, 1]], 2), ("corners touch, 8 neighbours", [[1, 0], [0, 1]], 1),
+             ("two classes side by side", [[1, 2]], 2), ("background alone", [[0, 0]], 0),
+             ("a ring and its middle", [[1, 1, 1], [1, 2, 1], [1, 1, 1]], 2))
+    for name, labels, right in cases:
+        answer = function(np.array(labels))
+        if answer is None:
+            return print(TODO)
+        if answer != right:
+            return _wrong(f"{name}: expected {right}, got {answer}")
+    return _verdict(True, "")
+
+
+def check_cross_entropy(function: Callable) -> None:
+    """Check a function of (logits ``[K]``, label) that returns the cross-entropy of one pixel."""
+    for logits, label in (([0.0, 0.0], 0), ([2.0, -1.0, 0.5], 2), ([1000.0, 0.0], 0)):
+        answer = function(torch.tensor(logits), label)
+        if answer is None:
+            return print(TODO)
+        right = F.cross_entropy(torch.tensor([logits]), torch.tensor([label])).item()
+        if not abs(float(answer) - right) < 1e-5:
+            hint = "; a large logit overflows exp: subtract the maximum first" if max(logits) > 100 else ""
+            return _wrong(f"logits {logits}, label {label}: expected {right:.4f}, got {float(answer):.4f}{hint}")
+    return _verdict(True, "")
+
+
+def check_iou(function: Callable) -> None:
+    """Check a function from a confusion matrix ``[K,K]`` (truth in rows) to the IoU of each class."""
+    generator = np.random.default_rng(0)
+    for confusion in (np.array([[3, 1], [0, 4]]), generator.integers(1, 50, (3, 3))):
+        answer = function(confusion)
+        if answer is None:
+            return print(TODO)
+        hit = np.diagonal(confusion)
+        right = hit / (confusion.sum(0) + confusion.sum(1) - hit)
+        if np.shape(answer) != right.shape or not np.allclose(answer, right):
+            return _wrong(f"for {confusion.tolist()} expected {right.round(3).tolist()}, got {answer}")
+    return _verdict(True, "")
+
+
+def check_torn_twin(truth: np.ndarray, whole: np.ndarray, torn: np.ndarray | None) -> None:
+    """Check that ``torn`` has as many wrong pixels as ``whole`` but more components; all ``[H,W]`` of 0 and 1."""
+    if torn is None:
+        return print(TODO)
+    torn = np.asarray(torn)
+    if torn.shape != truth.shape or not set(np.unique(torn)) <= {0, 1}:
+        return _wrong(f"expected zeros and ones of shape {truth.shape}, got {torn.shape}")
+    scores = []
+    for mask in (whole, torn):
+        score = SegmentationScores(("background", "face"))
+        score.update(torch.as_tensor(mask)[None], torch.as_tensor(truth)[None])
+        scores.append(score.compute()["mean_iou"])
+    if abs(scores[0] - scores[1]) > 1e-9:
+        return _wrong(f"the mean IoU must stay {scores[0]:.3f}, it is {scores[1]:.3f}")
+    pieces = [int(count_pieces(np.asarray(mask) == 1)[0]) for mask in (whole, torn)]
+    return _verdict(pieces[1] > pieces[0], f"same IoU, but {pieces[1]} component(s), not more than {pieces[0]}")
+
+
+def check_blob_sizes(answer: Sequence[int] | None, labels: np.ndarray) -> None:
+    """Check the sizes of the 4-connected components of a label map ``[H,W]``, in any order."""
+    if answer is None:
+        return print(TODO)
+    sizes = label_blobs(torch.as_tensor(labels)[None], "component").size.tolist()
+    if sum(answer) != int((np.asarray(labels) != IGNORE).sum()):
+        return _wrong(f"the sizes sum to {sum(answer)}, the map has {np.size(labels)} pixels")
+    return _verdict(sorted(answer) == sorted(sizes), "they fill the map, but pixels that touch at corners only are apart")
+
+
+def _verdict(right: bool, why: str) -> None:
+    return print("right") if right else _wrong(why)
+
+
+def _wrong(why: str) -> None:
+    print(f"not yet: {why}")
