@@ -1,0 +1,72 @@
+"""The camera: what happens between the light and the file."""
+
+import io
+
+import numpy as np
+from PIL import Image, ImageDraw
+from scipy import ndimage
+
+from consensus_lib.datasets.synthetic.chance import normal
+from consensus_lib.datasets.synthetic.colour import screen
+
+
+def expose(image: np.ndarray, face: np.ndarray, level: float, pull: float) -> np.ndarray:
+    """Scale a linear image ``[H,W,3]`` so that the pixels ``face`` ``[N]`` (flat) come near ``level``.
+
+    ``pull`` 1 brings every face to the same level; 0 leaves the image as it is.
+    """
+    if len(face) == 0:
+        return image
+    mean = float(image.reshape(-1, 3)[face].mean())
+    return image * np.float32((level / max(mean, 1e-4)) ** pull)
+
+
+def develop(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Turn linear light ``[H,W,3]`` into a uint8 picture: cast, contrast, blur, noise and JPEG."""
+    size = image.shape[0]
+    cast = np.exp(np.array([1, 0, -1]) * normal(rng, 0.0, 0.07) + np.array([0, 1, 0]) * normal(rng, 0, 0.03))
+    image = image * cast.astype(np.float32)
+    # A shoulder, so that highlights roll off instead of clipping hard.
+    image = np.where(image > 0.6, 0.6 + 0.4 * np.tanh((image - 0.6) / 0.4), image)
+    blur = (0.45 + 0.7 * rng.uniform() ** 2) * size / 128
+    image = ndimage.gaussian_filter(image, (blur, blur, 0), truncate=2.5)
+    if rng.random() < 0.06:
+        grey = image @ np.array([0.3, 0.59, 0.11], np.float32)
+        image = np.repeat(grey[..., None], 3, axis=2)
+    contrast, lift = np.float32(normal(rng, 1.05, 0.12)), np.float32(max(0, normal(rng, 0, 0.01)))
+    picture = screen(np.clip(0.2 * (np.maximum(image, 0) / 0.2) ** contrast + lift, 0, 1)).astype(np.float32)
+    noise = rng.uniform(0, 1) ** 2 * 7
+    picture += noise * rng.standard_normal(picture.shape, dtype=np.float32)
+    picture = np.clip(picture + 0.5, 0, 255).astype(np.uint8)
+    if rng.random() < 0.8:
+        file = io.BytesIO()
+        Image.fromarray(picture).save(file, "JPEG", quality=int(rng.integers(55, 96)))
+        picture = np.asarray(Image.open(file))
+    return picture
+
+
+def corners(rng: np.random.Generator, size: int, keep: np.ndarray) -> np.ndarray:
+    """Return the pixels, bool ``[H,W]``, that lie outside the original photograph after alignment.
+
+    Funnelled photographs were turned and moved, which leaves black corners. ``keep`` ``[H,W]`` (the face)
+    is never cut: a corner that would is left out.
+    """
+    outside = np.zeros((size, size), bool)
+    if rng.random() < 0.3:
+        return outside
+    angle = np.radians(normal(rng, 0, 7))
+    for side in range(4):
+        inset = size * (0.5 - max(0.0, normal(rng, -0.01, 0.04)))
+        turn = angle + side * np.pi / 2
+        across, along = np.array([np.cos(turn), np.sin(turn)]), np.array([-np.sin(turn), np.cos(turn)])
+        middle = np.full(2, size / 2) + inset * across
+        corner = [
+            middle + a * size * 2 * along + b * size * 2 * across
+            for a, b in ((-1, 0), (1, 0), (1, 1), (-1, 1))
+        ]
+        patch = Image.new("1", (size, size))
+        ImageDraw.Draw(patch).polygon([tuple(point) for point in corner], fill=1)
+        cut = np.asarray(patch)
+        if not (cut & keep).any():
+            outside |= cut
+    return outside

@@ -1,0 +1,262 @@
+"""Hair: a shell over the scalp that may hang down, cut off along a hairline, with strands for texture.
+
+A style is a handful of numbers: how thick the shell is at the top and the sides, where the hairline runs,
+how long the hair hangs, how it is combed and how much it curls. The shell covers more than the style needs;
+``keeps`` says which of its points carry hair.
+"""
+
+import dataclasses
+
+import numpy as np
+from scipy.interpolate import PchipInterpolator
+
+from consensus_lib.datasets.synthetic.chance import choose, field, normal, profile
+from consensus_lib.datasets.synthetic.classes import HAIR
+from consensus_lib.datasets.synthetic.head import Shape, sections
+from consensus_lib.datasets.synthetic.mesh import azimuths, grid_normals, tube
+from consensus_lib.datasets.synthetic.skin import Look, Paint
+
+KINDS = ("bald", "buzz", "receding", "short", "quiff", "bowl", "afro", "bob", "long", "tied", "curly long")
+
+
+@dataclasses.dataclass(frozen=True)
+class Style:
+    """One head of hair; lengths in millimetres.
+
+    Attributes:
+        kind: one of ``KINDS``.
+        top, sides: thickness of the shell.
+        line: heights y of the hairline at ``ANGLES`` from front to back; hair grows above.
+        length: height y of the lower end at the back and the sides.
+        flare: how much wider than the head hanging hair gets.
+        drape: how far hanging hair lies forward over the shoulders.
+        fringe: how far below the hairline strands fall over the forehead.
+        part: azimuth of the parting in degrees.
+        comb: slope of the strands.
+        curl: 0 straight to 1 tight curls.
+        ragged: roughness of the edge.
+        bun: radius of a knot at the back of the head, 0 for none.
+    """
+
+    kind: str
+    top: float
+    sides: float
+    line: tuple[float, ...]
+    length: float
+    flare: float
+    drape: float
+    fringe: float
+    part: float
+    comb: float
+    curl: float
+    ragged: float
+    bun: float
+
+
+ANGLES = (0, 18, 36, 52, 64, 76, 88, 100, 114, 130, 180)
+
+
+def draw_style(
+    rng: np.random.Generator, shape: Shape, look: Look, kinds: dict[str, float] | None = None
+) -> Style:
+    """Draw a style that fits age and look; ``kinds`` overrides the odds."""
+    if kinds is None:
+        old = max(0.0, shape.age - 0.45)
+        kinds = (
+            {
+                "short": 0.12,
+                "bob": 0.30,
+                "long": 0.30,
+                "tied": 0.14,
+                "curly long": 0.09,
+                "afro": 0.01,
+                "bowl": 0.04,
+            }
+            if look.feminine
+            else {
+                "bald": 0.05 + 0.3 * old,
+                "buzz": 0.09,
+                "receding": 0.12 + 0.7 * old,
+                "short": 0.44,
+                "quiff": 0.12,
+                "bowl": 0.10,
+                "afro": 0.01 + 0.06 * (look.tone > 6),
+                "long": 0.04,
+                "tied": 0.02,
+                "curly long": 0.01,
+            }
+        )
+    kind = choose(rng, kinds)
+    h = shape.hairline
+    peak = rng.uniform(0, 6)
+    side = rng.uniform(-5, 28)  # lower end of the sideburns
+    crown = [-h + peak, -h, -h + 2, -h + 12, -34]
+    short = [*crown, side, -8, -10, 35, 62, 74]
+    values = dict(
+        kind=kind,
+        top=rng.uniform(6, 18),
+        sides=rng.uniform(3, 9),
+        line=short,
+        length=70.0,
+        flare=0.0,
+        drape=0.0,
+        fringe=0.0,
+        part=float(rng.choice([-35, 35, 0]) + normal(rng, 0, 8)),
+        comb=rng.uniform(-0.6, 0.6),
+        curl=float(rng.choice([0.0, rng.uniform(0.2, 0.9)], p=[0.7, 0.3])),
+        ragged=rng.uniform(1.5, 5),
+        bun=0.0,
+    )
+    if kind == "buzz":
+        values.update(top=rng.uniform(2, 4), sides=rng.uniform(1.5, 3), ragged=2.0, curl=0.5)
+    elif kind == "receding":
+        far = rng.uniform(10, 40)
+        bare = rng.random() < 0.45  # only a wreath is left
+        line = [-h - far, -h - far - 3, -h - far, -h - 0.6 * far, -45, *short[5:]]
+        if bare:
+            line = [-140, -140, -140, -140, rng.uniform(-75, -45), *short[5:8], 30, 60, 74]
+        values.update(line=line, top=rng.uniform(3, 9))
+    elif kind == "quiff":
+        values.update(top=rng.uniform(18, 36), sides=rng.uniform(4, 12))
+    elif kind == "bowl":
+        values.update(top=rng.uniform(8, 16), sides=rng.uniform(8, 16), fringe=rng.uniform(12, 42))
+    elif kind == "afro":
+        size = rng.uniform(18, 60)
+        values.update(top=size, sides=0.8 * size, curl=1.0, ragged=6.0)
+    elif kind in ("bob", "long", "curly long"):
+        length = rng.uniform(60, 135) if kind == "bob" else rng.uniform(150, 290)
+        opening = rng.uniform(-20, 15)
+        line = [*crown[:3], -h + rng.uniform(6, 16), -38 + opening, *(6 * [length])]
+        values.update(
+            line=line,
+            length=length,
+            top=rng.uniform(6, 24),
+            sides=rng.uniform(8, 24),
+            flare=rng.uniform(0, 26),
+            drape=rng.uniform(0, 70) * (rng.random() < 0.7),
+            fringe=rng.uniform(8, 46) * (rng.random() < 0.4),
+            ragged=rng.uniform(2, 7),
+        )
+        if kind == "curly long":
+            values.update(curl=rng.uniform(0.6, 1.0), sides=rng.uniform(20, 42), top=rng.uniform(14, 30))
+    elif kind == "tied":
+        values.update(
+            top=rng.uniform(4, 10),
+            sides=rng.uniform(3, 6),
+            line=[*crown, -20, -12, 10, 50, 66, 74],
+            bun=float(rng.choice([0, rng.uniform(22, 38)])),
+        )
+    values["line"] = tuple(map(float, values["line"]))
+    return Style(**values)
+
+
+def hairline(style: Style, angle: np.ndarray) -> np.ndarray:
+    """Return the height y of the hairline at azimuths in degrees, without the fringe."""
+    return np.interp(np.abs(angle), ANGLES, style.line)
+
+
+def hair_grid(shape: Shape, style: Style, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Return the shell ``[R,C,3]`` and, for each point, (azimuth in degrees, height y, 0) ``[R,C,3]``."""
+    knots = sections(shape)[:8]
+    long = style.length > 80
+    if long:
+        y = np.array([62, 95, 140, 200, max(style.length, 210) + 12], float)
+        fall = np.clip((y - 40) / 100, 0, 1)
+    else:
+        y, fall = np.array([62, 84.0]), np.array([0, 0])
+    width = knots[-1, 1] + style.flare * np.clip(fall * 1.6, 0, 1) - 3
+    hanging = np.stack(
+        [
+            y,
+            np.broadcast_to(width, y.shape),
+            55 + style.drape * fall,
+            -86 - 16 * fall,
+            -18 + 0.85 * style.drape * fall,
+        ],
+        axis=1,
+    )
+    rings = np.concatenate([knots, hanging])
+    rows = 34 if long else 28
+    fine = PchipInterpolator(np.arange(len(rings)), rings)(np.linspace(0, len(rings) - 1, rows))
+    grid = tube(fine, 53)
+    angle = np.broadcast_to(np.degrees(azimuths(53)), grid.shape[:2])
+    height = grid[..., 1]
+    place = np.stack([angle, height, 0 * height], axis=-1)
+    up = np.clip((-height - 10) / 90, 0, 1)
+    thick = style.sides + (style.top - style.sides) * up
+    if style.kind == "quiff":  # piled up in front
+        thick = thick * (1 + 0.5 * np.cos(np.radians(np.clip(angle + 0.5 * style.part, -90, 90))) * up)
+    edge = np.clip((hairline(style, angle) + style.fringe * (np.abs(angle) < 60) - height) / 26, 0, 1)
+    thick = thick * (0.12 + 0.88 * edge**0.6) + 1.0
+    lumps = field(
+        rng, np.radians(angle).ravel() * (3 + 4 * style.curl) + 40, height.ravel() / (40 - 18 * style.curl)
+    )
+    seam = 1 - np.exp(-(((np.abs(angle) - 180) / 25) ** 2))  # the noise does not close at the back
+    thick = thick * (1 + (0.18 + 0.12 * style.curl) * lumps.reshape(angle.shape) * seam)
+    if style.part and style.top > 5:
+        groove = np.exp(-(((angle - style.part) / 5) ** 2)) * up
+        thick = thick * (1 - 0.45 * groove)
+    return grid + grid_normals(grid) * np.maximum(thick, 0.8)[..., None], place
+
+
+def keeps(style: Style, shape: Shape, rng: np.random.Generator):
+    """Return a function that says which places (azimuth, y, ·) ``[N,3]`` of the shell carry hair."""
+    edge, tips = rng.integers(2**31), rng.integers(2**31)
+    lean = 0.2 * style.part
+
+    def keep(place: np.ndarray) -> np.ndarray:
+        if style.kind == "bald":
+            return np.zeros(len(place), bool)
+        angle, y = place[:, 0], place[:, 1]
+        line = hairline(style, angle)
+        rough = style.ragged * profile(np.random.default_rng(edge), angle / 3.0 + 300)
+        if style.fringe:
+            # Strands end at their own length; the fringe is longer on the far side of the parting.
+            reach = style.fringe * (
+                0.75 + 0.25 * np.tanh(-(angle - style.part) / 25 * np.sign(style.part or 1))
+            )
+            strand = (
+                0.35 * style.fringe * profile(np.random.default_rng(tips), (angle + lean * y / 40) / 5 + 300)
+            )
+            line = np.where(
+                np.abs(angle) < 66,
+                np.minimum(line + reach + np.minimum(strand, 8), np.maximum(line, -14)),
+                line,
+            )
+        hangs = (line > 80) * style.ragged * 2
+        return y < line + rough + hangs * profile(np.random.default_rng(tips), angle / 2.0 + 300)
+
+    return keep
+
+
+def paint_hair(place: np.ndarray, style: Style, look: Look, shape: Shape, rng: np.random.Generator) -> Paint:
+    """Paint hair at places (azimuth, y, ·) ``[N,3]`` with strands along the comb."""
+    angle, y = place[:, 0], place[:, 1]
+    paint = Paint.plain(len(angle), np.asarray(look.hair_rgb), HAIR, 0.0)
+    side = np.where(angle > style.part, 1, -1)
+    top = np.clip((-y - 40) / 50, 0, 1)
+    across = np.radians(angle) * 75 + style.comb * y + side * 0.9 * y * top
+    warp = (2 + 16 * style.curl) * field(rng, across / 40, y / (45 - 30 * style.curl))
+    q = across + warp
+    strand = (
+        0.5 * profile(rng, q / 7 + 300)
+        + 0.35 * profile(rng, q / 3 + 300)
+        + 0.25 * profile(rng, q / 1.2 + 300)
+    )
+    strand += (0.25 + 0.35 * style.curl) * field(rng, q / 14, y / (30 - 20 * style.curl))
+    streak = 0.12 * profile(rng, q / 20 + 300)
+    paint.albedo *= np.clip(np.exp(0.42 * strand + streak), 0.25, 3.0)[:, None]
+    if style.kind == "buzz":  # the scalp shows through
+        from consensus_lib.datasets.synthetic.colour import skin_colour
+
+        paint.albedo += np.float32(0.28) * (skin_colour(look.tone, look.blood) - paint.albedo)
+    if style.part and style.kind in ("short", "long", "bob", "tied") and style.top < 14:
+        line = np.exp(-(((angle - style.part) / 2.2) ** 2)) * (y < -72) * (y > -112)
+        paint.darken((0.45 * line).astype(np.float32))
+    paint.gloss = (
+        0.5
+        * np.clip(1 - style.curl, 0.15, 1)
+        * np.clip(0.6 + 0.5 * strand, 0, 2)
+        * np.clip(0.15 + np.mean(look.hair_rgb) * 4, 0, 0.6)
+    ).astype(np.float32)
+    return paint

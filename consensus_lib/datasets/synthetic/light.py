@@ -1,0 +1,147 @@
+"""Light: a key light, a fill light and the sky, with shadows that the person casts on themselves.
+
+Whether the key light reaches a point is looked up in a shadow map: the meshes as the lamp sees them. What
+the lamp sees is lit; what lies deeper is in shadow. Nose, brow ridge, hair, hat brim and jaw all cast
+shadows that way, consistent with the pose.
+"""
+
+import dataclasses
+
+import numpy as np
+
+from consensus_lib.datasets.synthetic.chance import normal
+from consensus_lib.datasets.synthetic.mesh import View, rasterise
+
+_MAP, _REACH = 96, 330.0  # pixels of the shadow map, millimetres from its middle to its edge
+
+
+@dataclasses.dataclass(frozen=True)
+class Light:
+    """The light of one photograph; directions point towards the lamp in the camera's frame.
+
+    Attributes:
+        key, fill: unit vectors ``[3]``.
+        key_rgb, fill_rgb, sky_rgb, ground_rgb: linear colours times strength.
+        softness: 0 a bare bulb to 1 an overcast sky; softens the edge of shadows and their depth.
+    """
+
+    key: np.ndarray
+    fill: np.ndarray
+    key_rgb: np.ndarray
+    fill_rgb: np.ndarray
+    sky_rgb: np.ndarray
+    ground_rgb: np.ndarray
+    softness: float
+
+
+def _towards(azimuth: float, elevation: float) -> np.ndarray:
+    a, e = np.radians([azimuth, elevation])
+    return np.array([np.sin(a) * np.cos(e), -np.sin(e), np.cos(a) * np.cos(e)])
+
+
+def flat_light() -> Light:
+    """Return light that comes from everywhere: shading without shadows, for the ablation."""
+    ones = np.ones(3)
+    return Light(_towards(0, 0), _towards(0, 0), 0.25 * ones, 0 * ones, 0.8 * ones, 0.7 * ones, 1.0)
+
+
+def draw_light(rng: np.random.Generator) -> Light:
+    """Draw flash, daylight, stage or window light."""
+    if rng.random() < 0.4:  # on-camera flash
+        key = _towards(normal(rng, 0, 12), rng.uniform(0, 35))
+        strength, ambient = rng.uniform(0.8, 1.1), rng.uniform(0.15, 0.4)
+    else:
+        key = _towards(normal(rng, 0, 45), rng.uniform(5, 65))
+        strength, ambient = rng.uniform(0.5, 1.1), rng.uniform(0.15, 0.7)
+    warm = normal(rng, 0.05, 0.10)
+    tint = np.exp(np.array([warm, 0.0, -warm]))
+    sky = np.exp(np.array([1, 0, -1]) * normal(rng, 0, 0.10))
+    side = -np.sign(key[0] or 1.0)
+    fill = _towards(side * rng.uniform(20, 100), rng.uniform(-20, 40))
+    fill_strength = rng.uniform(0, 0.5) * (rng.random() < 0.7)
+    return Light(
+        key,
+        fill,
+        strength * tint,
+        fill_strength * np.exp(np.array([1, 0, -1]) * normal(rng, 0, 0.2)),
+        ambient * sky,
+        ambient * rng.uniform(0.4, 0.9) * sky[::-1],
+        float(rng.uniform(0.15, 1)),
+    )
+
+
+def _lamp_frame(direction: np.ndarray) -> np.ndarray:
+    """Return the rotation ``[3,3]`` into a frame whose z axis points at the lamp."""
+    across = np.cross([0.0, 1.0, 0.0], direction)
+    across /= max(np.linalg.norm(across), 1e-6)
+    return np.stack([across, np.cross(direction, across), direction])
+
+
+def shadow_map(light: Light, casters: list) -> np.ndarray:
+    """Return depth towards the key lamp, float32 ``[96,96]``, of casters ``(grid, turn, keep)``.
+
+    ``keep`` says which fragments exist (hair ends somewhere); None keeps all.
+    """
+    frame = _lamp_frame(light.key)
+    view = View(_MAP / (2 * _REACH), (_MAP / 2, _MAP / 2), 1e9, _MAP)
+    depth = np.full(_MAP * _MAP, -1e4, np.float32)
+    for grid, place, turn, keep in casters:
+        whole = np.column_stack(
+            [frame @ turn[:, :3], frame @ turn[:, 3] if turn.shape[1] == 4 else np.zeros(3)]
+        )
+        seen = rasterise(view, grid, whole, place=place, both_sides=True)
+        if keep is not None:
+            seen = seen[keep(seen.place)]
+        depth[seen.pixel] = np.maximum(depth[seen.pixel], seen.depth)
+    return depth.reshape(_MAP, _MAP)
+
+
+def lit(light: Light, depths: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """Return the share 0-1 of key light that reaches points ``[N,3]`` (camera frame, millimetres)."""
+    u, v, depth = _lamp_frame(light.key).astype(np.float32) @ points.T
+    scale = _MAP / (2 * _REACH)
+    u, v = (np.clip(c * scale + _MAP / 2 - 0.5, 0, _MAP - 1.001) for c in (u, v))
+    iu, iv = u.astype(np.intp), v.astype(np.intp)
+    fu, fv = u - iu, v - iv
+    edge = np.float32(4 + 10 * light.softness)  # millimetres over which a shadow begins
+    flat, at = depths.ravel(), iv * _MAP + iu
+    share = np.zeros(len(points), np.float32)
+    for offset, weight in (
+        (0, (1 - fu) * (1 - fv)),
+        (1, fu * (1 - fv)),
+        (_MAP, (1 - fu) * fv),
+        (_MAP + 1, fu * fv),
+    ):
+        behind = flat[at + offset] - depth - 7  # 7 mm: a map's pixel is that deep on a slanting surface
+        share += weight * np.clip(1 - behind / edge, 0, 1)
+    return share
+
+
+def shade(light: Light, paint, normal: np.ndarray, reached: np.ndarray) -> np.ndarray:
+    """Return the light, linear float32 ``[N,3]``, that painted points send to the camera.
+
+    Args:
+        light: the lamps.
+        paint: albedo, gloss and glow of the points.
+        normal: unit normals ``[N,3]``.
+        reached: share of the key light that arrives, ``[N]``.
+    """
+    reached = 1 - (1 - reached) * np.float32(1 - 0.5 * light.softness)
+    wrap = np.float32(0.15 + 0.2 * light.softness)
+    key = np.clip((normal @ light.key.astype(np.float32) + wrap) / (1 + wrap), 0, 1) * reached
+    fill = np.clip(normal @ light.fill.astype(np.float32), 0, 1)
+    up = 0.5 - 0.5 * normal[:, 1]
+    ambient = up[:, None] * light.sky_rgb.astype(np.float32) + (1 - up)[:, None] * light.ground_rgb.astype(
+        np.float32
+    )
+    diffuse = (
+        key[:, None] * light.key_rgb.astype(np.float32)
+        + fill[:, None] * light.fill_rgb.astype(np.float32)
+        + ambient
+    )
+    half = light.key + np.array([0, 0, 1.0])
+    half = (half / np.linalg.norm(half)).astype(np.float32)
+    spark = np.clip(normal @ half, 0, 1)
+    # Two lobes: a broad sheen and a small highlight.
+    shine = paint.gloss * reached * (0.10 * spark**10 + 0.22 * spark**40)
+    return paint.albedo * diffuse + (shine + paint.glow)[:, None] * light.key_rgb.astype(np.float32)
