@@ -96,7 +96,7 @@ def grid(rows: Sequence[Sequence[np.ndarray]], *, titles: Sequence[str] = (), la
     """
     columns = max(map(len, rows))
     side = width / columns
-    figure, axes = plt.subplots(len(rows), columns, squeeze=False,
+    figure, axes = plt.subplots(len(rows), columns, squeeze=False, layout="constrained",
                                 figsize=(width, len(rows) * (side + (0.14 if captions else 0)) + 0.2 * bool(titles)))
     for r, row in enumerate(axes):
         for c, axis in enumerate(row):
