@@ -1,6 +1,8 @@
 """What every notebook begins with: one line that sets the seed, the device, the figures and the folder."""
 
 import dataclasses
+import hashlib
+import json
 import random
 from pathlib import Path
 
@@ -32,6 +34,21 @@ class Lesson:
         """Show a figure and keep it as PDF and PNG in ``out/figures``."""
         figures.savefig(figure, self.out / "figures" / name)
         figures.show(figure)
+
+    def say(self, text: str) -> None:
+        """Show a paragraph of Markdown; for sentences whose numbers a cell has just computed."""
+        from IPython.display import Markdown, display
+
+        display(Markdown(text))
+
+    def training_folder(self, name: str, **settings) -> Path:
+        """Return the folder of a training with these settings, below ``out``.
+
+        The name ends in a hash of the settings: run a cell again and the training is taken up or found
+        finished; change a setting and another one begins.
+        """
+        key = json.dumps({"seed": self.seed, **settings}, sort_keys=True)
+        return self.out / f"{name}-seed{self.seed}-{hashlib.sha256(key.encode()).hexdigest()[:8]}"
 
     def write_result(self, folder: Path, **values) -> None:
         """Write ``result.json`` of a training; the notebook, seed and device are filled in."""

@@ -105,6 +105,29 @@ def execute(notebook: Path, out: Path, parameters: dict) -> None:
         raise RuntimeError(f"{notebook.stem} stopped: {error}\nIts cells so far: {shown(out / notebook.name)}") from error
 
 
+def store(notebook: Path) -> None:
+    """Execute a notebook with its defaults and store the outputs in place, for readers on a code host.
+
+    Progress bars (stderr), times and widget states are not kept, so that two runs differ in pictures and
+    measured values only.
+
+    Raises:
+        nbclient.exceptions.CellExecutionError: a cell raised; the file stays as it was.
+    """
+    import nbformat
+    from nbclient import NotebookClient
+
+    book = nbformat.read(notebook, as_version=4)
+    NotebookClient(book, timeout=None, kernel_name="python3", record_timing=False,
+                   store_widget_state=False, coalesce_streams=True).execute()
+    for cell in book.cells:
+        if cell.cell_type == "code":
+            cell.outputs = [output for output in cell.outputs if output.get("name") != "stderr"]
+    book.metadata["language_info"] = {"name": "python"}  # without the version of the machine at hand
+    with paths.atomic(notebook) as part:
+        nbformat.write(book, part)
+
+
 def table(results: list[dict]) -> str:
     """Return the main scores of ``results`` as text, one line each."""
     columns = {"notebook": "notebook", "dataset": "dataset", "loss": "loss", "seed": "seed", "mean_iou": "mean IoU",
@@ -125,12 +148,19 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--profile", default="quick", help="smoke, quick (default) or full")
     parser.add_argument("--only", nargs="+", metavar="NN", help="numbers of the notebooks to run, such as 02")
     parser.add_argument("--out", type=Path, help="run folder (default: a new one under the runs folder)")
+    parser.add_argument("--store", action="store_true",
+                        help="execute with the notebooks' defaults and store the outputs in place instead")
     arguments = parser.parse_args(argv)
     try:
         profile = read_profile(arguments.data, arguments.profile)
         chosen = [book for book in notebooks() if not arguments.only or book.stem[:2] in arguments.only]
     except FileNotFoundError as error:
         parser.error(str(error))
+    if arguments.store:
+        for notebook in chosen:
+            print(f"{notebook.stem} …", flush=True)
+            store(notebook)
+        return 0
     stamp = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
     out = arguments.out or paths.runs_dir() / f"{stamp}-{arguments.data}-{arguments.profile}"
     begin = time.perf_counter()
