@@ -15,7 +15,7 @@ installed elsewhere.
 import contextlib
 import json
 import os
-import tempfile
+import secrets
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -58,17 +58,16 @@ def atomic(path: str | os.PathLike) -> Iterator[Path]:
     A reader sees the old file or the new one, never half of one. If the block raises, the temporary
     file is removed and ``path`` stays as it was.
 
+    >>> import tempfile
     >>> with atomic(Path(tempfile.mkdtemp()) / "result.json") as part:
     ...     _ = part.write_text("{}")
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=path.suffix, dir=path.parent)
-    os.close(handle)
-    part = Path(name)
+    # Not mkstemp: its files are private, and the umask cannot be read without a race between threads.
+    part = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}{path.suffix}")
     try:
         yield part
-        part.chmod(0o666 & ~_umask())  # mkstemp gives 0600; a result is for colleagues to read
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
@@ -84,9 +83,3 @@ def write_json(path: str | os.PathLike, value) -> None:
     text = json.dumps(value, indent=2, allow_nan=False) + "\n"
     with atomic(path) as part:
         part.write_text(text, encoding="utf-8")
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

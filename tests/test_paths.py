@@ -1,0 +1,38 @@
+"""consensus_lib/paths.py: files that appear whole or not at all."""
+
+import concurrent.futures
+import os
+
+import pytest
+
+from consensus_lib.paths import atomic, write_json
+
+
+def test_atomic_replaces_only_on_success(tmp_path):
+    path = tmp_path / "folder" / "result.txt"
+    with atomic(path) as part:
+        assert (part.parent, part.suffix) == (path.parent, ".txt")
+        part.write_text("old")
+        assert not path.exists()
+    with pytest.raises(RuntimeError):
+        fail_halfway(path)
+    assert path.read_text() == "old"
+    assert list(path.parent.iterdir()) == [path]
+
+
+def fail_halfway(path):
+    with atomic(path) as part:
+        part.write_text("ne")
+        raise RuntimeError
+
+
+@pytest.mark.skipif(os.name != "posix", reason="file modes are POSIX's")
+def test_atomic_leaves_modes_to_the_umask_in_every_thread(tmp_path):
+    umask = os.umask(0o027)
+    try:
+        with concurrent.futures.ThreadPoolExecutor(8) as pool:
+            list(pool.map(lambda n: write_json(tmp_path / f"{n}.json", n), range(200)))
+        assert {path.stat().st_mode & 0o777 for path in tmp_path.iterdir()} == {0o640}
+        assert os.umask(0o027) == 0o027
+    finally:
+        os.umask(umask)
