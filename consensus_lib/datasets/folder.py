@@ -16,6 +16,7 @@ import csv
 import dataclasses
 import hashlib
 import json
+import re
 import shutil
 from collections import Counter
 from collections.abc import Iterable
@@ -30,6 +31,8 @@ IGNORE = 255
 """The label that no loss and no metric counts, everywhere in this project."""
 
 INDEX_COLUMNS = ("id", "split", "subject", "image", "labels", "superpixels")
+
+_FILE_NAME = re.compile(r"[^./\\\s][^/\\\s]*")
 
 
 class DatasetError(ValueError):
@@ -124,6 +127,21 @@ def read_index(folder: str | Path) -> list[Row]:
         return [Row(**row) for row in reader]
 
 
+def check_files(folder: str | Path, rows: Iterable[Row]) -> None:
+    """Check that every file that the index names is there, without reading any.
+
+    Raises:
+        DatasetError: names the first missing file and how many are missing.
+    """
+    folder = Path(folder)
+    names = [name for row in rows for name in (row.image, row.labels, row.superpixels) if name]
+    missing = [name for name in names if not (folder / name).is_file()]
+    if missing:
+        raise DatasetError(f"{folder / missing[0]}: expected the file that index.csv names, but it is "
+                           f"missing ({len(missing)} of {len(names)} are); remove the folder and prepare it "
+                           "again")
+
+
 class DatasetWriter:
     """Write a prepared data set so that it appears whole or not at all.
 
@@ -163,6 +181,8 @@ class DatasetWriter:
             shutil.rmtree(self.partial, ignore_errors=True)
         for name in ("images", "labels", "superpixels"):
             (self.partial / name).mkdir(parents=True, exist_ok=True)
+            for unfinished in (self.partial / name).glob(".*"):  # of a process that was killed while writing
+                unfinished.unlink()
         write_json(plan_file, self._plan)
         return self
 
@@ -192,15 +212,23 @@ class DatasetWriter:
             jpeg: store (or, for bytes, name) the image as JPEG instead of PNG.
 
         Raises:
-            DatasetError: wrong shape or type, an unknown class number, or an id given twice.
+            DatasetError: wrong shape or type, an unknown class number, an id that is no file name or is
+                given twice, or no image where none is stored.
         """
+        if not _FILE_NAME.fullmatch(id):
+            raise DatasetError(f"id: expected a file name without folders, got {id!r}")
         if id in self._rows:
             raise DatasetError(f"id: expected each id once, got {id!r} again")
+        if image is None and not self.has(id, jpeg):
+            raise DatasetError(f"image of {id}: expected an image, or one stored before, got neither")
         image_name = f"images/{id}{'.jpg' if jpeg else '.png'}"
         label_name, superpixel_name = f"labels/{id}.png", f"superpixels/{id}.png"
         if image is not None:
             if superpixels is not None:
                 self._check(id, "superpixels", superpixels, integer=True)
+                if superpixels.min() < 0 or superpixels.max() > 65_535:  # would wrap around without a word
+                    raise DatasetError(f"superpixels of {id}: expected 0..65535, "
+                                       f"got {superpixels.min()}..{superpixels.max()}")
                 self._save(superpixel_name, Image.fromarray(superpixels.astype(np.uint16)))
             if labels is not None:
                 self._check(id, "labels", labels, integer=True)
@@ -225,7 +253,8 @@ class DatasetWriter:
         shape = (self.info.size, self.info.size, *([channels] if channels else []))
         right_type = np.issubdtype(array.dtype, np.integer) if integer else array.dtype == np.uint8
         if array.shape != shape or not right_type:
-            raise DatasetError(f"{name} of {id}: expected {'integers' if integer else 'uint8'} {list(shape)}, "
+            kind = "integers" if integer else "uint8"
+            raise DatasetError(f"{name} of {id}: expected {kind} {list(shape)}, "
                                f"got {array.dtype} {list(array.shape)}")
 
     def _save(self, name: str, picture: Image.Image, **options) -> None:

@@ -1,0 +1,213 @@
+"""consensus_lib/datasets/folder.py: a prepared data set appears whole or not at all."""
+
+import io
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from consensus_lib.datasets.folder import (
+    IGNORE,
+    DatasetError,
+    DatasetInfo,
+    DatasetWriter,
+    Row,
+    check_files,
+    read_index,
+    read_info,
+    shared_subjects,
+)
+
+INFO = DatasetInfo("toy", ("sky", "sea"), ((1, 2, 3), (4, 5, 6)), "nobody", "public domain", 4,
+                   notes={"mood": "calm"})
+IMAGE = np.arange(48, dtype=np.uint8).reshape(4, 4, 3)
+LABELS = np.array([[0, 0, 1, 1]] * 3 + [[IGNORE] * 4], np.uint8)
+SUPERPIXELS = np.arange(16).reshape(4, 4) + 60_000
+
+
+def write(folder, plan=None, stop_with=None):
+    """Write a data set of two samples; with ``stop_with``, raise that after the first."""
+    with DatasetWriter(folder, INFO, plan) as writer:
+        writer.add("b", "train", "B", image=IMAGE, labels=LABELS, superpixels=SUPERPIXELS)
+        if stop_with:
+            raise stop_with
+        writer.add("a", "unlabelled", "A", image=IMAGE)
+    return folder
+
+
+def names(folder):
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+
+
+def test_what_is_written_is_read_again(tmp_path):
+    folder = write(tmp_path / "toy")
+    info = read_info(folder)
+    assert info.counts == {"train": 1, "unlabelled": 1}
+    assert (info.classes, info.colours, info.notes) == (INFO.classes, INFO.colours, INFO.notes)
+    assert read_index(folder) == [
+        Row("a", "unlabelled", "A", "images/a.png"),
+        Row("b", "train", "B", "images/b.png", "labels/b.png", "superpixels/b.png"),
+    ]
+    assert np.array_equal(np.asarray(Image.open(folder / "images/b.png")), IMAGE)
+    assert np.array_equal(np.asarray(Image.open(folder / "superpixels/b.png")), SUPERPIXELS)
+    with Image.open(folder / "labels/b.png") as labels:
+        assert labels.mode == "P"
+        assert np.array_equal(np.asarray(labels), LABELS)
+        assert labels.convert("RGB").getpixel((0, 0)) == (1, 2, 3)
+    check_files(folder, read_index(folder))
+    assert [path.name for path in tmp_path.iterdir()] == ["toy"]
+
+
+def test_two_writers_write_the_same_bytes(tmp_path):
+    one, two = write(tmp_path / "one"), write(tmp_path / "two")
+    assert names(one) == names(two)
+    assert all((one / name).read_bytes() == (two / name).read_bytes() for name in names(one))
+
+
+def test_folders_without_use_are_left_out(tmp_path):
+    with DatasetWriter(tmp_path / "toy", INFO) as writer:
+        writer.add("a", "unlabelled", "A", image=IMAGE)
+    assert names(tmp_path / "toy") == ["dataset.json", "images/a.png", "index.csv"]
+    assert {path.name for path in (tmp_path / "toy").iterdir()} == {"dataset.json", "images", "index.csv"}
+
+
+def test_bytes_of_an_image_are_kept(tmp_path):
+    jpeg = io.BytesIO()
+    Image.fromarray(IMAGE).save(jpeg, "JPEG")
+    with DatasetWriter(tmp_path / "toy", INFO) as writer:
+        writer.add("a", "train", "A", image=jpeg.getvalue(), labels=LABELS, jpeg=True)
+    assert (tmp_path / "toy/images/a.jpg").read_bytes() == jpeg.getvalue()
+
+
+def test_an_existing_folder_is_refused(tmp_path):
+    (tmp_path / "toy").mkdir()
+    with pytest.raises(FileExistsError, match="expected a new folder"):
+        DatasetWriter(tmp_path / "toy", INFO)
+
+
+def test_an_error_leaves_nothing(tmp_path):
+    with pytest.raises(RuntimeError):
+        write(tmp_path / "toy", stop_with=RuntimeError)
+    assert list(tmp_path.iterdir()) == []
+
+
+def interrupted(folder, plan=None):
+    """Interrupt a writer and return the partial folder that it leaves."""
+    with pytest.raises(KeyboardInterrupt):
+        write(folder, plan, stop_with=KeyboardInterrupt)
+    return folder.with_name(f".{folder.name}.partial")
+
+
+def test_an_interrupted_writer_is_taken_up(tmp_path):
+    partial = interrupted(tmp_path / "toy")
+    assert not (tmp_path / "toy").exists()
+    before = (partial / "images/b.png").stat().st_mtime_ns
+    with DatasetWriter(tmp_path / "toy", INFO) as writer:
+        assert writer.has("b")
+        assert not writer.has("b", jpeg=True)
+        assert not writer.has("a")
+        writer.add("b", "train", "B")
+        writer.add("a", "unlabelled", "A", image=IMAGE)
+    assert (tmp_path / "toy/images/b.png").stat().st_mtime_ns == before
+    whole = write(tmp_path / "whole")
+    assert names(tmp_path / "toy") == names(whole)
+    assert (tmp_path / "toy/index.csv").read_bytes() == (whole / "index.csv").read_bytes()
+
+
+def test_another_plan_starts_anew(tmp_path):
+    interrupted(tmp_path / "toy", {"size": 1})
+    with DatasetWriter(tmp_path / "toy", INFO, {"size": 2}) as writer:
+        assert not writer.has("b")
+        writer.add("a", "unlabelled", "A", image=IMAGE)
+    assert "images/b.png" not in names(tmp_path / "toy")
+
+
+def test_a_broken_plan_starts_anew(tmp_path):
+    (interrupted(tmp_path / "toy") / "plan.json").write_text("{")
+    write(tmp_path / "toy")
+
+
+def test_files_of_a_killed_writer_are_swept(tmp_path):
+    partial = interrupted(tmp_path / "toy")
+    (partial / "images/.c.png.123.png").write_bytes(b"half")
+    with DatasetWriter(tmp_path / "toy", INFO) as writer:
+        writer.add("b", "train", "B")
+    assert not any("123" in name for name in names(tmp_path / "toy"))
+
+
+@pytest.mark.parametrize(("arguments", "message"), [
+    ({"image": IMAGE[:2]}, r"image of a: expected uint8 \[4, 4, 3\], got uint8 \[2, 4, 3\]"),
+    ({"image": IMAGE.astype(float)}, r"image of a: expected uint8 \[4, 4, 3\], got float64"),
+    ({"image": IMAGE, "labels": LABELS[:, :3]}, r"labels of a: expected integers \[4, 4\], got uint8 \[4"),
+    ({"image": IMAGE, "labels": LABELS * 0.5}, r"labels of a: expected integers \[4, 4\], got float64"),
+    ({"image": IMAGE, "labels": LABELS + 2}, r"labels of a: expected 0\.\.1 or 255, got \[2, 3\]"),
+    ({"image": IMAGE, "superpixels": SUPERPIXELS[0]}, r"superpixels of a: expected integers"),
+    ({"image": IMAGE, "superpixels": SUPERPIXELS + 9_999}, r"superpixels of a: .* got 69999\.\.70014"),
+    ({"image": IMAGE, "superpixels": SUPERPIXELS - 60_001}, r"superpixels of a: .* got -1\.\.14"),
+    ({}, "image of a: expected an image, or one stored before, got neither"),
+])
+def test_a_wrong_sample_is_refused(tmp_path, arguments, message):
+    with pytest.raises(DatasetError, match=message), DatasetWriter(tmp_path / "toy", INFO) as writer:
+        writer.add("a", "train", "A", **arguments)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("id", ["", "../a", "d/a", "/a", ".a", "d\\a", "a b"])
+def test_an_id_that_is_no_file_name_is_refused(tmp_path, id):
+    with pytest.raises(DatasetError, match="id: expected a file name"), \
+            DatasetWriter(tmp_path / "toy", INFO) as writer:
+        writer.add(id, "train", "A", image=IMAGE)
+
+
+def test_an_id_given_twice_is_refused(tmp_path):
+    with DatasetWriter(tmp_path / "toy", INFO) as writer:
+        writer.add("a", "train", "A", image=IMAGE)
+        with pytest.raises(DatasetError, match="id: expected each id once, got 'a' again"):
+            writer.add("a", "train", "A", image=IMAGE)
+
+
+def test_colours_go_with_classes():
+    with pytest.raises(ValueError, match="colours: expected one for each of 2 classes, got 1"):
+        DatasetInfo("toy", ("sky", "sea"), ((1, 2, 3),), "nobody", "none", 4)
+
+
+def test_read_info_says_what_is_wrong(tmp_path):
+    with pytest.raises(DatasetError, match=r"dataset\.json is missing"):
+        read_info(tmp_path)
+    folder = write(tmp_path / "toy")
+    index = (folder / "index.csv").read_text()
+    (folder / "index.csv").write_text(index.replace("train", "test"))
+    with pytest.raises(DatasetError, match=r"index\.csv: expected sha256 .* prepare the data set again"):
+        read_info(folder)
+    (folder / "index.csv").unlink()
+    with pytest.raises(DatasetError, match=r"index\.csv is missing"):
+        read_info(folder)
+    (folder / "index.csv").write_text(index)
+    fields = json.loads((folder / "dataset.json").read_text())
+    for wrong in ({**fields, "colour": 1}, {"name": "toy"}, []):
+        (folder / "dataset.json").write_text(json.dumps(wrong))
+        with pytest.raises(DatasetError, match=r"dataset\.json: expected the keys"):
+            read_info(folder)
+    (folder / "dataset.json").write_text("{")
+    with pytest.raises(DatasetError, match=r"dataset\.json: expected JSON"):
+        read_info(folder)
+
+
+def test_read_index_names_wrong_columns(tmp_path):
+    (tmp_path / "index.csv").write_text("id,split\na,train\n")
+    with pytest.raises(DatasetError, match=r"expected the columns id,split,subject,.*, got id,split"):
+        read_index(tmp_path)
+
+
+def test_check_files_names_the_missing(tmp_path):
+    folder = write(tmp_path / "toy")
+    (folder / "labels/b.png").unlink()
+    with pytest.raises(DatasetError, match=r"labels/b\.png: expected the file .* missing \(1 of 4 are\)"):
+        check_files(folder, read_index(folder))
+
+
+def test_shared_subjects_counts_labelled_splits_only():
+    rows = [Row("a1", "train", "A", ""), Row("a2", "test", "A", ""), Row("b1", "train", "B", ""),
+            Row("b2", "unlabelled", "B", "")]
+    assert shared_subjects(rows) == {"A": ["test", "train"]}
