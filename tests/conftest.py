@@ -1,13 +1,23 @@
-"""Fixtures that several test files share: tiny data sets made on the spot."""
+"""Fixtures that several test files share: tiny data sets, archives in a real layout, and a server for them."""
+
+import functools
+import hashlib
+import http.server
+import io
+import tarfile
+import threading
 
 import hypothesis
 import numpy as np
 import pytest
+import torch
 
 from consensus_lib.datasets import DatasetInfo, DatasetWriter
 
 hypothesis.settings.register_profile("shared machines", deadline=None)  # time is checked by `make bench` alone
 hypothesis.settings.load_profile("shared machines")
+
+torch.set_num_threads(1)  # the networks here are tiny: more threads would wait for each other
 
 TINY_CLASSES = ("background", "face", "hair")
 
@@ -37,3 +47,64 @@ def tiny_folder(tmp_path):
                            labels=None if split == "unlabelled" else labels,
                            superpixels=(y // 8 * 4 + x // 8) if split == "test" else None)
     return tmp_path / "tiny"
+
+
+def _write_tgz(path, entries):
+    with tarfile.open(path, "w:gz") as archive:
+        for entry in entries:
+            if isinstance(entry, tarfile.TarInfo):
+                archive.addfile(entry)
+            else:
+                name, content = entry
+                header = tarfile.TarInfo(name)
+                header.size = len(content)
+                archive.addfile(header, io.BytesIO(content))
+
+
+def _write_registry(folder):
+    files = sorted(path for path in folder.iterdir() if path.name != "registry.txt")
+    lines = [f"{path.name} sha256:{hashlib.sha256(path.read_bytes()).hexdigest()}\n" for path in files]
+    (folder / "registry.txt").write_text("".join(lines))
+
+
+@pytest.fixture(scope="session")
+def write_tgz():
+    """Return a function that writes a ``.tgz`` of ``(name, bytes)`` pairs and ready ``TarInfo`` headers."""
+    return _write_tgz
+
+
+@pytest.fixture(scope="session")
+def write_registry():
+    """Return a function that makes a folder of files a mirror: it writes their hashes to registry.txt."""
+    return _write_registry
+
+
+class _Handler(http.server.SimpleHTTPRequestHandler):
+    def do_GET(self):
+        self.server.requested.append(self.path.lstrip("/"))
+        super().do_GET()
+
+    def log_message(self, *arguments):
+        pass
+
+
+@pytest.fixture
+def serve(monkeypatch):
+    """Return a function that serves a folder on loopback: it returns the address and the list of requests."""
+    monkeypatch.setenv("NO_PROXY", "*")
+    servers = []
+
+    def start(folder):
+        handler = functools.partial(_Handler, directory=str(folder))
+        server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        server.requested = []
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        servers.append((server, thread))
+        return f"http://127.0.0.1:{server.server_port}", server.requested
+
+    yield start
+    for server, thread in servers:
+        server.shutdown()
+        thread.join()
+        server.server_close()
