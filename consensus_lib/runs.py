@@ -152,7 +152,7 @@ def main(argv: list[str] | None = None) -> int:
                         help="execute with the notebooks' defaults and store the outputs in place instead")
     arguments = parser.parse_args(argv)
     try:
-        profile = read_profile(arguments.data, arguments.profile)
+        profile = {} if arguments.store else read_profile(arguments.data, arguments.profile)
         chosen = [book for book in notebooks() if not arguments.only or book.stem[:2] in arguments.only]
     except FileNotFoundError as error:
         parser.error(str(error))
