@@ -115,32 +115,40 @@ def grid(rows: Sequence[Sequence[np.ndarray]], *, titles: Sequence[str] = (), la
 
 
 def class_legend(figure: Figure, classes: Sequence[str], colours: Colours) -> Figure:
-    """Add a legend of classes below a figure."""
+    """Add a legend of classes below a figure, in space of its own."""
+    columns = min(6, len(classes))
+    figure.set_figheight(figure.get_figheight() + 0.17 * -(-len(classes) // columns) + 0.08)
     patches = [Patch(facecolor=np.array(colour) / 255, edgecolor="0.5", linewidth=0.5, label=name)
                for name, colour in zip(classes, colours, strict=True)]
-    figure.legend(handles=patches, loc="outside lower center", ncols=min(6, len(patches)), handlelength=1.0)
+    figure.legend(handles=patches, loc="outside lower center", ncols=columns, handlelength=1.0)
     return figure
 
 
-def bars(groups: Mapping[str, np.ndarray], names: Sequence[str], ylabel: str, *, log: bool = False) -> Figure:
-    """Draw grouped bars with their values: one group for each name, one bar in it for each entry of ``groups``."""
-    figure, axis = plt.subplots(figsize=(DOUBLE if len(names) > 6 else SINGLE * 1.3, 2.0))
-    width = 0.8 / len(groups)
-    hatches = ("", "///", "...", "xxx")
-    for g, (label, values) in enumerate(groups.items()):
-        drawn = axis.bar(np.arange(len(names)) + (g - (len(groups) - 1) / 2) * width, values, width, label=label,
-                         hatch=hatches[g % 4], edgecolor="white", linewidth=0.3)
-        axis.bar_label(drawn, fmt="%.2g", fontsize=6, padding=1)
-    axis.set(xticks=range(len(names)), xticklabels=names, ylabel=ylabel)
-    if log:
-        axis.set_yscale("log")
-    if len(groups) > 1:
-        axis.legend()
+def bars(panels: Mapping[str, Mapping[str, Sequence[float]]], names: Sequence[str]) -> Figure:
+    """Draw bars with their values, a panel for each quantity.
+
+    Args:
+        panels: axis label → series → one value for each name. A panel with several series has a legend.
+        names: what the bars stand for, along the horizontal axis.
+    """
+    figure, axes = plt.subplots(1, len(panels), squeeze=False, layout="constrained",
+                                figsize=(min(DOUBLE, SINGLE * len(panels)), 2.0))
+    for axis, (quantity, series) in zip(axes[0], panels.items(), strict=True):
+        width = 0.8 / len(series)
+        for g, (label, values) in enumerate(series.items()):
+            drawn = axis.bar(np.arange(len(names)) + (g - (len(series) - 1) / 2) * width, values, width, label=label,
+                             hatch=("", "///", "...", "xxx")[g % 4], edgecolor="white", linewidth=0.3)
+            axis.bar_label(drawn, fmt="%.3g", fontsize=6, padding=1)
+        axis.set(xticks=range(len(names)), xticklabels=names, ylabel=quantity)
+        axis.margins(y=0.12)
+        if len(series) > 1:
+            axis.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=len(series))
     return figure
 
 
 def curves(histories: Mapping[str, Sequence[Sequence[Mapping]]], keys: Mapping[str, str], *, x: str = "seconds",
-           xlabel: str = "training time, s", floors: Mapping[str, float] | None = None) -> Figure:
+           xlabel: str = "training time, s", floors: Mapping[str, float] | None = None,
+           logarithmic: Sequence[str] = ("component_error", "holes")) -> Figure:
     """Draw scores over training: the mean over seeds as a line, their range as a band.
 
     Args:
@@ -149,8 +157,11 @@ def curves(histories: Mapping[str, Sequence[Sequence[Mapping]]], keys: Mapping[s
         x: the key of the horizontal axis, averaged over seeds.
         xlabel: its label.
         floors: score → a value to mark as the floor.
+        logarithmic: scores that fall over orders of magnitude; their axis is logarithmic, as in the
+            paper's Fig. 4b, unless a value is 0.
     """
-    figure, axes = plt.subplots(1, len(keys), figsize=(min(DOUBLE, 2.5 * len(keys)), 2.1), squeeze=False)
+    figure, axes = plt.subplots(1, len(keys), squeeze=False, layout="constrained",
+                                figsize=(min(DOUBLE, 2.5 * len(keys)), 2.1))
     for axis, (key, label) in zip(axes[0], keys.items(), strict=True):
         for name, runs in histories.items():
             scored = [[row for row in run if key in row] for run in runs]
@@ -160,6 +171,9 @@ def curves(histories: Mapping[str, Sequence[Sequence[Mapping]]], keys: Mapping[s
             line, = axis.plot(across, values.mean(0), label=name, marker="." if length < 30 else None, markersize=3)
             if len(values) > 1:
                 axis.fill_between(across, values.min(0), values.max(0), color=line.get_color(), alpha=0.2, linewidth=0)
+        if key in logarithmic and all(row[key] > 0 for runs in histories.values() for run in runs for row in run
+                                      if key in row):
+            axis.set_yscale("log")
         if floors and key in floors:
             axis.axhline(floors[key], color="0.4", linewidth=0.8, linestyle=":")
             axis.annotate("floor", (1, floors[key]), xycoords=("axes fraction", "data"), ha="right", va="bottom",
@@ -204,24 +218,25 @@ def network(shapes: Sequence[tuple[str, tuple[int, int, int]]], branch: slice) -
 
     Args:
         shapes: name and (channels, height, width) of each block's output, from input to logits.
-        branch: which of them form the side branch; drawn below the main line.
+        branch: which of them form the side branch; drawn below the main line and joined to it again.
     """
-    figure, axis = plt.subplots(figsize=(DOUBLE, 2.2))
+    figure, axis = plt.subplots(figsize=(DOUBLE, 1.9), layout="constrained")
     top = max(height for _, (_, height, _) in shapes)
-    place = {False: 0.0, True: 0.0}
+    inside = range(*branch.indices(len(shapes)))
+    boxes, right = [], 0.0
     for index, (name, (channels, height, _)) in enumerate(shapes):
-        side = index in range(*branch.indices(len(shapes)))
-        if index == branch.start:
-            place[True] = place[False]
         wide, high = 4 + 22 * channels / 512, 46 * height / top
-        middle = -52 if side else 0
-        colour = "#E69F00" if side else "#56B4E9" if name != "pixel shuffle" else "#009E73"
-        axis.add_patch(Rectangle((place[side], middle - high / 2), wide, high, facecolor=colour, edgecolor="black",
-                                 linewidth=0.6, alpha=0.8))
-        axis.text(place[side] + wide / 2, middle - high / 2 - 2, f"{channels}\n{name}", ha="center", va="top",
-                  fontsize=5.5)
-        place[side] += wide + 8
-        place[False] = max(place.values())
-    axis.set(xlim=(-2, max(place.values())), ylim=(-88, 26))
+        middle = -46 if index in inside else 0
+        colour = "#E69F00" if index in inside else "#009E73" if name == "shuffle" else "#56B4E9"
+        axis.add_patch(Rectangle((right, middle - high / 2), wide, high, facecolor=colour, edgecolor="black",
+                                 linewidth=0.6, zorder=2))
+        axis.text(right + wide / 2, middle - high / 2 - 2, f"{channels}\n{name}", ha="center", va="top", fontsize=5.5)
+        boxes.append((right, right + wide, middle))
+        right += wide + 7
+    arrow = {"arrowstyle": "->", "linewidth": 0.7, "shrinkA": 0, "shrinkB": 0}
+    links = [(i, i + 1) for i in range(len(boxes) - 1)] + [(inside.start - 1, inside.stop)]
+    for a, b in links:
+        axis.annotate("", (boxes[b][0], boxes[b][2]), (boxes[a][1], boxes[a][2]), arrowprops=arrow)
+    axis.set(xlim=(-4, right), ylim=(-76, 26))
     axis.set_axis_off()
     return figure

@@ -47,12 +47,13 @@ class Lesson:
         The name ends in a hash of the settings: run a cell again and the training is taken up or found
         finished; change a setting and another one begins.
         """
-        key = json.dumps({"seed": self.seed, **settings}, sort_keys=True)
-        return self.out / f"{name}-seed{self.seed}-{hashlib.sha256(key.encode()).hexdigest()[:8]}"
+        key = json.dumps(settings, sort_keys=True)
+        return self.out / f"{name}-{hashlib.sha256(key.encode()).hexdigest()[:8]}"
 
     def write_result(self, folder: Path, **values) -> None:
-        """Write ``result.json`` of a training; the notebook, seed and device are filled in."""
-        runs.write_result(folder, notebook=self.name, seed=self.seed, device=device_name(self.device), **values)
+        """Write ``result.json`` of a training; the notebook, the device and, unless given, the seed are filled in."""
+        known = {"notebook": self.name, "seed": self.seed, "device": device_name(self.device)}
+        runs.write_result(folder, **known | values)
 
 
 def begin(name: str, *, seed: int = 0, out: str = "", device: str = "auto") -> Lesson:

@@ -43,12 +43,17 @@ def data_mirror() -> str | None:
 
 
 def shown(path: str | os.PathLike) -> str:
-    """Return ``path`` as a person wants to read it: relative to the checkout where it lies inside.
+    """Return ``path`` as a person wants to read it: without the part that is this machine's.
 
+    Relative to the checkout where it lies inside, else to the runs or data folder by its variable's name.
     Stored notebook outputs go through this, so that no machine's absolute path is ever committed.
     """
     path = Path(path).resolve()
-    return str(path.relative_to(root())) if path.is_relative_to(root()) else str(path)
+    places = {"": root(), "$CONSENSUS_RUNS_DIR/": runs_dir(), "$CONSENSUS_DATA_DIR/": data_dir()}
+    for prefix, folder in places.items():
+        if path.is_relative_to(folder.resolve()):
+            return prefix + path.relative_to(folder.resolve()).as_posix()
+    return str(path)
 
 
 @contextlib.contextmanager
