@@ -84,8 +84,10 @@ def blobs_from_ids(ids: torch.Tensor, labels: torch.Tensor) -> Blobs:
         ValueError: shapes or types differ from the above.
     """
     if ids.shape != labels.shape or ids.is_floating_point():
-        raise ValueError(f"ids: expected integers of the shape of labels {list(labels.shape)}, "
-                         f"got {ids.dtype} {list(ids.shape)}")
+        raise ValueError(
+            f"ids: expected integers of the shape of labels {list(labels.shape)}, "
+            f"got {ids.dtype} {list(ids.shape)}"
+        )
     counted = (labels != IGNORE) & (ids >= 0)
     image = torch.arange(len(ids), device=ids.device)[:, None, None].expand_as(ids)
     # One number for each (image, label, id), so that a single sort finds all blobs.
@@ -101,5 +103,10 @@ def blobs_from_ids(ids: torch.Tensor, labels: torch.Tensor) -> Blobs:
 def _components(labels: np.ndarray, connectivity: int) -> np.ndarray:
     """Return component numbers, int64 ``[B,H,W]``, distinct within each image."""
     # skimage keeps neighbouring labels apart; background=-1 makes label 0 a class like any other.
-    return np.stack([skimage.measure.label(one, background=-1, connectivity=connectivity // 4)
-                     for one in labels]) if len(labels) else labels.astype(np.int64)
+    return (
+        np.stack(
+            [skimage.measure.label(one, background=-1, connectivity=connectivity // 4) for one in labels]
+        )
+        if len(labels)
+        else labels.astype(np.int64)
+    )

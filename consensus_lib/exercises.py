@@ -26,7 +26,9 @@ def check_class_shares(answer: Sequence[float] | None, data: FaceDataset) -> Non
         return _wrong(f"expected {len(right)} shares, one for each class, got {len(answer)}")
     if abs(sum(answer) - 1) > 1e-6:
         return _wrong(f"shares of a whole sum to 1, these to {sum(answer):.4f}")
-    return _verdict(np.allclose(answer, right, atol=1e-6), "they sum to 1, but are not the counts of these labels")
+    return _verdict(
+        np.allclose(answer, right, atol=1e-6), "they sum to 1, but are not the counts of these labels"
+    )
 
 
 def check_flip(function: Callable) -> None:
@@ -37,14 +39,20 @@ def check_flip(function: Callable) -> None:
         return print(TODO)
     if not torch.equal(answer[0], image.flip(2)):
         return _wrong("the image is not flipped left to right: its width is the last dimension")
-    return _verdict(torch.equal(answer[1], labels.flip(1)), "the image is flipped, but the labels did not follow")
+    return _verdict(
+        torch.equal(answer[1], labels.flip(1)), "the image is flipped, but the labels did not follow"
+    )
 
 
 def check_component_count(function: Callable) -> None:
     """Check a function that counts the components of a label map ``[H,W]`` as the paper does."""
-    cases = (("two islands", [[1, 0, 1]], 2), ("corners touch, 8 neighbours", [[1, 0], [0, 1]], 1),
-             ("two classes side by side", [[1, 2]], 2), ("background alone", [[0, 0]], 0),
-             ("a ring and its middle", [[1, 1, 1], [1, 2, 1], [1, 1, 1]], 2))
+    cases = (
+        ("two islands", [[1, 0, 1]], 2),
+        ("corners touch, 8 neighbours", [[1, 0], [0, 1]], 1),
+        ("two classes side by side", [[1, 2]], 2),
+        ("background alone", [[0, 0]], 0),
+        ("a ring and its middle", [[1, 1, 1], [1, 2, 1], [1, 1, 1]], 2),
+    )
     for name, labels, right in cases:
         answer = function(np.array(labels))
         if answer is None:
@@ -63,7 +71,9 @@ def check_cross_entropy(function: Callable) -> None:
         right = F.cross_entropy(torch.tensor([logits]), torch.tensor([label])).item()
         if not abs(float(answer) - right) < 1e-5:
             hint = "; a large logit overflows exp: subtract the maximum first" if max(logits) > 100 else ""
-            return _wrong(f"logits {logits}, label {label}: expected {right:.4f}, got {float(answer):.4f}{hint}")
+            return _wrong(
+                f"logits {logits}, label {label}: expected {right:.4f}, got {float(answer):.4f}{hint}"
+            )
     return _verdict(True, "")
 
 
@@ -96,7 +106,9 @@ def check_torn_twin(truth: np.ndarray, whole: np.ndarray, torn: np.ndarray | Non
     if abs(scores[0] - scores[1]) > 1e-9:
         return _wrong(f"the mean IoU must stay {scores[0]:.3f}, it is {scores[1]:.3f}")
     pieces = [int(count_pieces(np.asarray(mask) == 1)[0]) for mask in (whole, torn)]
-    return _verdict(pieces[1] > pieces[0], f"same IoU, but {pieces[1]} component(s), not more than {pieces[0]}")
+    return _verdict(
+        pieces[1] > pieces[0], f"same IoU, but {pieces[1]} component(s), not more than {pieces[0]}"
+    )
 
 
 def check_blob_sizes(answer: Sequence[int] | None, labels: np.ndarray) -> None:
@@ -106,7 +118,9 @@ def check_blob_sizes(answer: Sequence[int] | None, labels: np.ndarray) -> None:
     sizes = label_blobs(torch.as_tensor(labels)[None], "component").size.tolist()
     if sum(answer) != int((np.asarray(labels) != IGNORE).sum()):
         return _wrong(f"the sizes sum to {sum(answer)}, the map has {np.size(labels)} pixels")
-    return _verdict(sorted(answer) == sorted(sizes), "they fill the map, but pixels that touch at corners only are apart")
+    return _verdict(
+        sorted(answer) == sorted(sizes), "they fill the map, but pixels that touch at corners only are apart"
+    )
 
 
 def _verdict(right: bool, why: str) -> None:

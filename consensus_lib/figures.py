@@ -27,8 +27,10 @@ def use_style() -> None:
 
 def savefig(figure: Figure, path: str | Path) -> None:
     """Write ``path.pdf`` and ``path.png``, with the same bytes for the same figure."""
-    for suffix, metadata in ((".pdf", {"CreationDate": None, "Producer": None, "Creator": None}),
-                             (".png", {"Software": None})):
+    for suffix, metadata in (
+        (".pdf", {"CreationDate": None, "Producer": None, "Creator": None}),
+        (".png", {"Software": None}),
+    ):
         with atomic(Path(path).with_suffix(suffix)) as part:
             figure.savefig(part, metadata=metadata)
 
@@ -83,8 +85,14 @@ def colour_components(components: np.ndarray, background: np.ndarray) -> np.ndar
     return rgb
 
 
-def grid(rows: Sequence[Sequence[np.ndarray]], *, titles: Sequence[str] = (), labels: Sequence[str] = (),
-         captions: Sequence[Sequence[str]] = (), width: float = DOUBLE) -> Figure:
+def grid(
+    rows: Sequence[Sequence[np.ndarray]],
+    *,
+    titles: Sequence[str] = (),
+    labels: Sequence[str] = (),
+    captions: Sequence[Sequence[str]] = (),
+    width: float = DOUBLE,
+) -> Figure:
     """Show pictures in rows and columns.
 
     Args:
@@ -96,8 +104,13 @@ def grid(rows: Sequence[Sequence[np.ndarray]], *, titles: Sequence[str] = (), la
     """
     columns = max(map(len, rows))
     side = width / columns
-    figure, axes = plt.subplots(len(rows), columns, squeeze=False, layout="constrained",
-                                figsize=(width, len(rows) * (side + (0.14 if captions else 0)) + 0.2 * bool(titles)))
+    figure, axes = plt.subplots(
+        len(rows),
+        columns,
+        squeeze=False,
+        layout="constrained",
+        figsize=(width, len(rows) * (side + (0.14 if captions else 0)) + 0.2 * bool(titles)),
+    )
     for r, row in enumerate(axes):
         for c, axis in enumerate(row):
             axis.set(xticks=[], yticks=[])
@@ -118,8 +131,10 @@ def class_legend(figure: Figure, classes: Sequence[str], colours: Colours) -> Fi
     """Add a legend of classes below a figure, in space of its own."""
     columns = min(6, len(classes))
     figure.set_figheight(figure.get_figheight() + 0.17 * -(-len(classes) // columns) + 0.08)
-    patches = [Patch(facecolor=np.array(colour) / 255, edgecolor="0.5", linewidth=0.5, label=name)
-               for name, colour in zip(classes, colours, strict=True)]
+    patches = [
+        Patch(facecolor=np.array(colour) / 255, edgecolor="0.5", linewidth=0.5, label=name)
+        for name, colour in zip(classes, colours, strict=True)
+    ]
     figure.legend(handles=patches, loc="outside lower center", ncols=columns, handlelength=1.0)
     return figure
 
@@ -131,13 +146,21 @@ def bars(panels: Mapping[str, Mapping[str, Sequence[float]]], names: Sequence[st
         panels: axis label → series → one value for each name. A panel with several series has a legend.
         names: what the bars stand for, along the horizontal axis.
     """
-    figure, axes = plt.subplots(1, len(panels), squeeze=False, layout="constrained",
-                                figsize=(min(DOUBLE, SINGLE * len(panels)), 2.0))
+    figure, axes = plt.subplots(
+        1, len(panels), squeeze=False, layout="constrained", figsize=(min(DOUBLE, SINGLE * len(panels)), 2.0)
+    )
     for axis, (quantity, series) in zip(axes[0], panels.items(), strict=True):
         width = 0.8 / len(series)
         for g, (label, values) in enumerate(series.items()):
-            drawn = axis.bar(np.arange(len(names)) + (g - (len(series) - 1) / 2) * width, values, width, label=label,
-                             hatch=("", "///", "...", "xxx")[g % 4], edgecolor="white", linewidth=0.3)
+            drawn = axis.bar(
+                np.arange(len(names)) + (g - (len(series) - 1) / 2) * width,
+                values,
+                width,
+                label=label,
+                hatch=("", "///", "...", "xxx")[g % 4],
+                edgecolor="white",
+                linewidth=0.3,
+            )
             axis.bar_label(drawn, fmt="%.3g", fontsize=6, padding=1)
         axis.set(xticks=range(len(names)), xticklabels=names, ylabel=quantity)
         axis.margins(y=0.12)
@@ -146,9 +169,15 @@ def bars(panels: Mapping[str, Mapping[str, Sequence[float]]], names: Sequence[st
     return figure
 
 
-def curves(histories: Mapping[str, Sequence[Sequence[Mapping]]], keys: Mapping[str, str], *, x: str = "seconds",
-           xlabel: str = "training time, s", floors: Mapping[str, float] | None = None,
-           logarithmic: Sequence[str] = ("component_error", "holes")) -> Figure:
+def curves(
+    histories: Mapping[str, Sequence[Sequence[Mapping]]],
+    keys: Mapping[str, str],
+    *,
+    x: str = "seconds",
+    xlabel: str = "training time, s",
+    floors: Mapping[str, float] | None = None,
+    logarithmic: Sequence[str] = ("component_error", "holes"),
+) -> Figure:
     """Draw scores over training: the mean over seeds as a line, their range as a band.
 
     Args:
@@ -160,24 +189,37 @@ def curves(histories: Mapping[str, Sequence[Sequence[Mapping]]], keys: Mapping[s
         logarithmic: scores that fall over orders of magnitude; their axis is logarithmic, as in the
             paper's Fig. 4b, unless a value is 0.
     """
-    figure, axes = plt.subplots(1, len(keys), squeeze=False, layout="constrained",
-                                figsize=(min(DOUBLE, 2.5 * len(keys)), 2.1))
+    figure, axes = plt.subplots(
+        1, len(keys), squeeze=False, layout="constrained", figsize=(min(DOUBLE, 2.5 * len(keys)), 2.1)
+    )
     for axis, (key, label) in zip(axes[0], keys.items(), strict=True):
         for name, runs in histories.items():
             scored = [[row for row in run if key in row] for run in runs]
             length = min(map(len, scored))
             across = np.mean([[row[x] for row in run[:length]] for run in scored], axis=0)
             values = np.array([[row[key] for row in run[:length]] for run in scored])  # [seeds, epochs]
-            line, = axis.plot(across, values.mean(0), label=name, marker="." if length < 30 else None, markersize=3)
+            (line,) = axis.plot(
+                across, values.mean(0), label=name, marker="." if length < 30 else None, markersize=3
+            )
             if len(values) > 1:
-                axis.fill_between(across, values.min(0), values.max(0), color=line.get_color(), alpha=0.2, linewidth=0)
-        if key in logarithmic and all(row[key] > 0 for runs in histories.values() for run in runs for row in run
-                                      if key in row):
+                axis.fill_between(
+                    across, values.min(0), values.max(0), color=line.get_color(), alpha=0.2, linewidth=0
+                )
+        if key in logarithmic and all(
+            row[key] > 0 for runs in histories.values() for run in runs for row in run if key in row
+        ):
             axis.set_yscale("log")
         if floors and key in floors:
             axis.axhline(floors[key], color="0.4", linewidth=0.8, linestyle=":")
-            axis.annotate("floor", (1, floors[key]), xycoords=("axes fraction", "data"), ha="right", va="bottom",
-                          fontsize=6.5, color="0.3")
+            axis.annotate(
+                "floor",
+                (1, floors[key]),
+                xycoords=("axes fraction", "data"),
+                ha="right",
+                va="bottom",
+                fontsize=6.5,
+                color="0.3",
+            )
         axis.set(xlabel=xlabel, ylabel=label)
     if len(histories) > 1:
         axes[0][0].legend()
@@ -194,7 +236,11 @@ class LiveCurves:
 
     def __init__(self, epochs: int, keys: Mapping[str, str] | None = None):
         self.epochs = epochs
-        self.keys = keys or {"loss": "training loss", "mean_iou": "mean IoU", "component_error": "components off"}
+        self.keys = keys or {
+            "loss": "training loss",
+            "mean_iou": "mean IoU",
+            "component_error": "components off",
+        }
         self._display = None
 
     def __call__(self, history: Sequence[Mapping]) -> None:
@@ -228,9 +274,25 @@ def network(shapes: Sequence[tuple[str, tuple[int, int, int]]], branch: slice) -
         wide, high = 4 + 22 * channels / 512, 46 * height / top
         middle = -46 if index in inside else 0
         colour = "#E69F00" if index in inside else "#009E73" if name == "shuffle" else "#56B4E9"
-        axis.add_patch(Rectangle((right, middle - high / 2), wide, high, facecolor=colour, edgecolor="black",
-                                 linewidth=0.6, zorder=2))
-        axis.text(right + wide / 2, middle - high / 2 - 2, f"{channels}\n{name}", ha="center", va="top", fontsize=5.5)
+        axis.add_patch(
+            Rectangle(
+                (right, middle - high / 2),
+                wide,
+                high,
+                facecolor=colour,
+                edgecolor="black",
+                linewidth=0.6,
+                zorder=2,
+            )
+        )
+        axis.text(
+            right + wide / 2,
+            middle - high / 2 - 2,
+            f"{channels}\n{name}",
+            ha="center",
+            va="top",
+            fontsize=5.5,
+        )
         boxes.append((right, right + wide, middle))
         right += wide + 7
     arrow = {"arrowstyle": "->", "linewidth": 0.7, "shrinkA": 0, "shrinkB": 0}

@@ -35,8 +35,9 @@ def pixelwise_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     return total / (labels != IGNORE).sum().clamp(min=1)
 
 
-def size_marginalised_loss(logits: torch.Tensor, labels: torch.Tensor,
-                           blobs: Blobs | torch.Tensor | None = None) -> torch.Tensor:
+def size_marginalised_loss(
+    logits: torch.Tensor, labels: torch.Tensor, blobs: Blobs | torch.Tensor | None = None
+) -> torch.Tensor:
     r"""Cross-entropy in which every blob weighs the same, whatever its size.
 
     Eq. 5 adds the mean over the face, the mean over the background, and the mean over the occlusion blobs
@@ -62,9 +63,17 @@ def size_marginalised_loss(logits: torch.Tensor, labels: torch.Tensor,
     return (of_blob / siblings[group]).sum() / max(1, len(logits))
 
 
-def consensus_loss(logits: torch.Tensor, labels: torch.Tensor, blobs: Blobs | torch.Tensor | None = None, *,
-                   alpha: float = 10.0, beta: float = 5.0, reduction: str = "paper", size_weight: float = 0.0,
-                   pixel_weight: float = 0.0) -> torch.Tensor:
+def consensus_loss(
+    logits: torch.Tensor,
+    labels: torch.Tensor,
+    blobs: Blobs | torch.Tensor | None = None,
+    *,
+    alpha: float = 10.0,
+    beta: float = 5.0,
+    reduction: str = "paper",
+    size_weight: float = 0.0,
+    pixel_weight: float = 0.0,
+) -> torch.Tensor:
     r"""Structure via consensus: the pixels of a blob should match its label, and each other.
 
     .. math::
@@ -142,8 +151,9 @@ class ConsensusLoss(nn.Module):
         super().__init__()
         self.kind, self.connectivity, self.options = kind, connectivity, options
 
-    def forward(self, logits: torch.Tensor, labels: torch.Tensor,
-                blobs: Blobs | torch.Tensor | None = None) -> torch.Tensor:
+    def forward(
+        self, logits: torch.Tensor, labels: torch.Tensor, blobs: Blobs | torch.Tensor | None = None
+    ) -> torch.Tensor:
         """Return the loss."""
         if blobs is None:
             blobs = label_blobs(labels, self.kind, self.connectivity)
@@ -158,8 +168,10 @@ def _check(logits: torch.Tensor, labels: torch.Tensor) -> None:
     if logits.dim() != 4 or not logits.is_floating_point():
         raise ValueError(f"logits: expected float [B,K,H,W], got {logits.dtype} {list(logits.shape)}")
     if labels.dtype != torch.int64 or labels.shape != (logits.shape[0], *logits.shape[2:]):
-        raise ValueError(f"labels: expected int64 [B,H,W] like logits {list(logits.shape)}, "
-                         f"got {labels.dtype} {list(labels.shape)}")
+        raise ValueError(
+            f"labels: expected int64 [B,H,W] like logits {list(logits.shape)}, "
+            f"got {labels.dtype} {list(labels.shape)}"
+        )
 
 
 def _exact(logits: torch.Tensor) -> torch.Tensor:

@@ -33,11 +33,13 @@ class SegmentationScores:
         if len(classes) < 2 or len(set(classes)) != len(classes):
             raise ValueError(f"classes: expected at least two different names, got {list(classes)}")
         self.classes = tuple(classes)
-        self._confusion: list[np.ndarray] = []   # [B, K, K] each: truth in rows, prediction in columns
-        self._pieces: list[np.ndarray] = []      # [B, 2, 2, K-1]: truth/prediction, components/holes
+        self._confusion: list[np.ndarray] = []  # [B, K, K] each: truth in rows, prediction in columns
+        self._pieces: list[np.ndarray] = []  # [B, 2, 2, K-1]: truth/prediction, components/holes
         self._superpixels = np.zeros(2, np.int64)  # right, all
 
-    def update(self, pred: torch.Tensor, target: torch.Tensor, superpixels: torch.Tensor | None = None) -> None:
+    def update(
+        self, pred: torch.Tensor, target: torch.Tensor, superpixels: torch.Tensor | None = None
+    ) -> None:
         """Count one batch.
 
         Args:
@@ -52,10 +54,12 @@ class SegmentationScores:
         k = len(self.classes)
         pred, target = _maps("pred", pred), _maps("target", target)
         if pred.shape != target.shape:
-            raise ValueError(f"pred: expected the shape of target {list(target.shape)}, got {list(pred.shape)}")
+            raise ValueError(
+                f"pred: expected the shape of target {list(target.shape)}, got {list(pred.shape)}"
+            )
         counted = target != IGNORE
         for name, array in (("pred", pred[counted]), ("target", target[counted])):
-            if array.size and not (0 <= array.min() and array.max() < k):
+            if array.size and not (array.min() >= 0 and array.max() < k):
                 raise ValueError(f"{name}: expected classes 0..{k - 1}, got {array.min()}..{array.max()}")
         image = np.arange(len(pred), dtype=np.int64)[:, None, None]
         pairs = ((image * k + target) * k + pred)[counted]
@@ -66,8 +70,10 @@ class SegmentationScores:
         if superpixels is not None:
             superpixels = _maps("superpixels", superpixels)
             if superpixels.shape != target.shape:
-                raise ValueError(f"superpixels: expected the shape of target {list(target.shape)}, "
-                                 f"got {list(superpixels.shape)}")
+                raise ValueError(
+                    f"superpixels: expected the shape of target {list(target.shape)}, "
+                    f"got {list(superpixels.shape)}"
+                )
             self._superpixels += _superpixels_right(pred, target, superpixels, counted, k)
 
     @property
@@ -104,15 +110,20 @@ class SegmentationScores:
             raise ValueError("compute: expected at least one labelled pixel, got none; call update first")
         confusion = self.confusion
         present = (confusion.sum(0) + confusion.sum(1)) > 0
-        scores: dict = {"images": sum(len(part) for part in self._confusion),
-                        "pixel_accuracy": float(np.trace(confusion) / confusion.sum())}
+        scores: dict = {
+            "images": sum(len(part) for part in self._confusion),
+            "pixel_accuracy": float(np.trace(confusion) / confusion.sum()),
+        }
         by_class = _class_scores(confusion)
         # A class that the truth lacks has no recall; one that nobody predicted has no precision.
         scores["mean_recall"] = float(np.nanmean(by_class["recall"]))
         scores["mean_iou"] = float(np.nanmean(by_class["iou"]))
         for kind, values in by_class.items():
-            scores |= {f"{kind}_{name}": float(value)
-                       for name, value in zip(self.classes, values, strict=True) if not np.isnan(value)}
+            scores |= {
+                f"{kind}_{name}": float(value)
+                for name, value in zip(self.classes, values, strict=True)
+                if not np.isnan(value)
+            }
         scores["absent"] = [name for name, here in zip(self.classes, present, strict=True) if not here]
         pieces = np.concatenate(self._pieces).sum(-1)  # [N, truth/prediction, components/holes]
         excess = pieces[:, 1] - pieces[:, 0]
@@ -136,11 +147,17 @@ class SegmentationScores:
         union = confusion.sum(1) + confusion.sum(2) - np.diagonal(confusion, axis1=1, axis2=2)
         iou = _ratio(np.diagonal(confusion, axis1=1, axis2=2), union)  # [N, K]
         seen = ~np.isnan(iou)
-        rows = {"pixel_accuracy": _ratio(right, total),
-                "mean_iou": _ratio(np.where(seen, iou, 0).sum(1), seen.sum(1))}
+        rows = {
+            "pixel_accuracy": _ratio(right, total),
+            "mean_iou": _ratio(np.where(seen, iou, 0).sum(1), seen.sum(1)),
+        }
         rows |= {f"iou_{name}": iou[:, c] for c, name in enumerate(self.classes)}
-        return rows | {"components": pieces[:, 1, 0], "components_true": pieces[:, 0, 0],
-                       "holes": pieces[:, 1, 1], "holes_true": pieces[:, 0, 1]}
+        return rows | {
+            "components": pieces[:, 1, 0],
+            "components_true": pieces[:, 0, 0],
+            "holes": pieces[:, 1, 1],
+            "holes_true": pieces[:, 0, 1],
+        }
 
 
 def count_pieces(masks: np.ndarray) -> np.ndarray:
@@ -183,9 +200,13 @@ def _superpixels_right(pred, target, superpixels, counted, k) -> np.ndarray:
     if superpixels.size == 0:
         return np.zeros(2, np.int64)
     span = int(superpixels.max()) + 1
-    cell = np.arange(len(pred))[:, None, None] * span + superpixels  # one number for each image and superpixel
-    votes = [np.bincount((cell * k + labels)[counted], minlength=len(pred) * span * k).reshape(-1, k)
-             for labels in (pred, target)]
+    cell = (
+        np.arange(len(pred))[:, None, None] * span + superpixels
+    )  # one number for each image and superpixel
+    votes = [
+        np.bincount((cell * k + labels)[counted], minlength=len(pred) * span * k).reshape(-1, k)
+        for labels in (pred, target)
+    ]
     used = votes[1].any(1)
     right = votes[0].argmax(1)[used] == votes[1].argmax(1)[used]
     return np.array([right.sum(), right.size], np.int64)
@@ -194,8 +215,12 @@ def _superpixels_right(pred, target, superpixels, counted, k) -> np.ndarray:
 def _class_scores(confusion: np.ndarray) -> dict[str, np.ndarray]:
     """Return IoU, precision, recall and F1 of each class, NaN where undefined."""
     hit, true, called = np.diagonal(confusion), confusion.sum(1), confusion.sum(0)
-    return {"iou": _ratio(hit, true + called - hit), "precision": _ratio(hit, called),
-            "recall": _ratio(hit, true), "f1": _ratio(2 * hit, true + called)}
+    return {
+        "iou": _ratio(hit, true + called - hit),
+        "precision": _ratio(hit, called),
+        "recall": _ratio(hit, true),
+        "f1": _ratio(2 * hit, true + called),
+    }
 
 
 def _ratio(above: np.ndarray, below: np.ndarray) -> np.ndarray:

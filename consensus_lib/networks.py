@@ -44,23 +44,34 @@ class FaceOccNet(nn.Module):
         first, half, quarter, joined = (_channels(n, width) for n in (FIRST, MIDDLE, DEEP, JOINED))
         self.encoder = nn.Sequential(
             _block(3, first, norm=False),
-            _block(first, half, stride=2), _block(half, half), _block(half, half),
-            _block(half, quarter, stride=2))                       # [B, 256w, H/4, W/4]
+            _block(first, half, stride=2),
+            _block(half, half),
+            _block(half, half),
+            _block(half, quarter, stride=2),
+        )  # [B, 256w, H/4, W/4]
         self.context = nn.Sequential(
-            _block(quarter, quarter, dilation=4), _block(quarter, quarter, dilation=3))
+            _block(quarter, quarter, dilation=4), _block(quarter, quarter, dilation=3)
+        )
         self.drop = nn.Dropout2d(dropout)
         self.decoder = nn.Sequential(
-            _block(2 * quarter, joined), nn.PixelShuffle(2),       # [B, 128w, H/2, W/2]
-            _block(joined // 4, half), _block(half, half), nn.PixelShuffle(2),  # [B, 32w, H, W]
-            _block(half // 4, half // 4, norm=False), _block(half // 4, half // 4, norm=False))
+            _block(2 * quarter, joined),
+            nn.PixelShuffle(2),  # [B, 128w, H/2, W/2]
+            _block(joined // 4, half),
+            _block(half, half),
+            nn.PixelShuffle(2),  # [B, 32w, H, W]
+            _block(half // 4, half // 4, norm=False),
+            _block(half // 4, half // 4, norm=False),
+        )
         self.head = nn.Conv2d(half // 4, num_classes, 3, padding=1, padding_mode="reflect")
         self.apply(_initialise)
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         """Return the logits of ``image``."""
         if image.dim() != 4 or image.shape[1] != 3 or any(n % 4 or n < 20 for n in image.shape[2:]):
-            raise ValueError("image: expected [B,3,H,W] with H and W divisible by 4 and at least 20, "
-                             f"got {list(image.shape)}")
+            raise ValueError(
+                "image: expected [B,3,H,W] with H and W divisible by 4 and at least 20, "
+                f"got {list(image.shape)}"
+            )
         deep = self.encoder(image)
         joined = torch.cat([deep, self.context(deep)], dim=1)  # [B, 512w, H/4, W/4]
         return self.head(self.decoder(self.drop(joined)))
@@ -80,8 +91,12 @@ def block_shapes(model: FaceOccNet, side: int) -> tuple[list[tuple[str, tuple[in
     """
     blocks = [*model.encoder, *model.context, *model.decoder, model.head]
     shapes: list[tuple[str, tuple[int, int, int]]] = [("image", (3, side, side))]
-    hooks = [block.register_forward_hook(lambda block, _, output: shapes.append((_name(block), tuple(output.shape[1:]))))
-             for block in blocks]
+    hooks = [
+        block.register_forward_hook(
+            lambda block, _, output: shapes.append((_name(block), tuple(output.shape[1:])))
+        )
+        for block in blocks
+    ]
     with torch.no_grad():
         model(torch.zeros(1, 3, side, side, device=next(model.parameters()).device))
     for hook in hooks:
@@ -99,7 +114,7 @@ def receptive_field(model: nn.Module, side: int) -> int:
     image = torch.rand(1, 3, side, side, requires_grad=True)
     was_training = model.training
     logits = model.eval()(image)  # evaluation: batch statistics would join all pixels
-    gradient, = torch.autograd.grad(logits[0, :, side // 2, side // 2].sum(), image)
+    (gradient,) = torch.autograd.grad(logits[0, :, side // 2, side // 2].sum(), image)
     model.train(was_training)
     seen = (gradient != 0).any(1)[0].any(0).nonzero()
     return int(seen.max() - seen.min()) + 1
@@ -109,7 +124,13 @@ def _name(block: nn.Module) -> str:
     if isinstance(block, nn.PixelShuffle):
         return "shuffle"
     conv = block[0] if isinstance(block, nn.Sequential) else block
-    extra = f" /{conv.stride[0]}" if conv.stride[0] > 1 else f" d{conv.dilation[0]}" if conv.dilation[0] > 1 else ""
+    extra = (
+        f" /{conv.stride[0]}"
+        if conv.stride[0] > 1
+        else f" d{conv.dilation[0]}"
+        if conv.dilation[0] > 1
+        else ""
+    )
     return "conv" + extra
 
 
@@ -117,9 +138,13 @@ def _channels(full: int, width: float) -> int:
     return max(4, round(full * width / 4) * 4)  # a multiple of 4, for the pixel shuffle
 
 
-def _block(inputs: int, outputs: int, *, stride: int = 1, dilation: int = 1, norm: bool = True) -> nn.Sequential:
-    layers = [nn.Conv2d(inputs, outputs, 3, stride, padding=dilation, dilation=dilation, padding_mode="reflect"),
-              nn.ELU(inplace=True)]
+def _block(
+    inputs: int, outputs: int, *, stride: int = 1, dilation: int = 1, norm: bool = True
+) -> nn.Sequential:
+    layers = [
+        nn.Conv2d(inputs, outputs, 3, stride, padding=dilation, dilation=dilation, padding_mode="reflect"),
+        nn.ELU(inplace=True),
+    ]
     return nn.Sequential(*layers, nn.BatchNorm2d(outputs)) if norm else nn.Sequential(*layers)
 
 

@@ -74,9 +74,13 @@ def begin(name: str, *, seed: int = 0, out: str = "", device: str = "auto") -> L
     np.random.seed(seed)  # noqa: NPY002 - for whatever third-party code still reads the global state
     torch.manual_seed(seed)
     figures.use_style()
-    lesson = Lesson(name, seed, pick_device(device), Path(out) if out else paths.runs_dir() / "interactive" / name)
-    print(f"consensus_lib {consensus_lib.__version__} · torch {torch.__version__} · "
-          f"{device_name(lesson.device)} · seed {seed} · results in {paths.shown(lesson.out)}")
+    lesson = Lesson(
+        name, seed, pick_device(device), Path(out) if out else paths.runs_dir() / "interactive" / name
+    )
+    print(
+        f"consensus_lib {consensus_lib.__version__} · torch {torch.__version__} · "
+        f"{device_name(lesson.device)} · seed {seed} · results in {paths.shown(lesson.out)}"
+    )
     return lesson
 
 

@@ -19,8 +19,23 @@ from consensus_lib import paths
 from consensus_lib.paths import shown, write_json
 
 RESULT = "result.json"
-RESULT_KEYS = ("notebook", "dataset", "split", "task", "loss", "seed", "epochs", "image_size", "width", "mean_iou",
-               "pixel_accuracy", "component_error", "holes", "seconds", "device")
+RESULT_KEYS = (
+    "notebook",
+    "dataset",
+    "split",
+    "task",
+    "loss",
+    "seed",
+    "epochs",
+    "image_size",
+    "width",
+    "mean_iou",
+    "pixel_accuracy",
+    "component_error",
+    "holes",
+    "seconds",
+    "device",
+)
 """Keys that every result has; scores of classes and whatever else is known come beside them."""
 
 
@@ -64,7 +79,9 @@ def notebooks() -> list[Path]:
     folder = paths.root() / "notebooks"
     found = sorted(folder.glob("[0-9][0-9]_*.ipynb"))
     if not found:
-        raise FileNotFoundError(f"notebooks: expected NN_name.ipynb in {folder}, found none; run from a checkout")
+        raise FileNotFoundError(
+            f"notebooks: expected NN_name.ipynb in {folder}, found none; run from a checkout"
+        )
     return found
 
 
@@ -96,13 +113,23 @@ def execute(notebook: Path, out: Path, parameters: dict) -> None:
     import papermill  # here, so that a notebook that writes results does not load it
 
     out.mkdir(parents=True, exist_ok=True)
-    # papermill formats its output path with str.format: braces would be read as fields.
-    target = str(out / notebook.name).replace("{", "{{").replace("}", "}}")
+    # papermill formats both paths with str.format: braces would be read as fields.
+    source, target = (
+        str(path).replace("{", "{{").replace("}", "}}") for path in (notebook, out / notebook.name)
+    )
     try:
-        papermill.execute_notebook(str(notebook), target, parameters | {"out": str(out)}, kernel_name="python3",
-                                   progress_bar={"desc": notebook.stem, "ncols": 90}, start_timeout=120)
+        papermill.execute_notebook(
+            source,
+            target,
+            parameters | {"out": str(out)},
+            kernel_name="python3",
+            progress_bar={"desc": notebook.stem, "ncols": 90},
+            start_timeout=120,
+        )
     except Exception as error:
-        raise RuntimeError(f"{notebook.stem} stopped: {error}\nIts cells so far: {shown(out / notebook.name)}") from error
+        raise RuntimeError(
+            f"{notebook.stem} stopped: {error}\nIts cells so far: {shown(out / notebook.name)}"
+        ) from error
 
 
 def store(notebook: Path) -> None:
@@ -118,8 +145,14 @@ def store(notebook: Path) -> None:
     from nbclient import NotebookClient
 
     book = nbformat.read(notebook, as_version=4)
-    NotebookClient(book, timeout=None, kernel_name="python3", record_timing=False,
-                   store_widget_state=False, coalesce_streams=True).execute()
+    NotebookClient(
+        book,
+        timeout=None,
+        kernel_name="python3",
+        record_timing=False,
+        store_widget_state=False,
+        coalesce_streams=True,
+    ).execute()
     for cell in book.cells:
         if cell.cell_type == "code":
             cell.outputs = [output for output in cell.outputs if output.get("name") != "stderr"]
@@ -130,26 +163,40 @@ def store(notebook: Path) -> None:
 
 def table(results: list[dict]) -> str:
     """Return the main scores of ``results`` as text, one line each."""
-    columns = {"notebook": "notebook", "dataset": "dataset", "loss": "loss", "seed": "seed", "mean_iou": "mean IoU",
-               "component_error": "components off", "holes": "holes", "seconds": "training s"}
+    columns = {
+        "notebook": "notebook",
+        "dataset": "dataset",
+        "loss": "loss",
+        "seed": "seed",
+        "mean_iou": "mean IoU",
+        "component_error": "components off",
+        "holes": "holes",
+        "seconds": "training s",
+    }
     rows = [list(columns.values())]
     for result in results:
         values = [result[key] for key in columns]
         rows.append([f"{value:.3f}" if isinstance(value, float) else str(value) for value in values])
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-                     for row in rows)
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    )
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run the notebooks; return the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m consensus_lib.runs", description="Run the notebooks in order.")
+    parser = argparse.ArgumentParser(
+        prog="python -m consensus_lib.runs", description="Run the notebooks in order."
+    )
     parser.add_argument("--data", default="synthetic", help="synthetic (default) or lfw_part_labels")
     parser.add_argument("--profile", default="quick", help="smoke, quick (default) or full")
     parser.add_argument("--only", nargs="+", metavar="NN", help="numbers of the notebooks to run, such as 02")
     parser.add_argument("--out", type=Path, help="run folder (default: a new one under the runs folder)")
-    parser.add_argument("--store", action="store_true",
-                        help="execute with the notebooks' defaults and store the outputs in place instead")
+    parser.add_argument(
+        "--store",
+        action="store_true",
+        help="execute with the notebooks' defaults and store the outputs in place instead",
+    )
     arguments = parser.parse_args(argv)
     try:
         profile = {} if arguments.store else read_profile(arguments.data, arguments.profile)
@@ -170,8 +217,10 @@ def main(argv: list[str] | None = None) -> int:
         except RuntimeError as error:
             print(error, file=sys.stderr)
             return 1
-    print(f"\n{len(chosen)} notebooks in {time.perf_counter() - begin:.0f} s. Executed notebooks, figures and "
-          f"checkpoints: {shown(out)}\n\n{table(read_results(out))}")
+    print(
+        f"\n{len(chosen)} notebooks in {time.perf_counter() - begin:.0f} s. Executed notebooks, figures and "
+        f"checkpoints: {shown(out)}\n\n{table(read_results(out))}"
+    )
     return 0
 
 

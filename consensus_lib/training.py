@@ -45,7 +45,9 @@ def pick_device(name: str = "auto") -> torch.device:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
-        raise ValueError(f"device: expected 'auto' or a device of this machine, got {name!r} ({reason})") from None
+        raise ValueError(
+            f"device: expected 'auto' or a device of this machine, got {name!r} ({reason})"
+        ) from None
     return device
 
 
@@ -74,17 +76,34 @@ def cosine(optimizer: torch.optim.Optimizer, steps: int) -> LRScheduler:
     """Return a schedule that warms up over the first 5% of ``steps`` and falls to 0 along a cosine."""
     warm = max(1, steps // 20)
     return torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda step: min((step + 1) / warm, 0.5 + 0.5 * np.cos(np.pi * min(step / steps, 1.0))))
+        optimizer, lambda step: min((step + 1) / warm, 0.5 + 0.5 * np.cos(np.pi * min(step / steps, 1.0)))
+    )
 
 
-def fit(model: nn.Module, data: FaceDataset, loss: Callable[[torch.Tensor, torch.Tensor], torch.Tensor], *,
-        epochs: int, batch_size: int = 32, validation: FaceDataset | None = None,
-        optimizer: Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer] | None = None,
-        schedule: Callable[[torch.optim.Optimizer, int], LRScheduler] | None = None,
-        seed: int = 0, device: str = "auto", precision: str = "auto", compile: bool = False,
-        clip: float | None = None, patience: int | None = None, monitor: str = "mean_iou",
-        evaluate_every: int = 1, workers: int = 0, out: str | Path | None = None, resume: bool = True,
-        progress: bool = True, on_epoch: Callable[[list[dict]], Any] | None = None) -> list[dict]:
+def fit(
+    model: nn.Module,
+    data: FaceDataset,
+    loss: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
+    *,
+    epochs: int,
+    batch_size: int = 32,
+    validation: FaceDataset | None = None,
+    optimizer: Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer] | None = None,
+    schedule: Callable[[torch.optim.Optimizer, int], LRScheduler] | None = None,
+    seed: int = 0,
+    device: str = "auto",
+    precision: str = "auto",
+    compile: bool = False,
+    clip: float | None = None,
+    patience: int | None = None,
+    monitor: str = "mean_iou",
+    evaluate_every: int = 1,
+    workers: int = 0,
+    out: str | Path | None = None,
+    resume: bool = True,
+    progress: bool = True,
+    on_epoch: Callable[[list[dict]], Any] | None = None,
+) -> list[dict]:
     """Train ``model`` in place and return its history.
 
     Args:
@@ -130,12 +149,24 @@ def fit(model: nn.Module, data: FaceDataset, loss: Callable[[torch.Tensor, torch
     optimizer = (optimizer or _adam)(model.parameters())
     schedule = schedule(optimizer, epochs * steps_an_epoch) if schedule else None
     settings = {
-        "epochs": epochs, "batch_size": batch_size, "seed": seed, "precision": precision, "clip": clip,
+        "epochs": epochs,
+        "batch_size": batch_size,
+        "seed": seed,
+        "precision": precision,
+        "clip": clip,
         "loss": repr(loss) if isinstance(loss, nn.Module) else getattr(loss, "__name__", type(loss).__name__),
-        "data": data.info.index_sha256, "samples": len(data), "size": data.size, "data_seed": data.seed,
-        "augment": repr(data.augment), "model": _config(model),
-        "optimizer": f"{type(optimizer).__name__} {optimizer.defaults}", "schedule": type(schedule).__name__}
-    run = _Run(model, optimizer, schedule, settings, data.task.classes, Path(out) if out is not None else None)
+        "data": data.fingerprint,
+        "samples": len(data),
+        "size": data.size,
+        "data_seed": data.seed,
+        "augment": repr(data.augment),
+        "model": _config(model),
+        "optimizer": f"{type(optimizer).__name__} {optimizer.defaults}",
+        "schedule": type(schedule).__name__,
+    }
+    run = _Run(
+        model, optimizer, schedule, settings, data.task.classes, Path(out) if out is not None else None
+    )
     run.start(resume)
 
     batches = loader(data, batch_size, shuffle=True, workers=workers, first_epoch=len(run.history))
@@ -149,8 +180,10 @@ def fit(model: nn.Module, data: FaceDataset, loss: Callable[[torch.Tensor, torch
             row = {"epoch": epoch, "step": epoch * steps_an_epoch, **row}
             row["seconds"] += run.history[-1]["seconds"] if run.history else 0.0
             if not np.isfinite(row["loss"]):
-                raise FloatingPointError(f"loss: expected a finite mean over epoch {epoch}, got {row['loss']}; "
-                                         f"the state after epoch {epoch - 1} is kept in {out}")
+                raise FloatingPointError(
+                    f"loss: expected a finite mean over epoch {epoch}, got {row['loss']}; "
+                    f"the state after epoch {epoch - 1} is kept in {out}"
+                )
             if validation is not None and (epoch % evaluate_every == 0 or epoch == epochs):
                 begin = time.perf_counter()
                 scores = evaluate(model, validation, batch_size=2 * batch_size).compute()
@@ -168,8 +201,9 @@ def fit(model: nn.Module, data: FaceDataset, loss: Callable[[torch.Tensor, torch
 
 
 @torch.inference_mode()
-def evaluate(model: nn.Module, data: FaceDataset, *, batch_size: int = 64, workers: int = 0,
-             progress: bool = False) -> SegmentationScores:
+def evaluate(
+    model: nn.Module, data: FaceDataset, *, batch_size: int = 64, workers: int = 0, progress: bool = False
+) -> SegmentationScores:
     """Score ``model`` on every sample of ``data``, in float32, on the device where the model is.
 
     Returns:
@@ -185,12 +219,14 @@ def evaluate(model: nn.Module, data: FaceDataset, *, batch_size: int = 64, worke
 @torch.inference_mode()
 def predict(model: nn.Module, data: FaceDataset, *, batch_size: int = 64) -> torch.Tensor:
     """Return the predicted classes of every sample of ``data``, uint8 ``[N,H,W]`` on the CPU."""
-    return torch.cat([predicted.to("cpu", torch.uint8)
-                      for _, predicted in _predictions(model, data, batch_size, 0, False)])
+    return torch.cat(
+        [predicted.to("cpu", torch.uint8) for _, predicted in _predictions(model, data, batch_size, 0, False)]
+    )
 
 
-def load_checkpoint(path: str | Path, model: nn.Module | None = None, *, best: bool = False,
-                    device: str = "cpu") -> tuple[nn.Module, dict]:
+def load_checkpoint(
+    path: str | Path, model: nn.Module | None = None, *, best: bool = False, device: str = "cpu"
+) -> tuple[nn.Module, dict]:
     """Load a trained network from a training folder.
 
     Args:
@@ -216,12 +252,16 @@ def load_checkpoint(path: str | Path, model: nn.Module | None = None, *, best: b
     if model is None:
         config = dict(state["settings"]["model"])
         if config.pop("name") != FaceOccNet.__name__:
-            raise CheckpointError(f"model: expected to be given for a checkpoint of {state['settings']['model']}")
+            raise CheckpointError(
+                f"model: expected to be given for a checkpoint of {state['settings']['model']}"
+            )
         model = FaceOccNet(**config)
     try:
         model.load_state_dict(_part(tensors, "model"))
     except RuntimeError as error:
-        raise CheckpointError(f"{file}: expected the weights of {type(model).__name__}, got others: {error}") from None
+        raise CheckpointError(
+            f"{file}: expected the weights of {type(model).__name__}, got others: {error}"
+        ) from None
     return model.to(pick_device(device), memory_format=torch.channels_last).eval(), state
 
 
@@ -275,28 +315,43 @@ class _Run:
         _save_tensors(tensors, weights)
         with atomic(self.out / HISTORY) as part:
             part.write_text("".join(json.dumps(row) + "\n" for row in self.history), encoding="utf-8")
-        write_json(self.out / STATE, {
-            "settings": self.settings, "classes": self.classes, "epoch": len(self.history),
-            "weights": weights.name, "best_score": self.best_score, "best_epoch": self.best_epoch,
-            "evaluations_since_best": self.evaluations_since_best, "optimizer": optimizer["param_groups"],
-            "schedule": _plain(self.schedule.state_dict()) if self.schedule else None})
+        write_json(
+            self.out / STATE,
+            {
+                "settings": self.settings,
+                "classes": self.classes,
+                "epoch": len(self.history),
+                "weights": weights.name,
+                "best_score": self.best_score,
+                "best_epoch": self.best_epoch,
+                "evaluations_since_best": self.evaluations_since_best,
+                "optimizer": optimizer["param_groups"],
+                "schedule": _plain(self.schedule.state_dict()) if self.schedule else None,
+            },
+        )
         for old in self.out.glob("checkpoint-*.safetensors"):
             if old != weights:
                 old.unlink()
 
     def _load(self, state: dict) -> None:
         ours = json.loads(json.dumps(self.settings))
-        other = [f"{key}: expected {state['settings'].get(key)!r}, got {ours[key]!r}"
-                 for key in ours if ours[key] != state["settings"].get(key)]
+        other = [
+            f"{key}: expected {state['settings'].get(key)!r}, got {ours[key]!r}"
+            for key in ours
+            if ours[key] != state["settings"].get(key)
+        ]
         if other:
-            raise CheckpointError(f"{self.out} holds a training with other settings ({'; '.join(other)}); "
-                                  "take another folder, or resume=False to start anew")
+            raise CheckpointError(
+                f"{self.out} holds a training with other settings ({'; '.join(other)}); "
+                "take another folder, or resume=False to start anew"
+            )
         tensors = load_file(self.out / state["weights"])
         self.model.load_state_dict(_part(tensors, "model"))
         count = len(list(self.model.parameters()))
         states = {i: _part(tensors, f"optimizer.{i}") for i in range(count)}
-        self.optimizer.load_state_dict({"state": {i: s for i, s in states.items() if s},
-                                        "param_groups": state["optimizer"]})
+        self.optimizer.load_state_dict(
+            {"state": {i: s for i, s in states.items() if s}, "param_groups": state["optimizer"]}
+        )
         if self.schedule:
             self.schedule.load_state_dict(_from_plain(state["schedule"]))
         self.best_score, self.best_epoch = state["best_score"], state["best_epoch"]
@@ -352,7 +407,9 @@ def _check_fit(epochs, batch_size, evaluate_every, patience, validation) -> None
         if value < 1:
             raise ValueError(f"{name}: expected at least 1, got {value}")
     if patience is not None and (patience < 1 or validation is None):
-        raise ValueError(f"patience: expected at least 1, and validation data, got {patience} and {validation}")
+        raise ValueError(
+            f"patience: expected at least 1, and validation data, got {patience} and {validation}"
+        )
 
 
 def _adam(parameters):
@@ -391,12 +448,14 @@ def _part(tensors: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tens
 
 def _plain(state: dict) -> dict:
     """Return a schedule's state as JSON can hold it: without functions, with infinities as strings."""
+
     def plain(value):
         if isinstance(value, list | tuple):
             return [plain(v) for v in value]
         if isinstance(value, np.generic | torch.Tensor):
             value = value.item()
         return str(value) if isinstance(value, float) and not np.isfinite(value) else value
+
     values = {key: plain(value) for key, value in state.items()}
     simple = bool | int | float | str | list | None
     return {key: value for key, value in values.items() if isinstance(value, simple)}

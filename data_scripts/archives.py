@@ -115,8 +115,9 @@ def parse_registry(text: str, where: str) -> dict[str, str]:
     return hashes
 
 
-def members(path: Path, wanted: Callable[[str], bool], *, largest: int = 2**24,
-            total: int = 2**33) -> Iterator[tuple[str, bytes]]:
+def members(
+    path: Path, wanted: Callable[[str], bool], *, largest: int = 2**24, total: int = 2**33
+) -> Iterator[tuple[str, bytes]]:
     """Yield name and content of the wanted files of a ``.tgz``, reading it once, with a progress bar.
 
     Every entry is checked, wanted or not, and the archive is read to its end, so that damage anywhere in it
@@ -146,8 +147,9 @@ def members(path: Path, wanted: Callable[[str], bool], *, largest: int = 2**24,
                     if not entry.isfile() or not wanted(name):
                         continue
                     if entry.size > largest:
-                        raise ArchiveError(f"{path.name}: expected at most {largest:,} bytes in {name}, "
-                                           f"got {entry.size:,}")
+                        raise ArchiveError(
+                            f"{path.name}: expected at most {largest:,} bytes in {name}, got {entry.size:,}"
+                        )
                     if name in seen:
                         raise ArchiveError(f"{path.name}: expected each file once, got {name} again")
                     seen.add(name)
@@ -167,8 +169,9 @@ def _registry(path: Path, mirror: str) -> dict[str, str]:
     try:
         return parse_registry(path.read_text(encoding="utf-8"), f"{mirror}/{REGISTRY}")
     except (FileNotFoundError, NotADirectoryError):
-        raise ArchiveError(f"{mirror}/{REGISTRY}: expected the hashes of the mirror's files, "
-                           "but it is missing") from None
+        raise ArchiveError(
+            f"{mirror}/{REGISTRY}: expected the hashes of the mirror's files, but it is missing"
+        ) from None
     except UnicodeDecodeError as error:
         raise ArchiveError(f"{mirror}/{REGISTRY}: expected text, got: {error}") from None
 
@@ -216,8 +219,9 @@ def _download_from(address: str, stated: str | None, path: Path) -> LocalFile:
     # a server that compresses on the fly would make the bar lie.
     progress = tqdm(desc=path.name, total=1, unit="B", unit_scale=True, disable=None)
     with progress as bar, _partial(path) as part:
-        fetcher = pooch.HTTPDownloader(progressbar=bar, chunk_size=2**16,
-                                       headers={"Accept-Encoding": "identity"})
+        fetcher = pooch.HTTPDownloader(
+            progressbar=bar, chunk_size=2**16, headers={"Accept-Encoding": "identity"}
+        )
         try:
             fetcher(address, str(part), None)
         except requests.HTTPError as error:
@@ -225,8 +229,10 @@ def _download_from(address: str, stated: str | None, path: Path) -> LocalFile:
             kind = _NotThere if error.response.status_code in _GONE else ArchiveError
             raise kind(f"{address}: expected {path.name}, got status {error.response.status_code}") from None
         except requests.RequestException as error:
-            raise ArchiveError(f"{address}: expected {path.name}, got: {error}. With a copy of the files, "
-                               "set CONSENSUS_DATA_MIRROR to its folder or address") from None
+            raise ArchiveError(
+                f"{address}: expected {path.name}, got: {error}. With a copy of the files, "
+                "set CONSENSUS_DATA_MIRROR to its folder or address"
+            ) from None
         verified = _verify(part, stated, address)
         part.replace(path)
         return dataclasses.replace(verified, path=path)
@@ -249,8 +255,9 @@ def _verify(path: Path, stated: str | None, where: str) -> LocalFile:
         kind, _, expected = stated.partition(":")
         got = sha256 if kind == "sha256" else _digest(path, kind)
         if got != expected:
-            raise ArchiveError(f"{where}: expected {stated}, got {kind}:{got}; "
-                               "the file is damaged or another one")
+            raise ArchiveError(
+                f"{where}: expected {stated}, got {kind}:{got}; the file is damaged or another one"
+            )
     return LocalFile(path, sha256, pinned=stated is not None)
 
 
@@ -276,8 +283,9 @@ class _Metered:
             self.content_end = self.position + filled
         self.position += len(chunk)
         if self.position > self._limit:
-            raise ArchiveError(f"{self._where}: expected at most {self._limit:,} bytes when decompressed, "
-                               "got more")
+            raise ArchiveError(
+                f"{self._where}: expected at most {self._limit:,} bytes when decompressed, got more"
+            )
         return chunk
 
 
@@ -300,5 +308,6 @@ def _check_end(stream: _Metered, end: int, where: str) -> None:
     while stream.read(2**20):
         pass
     if stream.content_end > end:
-        raise ArchiveError(f"{where}: expected a tar header at byte {end:,} of the decompressed archive, "
-                           "got something else")
+        raise ArchiveError(
+            f"{where}: expected a tar header at byte {end:,} of the decompressed archive, got something else"
+        )

@@ -88,8 +88,14 @@ _RECIPE = {"photographs": "Lanczos, JPEG quality 95", "labels": "nearest"}
 """How samples are made: a half-made data set of another recipe is not taken up."""
 
 
-def prepare(out: Path, size: int = 128, *, unlabelled: bool = True, mirror: str | None = None,
-            downloads: Path | None = None) -> DatasetInfo:
+def prepare(
+    out: Path,
+    size: int = 128,
+    *,
+    unlabelled: bool = True,
+    mirror: str | None = None,
+    downloads: Path | None = None,
+) -> DatasetInfo:
     """Prepare the data set in ``out`` unless it is there, and return what its ``dataset.json`` says.
 
     Args:
@@ -130,8 +136,10 @@ def read_lists(paths: dict[str, Path]) -> dict[str, str]:
                 raise DatasetError(f"{path.name}, line {number}: expected NAME N, got {line!r}")
             id = f"{match[1]}_{int(match[2]):04d}"
             if id in listed:
-                raise DatasetError(f"{path.name}, line {number}: expected each image once in all lists, "
-                                   f"got {id} again (first in {LISTS[listed[id]].name})")
+                raise DatasetError(
+                    f"{path.name}, line {number}: expected each image once in all lists, "
+                    f"got {id} again (first in {LISTS[listed[id]].name})"
+                )
             listed[id] = split
         if split not in listed.values():
             raise DatasetError(f"{path.name}: expected lines NAME N, got none")
@@ -161,7 +169,8 @@ def decode_labels(name: str, content: bytes) -> np.ndarray:
         expected = ", ".join(f"{colour} {name}" for name, colour in CLASSES.items())
         raise DatasetError(
             f"{name}: expected only the colours {expected}, got {tuple(colours[row, column].tolist())} "
-            f"at row {row}, column {column} ({len(strange)} such pixels)")
+            f"at row {row}, column {column} ({len(strange)} such pixels)"
+        )
     return labels
 
 
@@ -174,15 +183,18 @@ def decode_superpixels(name: str, content: bytes) -> np.ndarray:
     rows = [line.split() for line in content.splitlines() if line.strip()]
     lengths = {len(row) for row in rows}
     if len(rows) != SOURCE_SIZE or lengths != {SOURCE_SIZE}:
-        raise DatasetError(f"{name}: expected {SOURCE_SIZE} lines of {SOURCE_SIZE} integers, "
-                           f"got {len(rows)} lines of {' or '.join(map(str, sorted(lengths))) or 'none'}")
+        raise DatasetError(
+            f"{name}: expected {SOURCE_SIZE} lines of {SOURCE_SIZE} integers, "
+            f"got {len(rows)} lines of {' or '.join(map(str, sorted(lengths))) or 'none'}"
+        )
     try:
         numbers = np.array(rows).astype(np.int64)  # [250, 250]
     except ValueError as error:
         raise DatasetError(f"{name}: expected integers, got: {error}") from None
     if numbers.min() < 0 or numbers.max() > 65_535:
-        raise DatasetError(f"{name}: expected numbers from 0 to 65535, "
-                           f"got {numbers.min()} to {numbers.max()}")
+        raise DatasetError(
+            f"{name}: expected numbers from 0 to 65535, got {numbers.min()} to {numbers.max()}"
+        )
     return numbers.astype(np.uint16)
 
 
@@ -191,11 +203,14 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         description="Prepare LFW Part Labels from the archives of its distribution.",
         epilog="Archives are read from CONSENSUS_DATA_MIRROR, a folder or address with a registry.txt, "
-               "or from their public addresses into CONSENSUS_DATA_DIR/downloads.")
-    parser.add_argument("--out", type=Path,
-                        help="folder to make (default: CONSENSUS_DATA_DIR/lfw_part_labels-SIZE)")
-    parser.add_argument("--size", type=int, default=128,
-                        help="height and width in pixels, at most 250 (default: %(default)s)")
+        "or from their public addresses into CONSENSUS_DATA_DIR/downloads.",
+    )
+    parser.add_argument(
+        "--out", type=Path, help="folder to make (default: CONSENSUS_DATA_DIR/lfw_part_labels-SIZE)"
+    )
+    parser.add_argument(
+        "--size", type=int, default=128, help="height and width in pixels, at most 250 (default: %(default)s)"
+    )
     parser.add_argument("--no-unlabelled", action="store_true", help="leave out photographs without labels")
     options = parser.parse_args(argv)
     out = options.out or data_dir() / f"lfw_part_labels-{options.size}"
@@ -215,15 +230,18 @@ def _already_prepared(out: Path, size: int, unlabelled: bool) -> DatasetInfo:
     wanted = ("lfw_part_labels", size, unlabelled)
     got = (info.name, info.size, info.notes.get("unlabelled"))
     if got != wanted:
-        raise DatasetError(f"{out}: expected name, size and unlabelled images {wanted}, got {got}; "
-                           "choose another --out, or remove the folder")
+        raise DatasetError(
+            f"{out}: expected name, size and unlabelled images {wanted}, got {got}; "
+            "choose another --out, or remove the folder"
+        )
     check_files(out, read_index(out))
     print(f"{shown(out)} is prepared already: {_spoken_counts(info.counts)}. Nothing to do.")
     return info
 
 
-def _describe(files: dict[str, LocalFile], listed: dict[str, str], size: int, unlabelled: bool,
-              mirrored: bool) -> DatasetInfo:
+def _describe(
+    files: dict[str, LocalFile], listed: dict[str, str], size: int, unlabelled: bool, mirrored: bool
+) -> DatasetInfo:
     rows = [Row(id, split, _subject(id), "") for id, split in listed.items()]
     return DatasetInfo(
         name="lfw_part_labels",
@@ -242,8 +260,9 @@ def _describe(files: dict[str, LocalFile], listed: dict[str, str], size: int, un
     )
 
 
-def _write_samples(writer: DatasetWriter, files: dict[str, LocalFile], listed: dict[str, str],
-                   unlabelled: bool) -> None:
+def _write_samples(
+    writer: DatasetWriter, files: dict[str, LocalFile], listed: dict[str, str], unlabelled: bool
+) -> None:
     size = writer.info.size
     missing = {id for id in listed if not writer.has(id, jpeg=True)}
     labels = _read_maps(files[LABELS.name], _LABEL_IMAGE, decode_labels, missing, size)
@@ -263,16 +282,27 @@ def _write_samples(writer: DatasetWriter, files: dict[str, LocalFile], listed: d
         stored = writer.has(id, jpeg=True)
         kept += stored
         image = None if stored else _shrink_photograph(name, content, size)
-        writer.add(id, listed.get(id, "unlabelled"), _subject(id), image=image, jpeg=True,
-                   labels=_unpack(labels.get(id), np.uint8, size),
-                   superpixels=_unpack(superpixels.get(id), np.uint16, size))
+        writer.add(
+            id,
+            listed.get(id, "unlabelled"),
+            _subject(id),
+            image=image,
+            jpeg=True,
+            labels=_unpack(labels.get(id), np.uint8, size),
+            superpixels=_unpack(superpixels.get(id), np.uint16, size),
+        )
     _check_all_found(listed, found, PHOTOGRAPHS.name)
     if kept:
         print(f"{kept:,} images were there from an interrupted run")
 
 
-def _read_maps(archive: LocalFile, pattern: re.Pattern, decode: Callable[[str, bytes], np.ndarray],
-               ids: Container[str], size: int) -> dict[str, bytes]:
+def _read_maps(
+    archive: LocalFile,
+    pattern: re.Pattern,
+    decode: Callable[[str, bytes], np.ndarray],
+    ids: Container[str],
+    size: int,
+) -> dict[str, bytes]:
     """Return the maps of these images, reduced to ``size`` and compressed: a thousand take about 2 MB."""
 
     def wanted(name: str) -> bool:
@@ -306,8 +336,10 @@ def _decode(name: str, content: bytes, kind: str) -> Image.Image:
         image = Image.open(io.BytesIO(content), formats=[kind])
         # Before loading: the header of a hostile image may claim any size.
         if image.size != (SOURCE_SIZE, SOURCE_SIZE) or image.mode != "RGB":
-            raise DatasetError(f"{name}: expected {SOURCE_SIZE}×{SOURCE_SIZE} RGB, "
-                               f"got {image.width}×{image.height} {image.mode}")
+            raise DatasetError(
+                f"{name}: expected {SOURCE_SIZE}×{SOURCE_SIZE} RGB, "
+                f"got {image.width}×{image.height} {image.mode}"
+            )
         image.load()
     except DatasetError:
         raise
@@ -332,8 +364,10 @@ def _lines(path: Path) -> list[tuple[int, str]]:
 def _check_all_found(ids: Iterable[str], found: Container[str], archive: str) -> None:
     missing = sorted(id for id in ids if id not in found)
     if missing:
-        raise DatasetError(f"{archive}: expected every listed image, but {len(missing)} are missing: "
-                           f"{', '.join(missing[:5])}{', …' if len(missing) > 5 else ''}")
+        raise DatasetError(
+            f"{archive}: expected every listed image, but {len(missing)} are missing: "
+            f"{', '.join(missing[:5])}{', …' if len(missing) > 5 else ''}"
+        )
 
 
 def _report_files(files: dict[str, LocalFile]) -> None:
@@ -349,12 +383,16 @@ def _report_files(files: dict[str, LocalFile]) -> None:
 
 def _report_result(out: Path) -> None:
     info, rows = read_info(out), read_index(out)
-    print(f"{shown(out)}: {_spoken_counts(info.counts)}; "
-          f"{sum(bool(row.superpixels) for row in rows):,} with superpixels")
+    print(
+        f"{shown(out)}: {_spoken_counts(info.counts)}; "
+        f"{sum(bool(row.superpixels) for row in rows):,} with superpixels"
+    )
     shared = shared_subjects(rows)
     if shared:
-        print(f"{len(shared)} people stand in more than one split, such as {next(iter(shared))}: "
-              "scores on the test split are a little too good")
+        print(
+            f"{len(shared)} people stand in more than one split, such as {next(iter(shared))}: "
+            "scores on the test split are a little too good"
+        )
 
 
 def _spoken_counts(counts: dict[str, int]) -> str:

@@ -14,7 +14,9 @@ import torch
 
 from consensus_lib.datasets import DatasetInfo, DatasetWriter
 
-hypothesis.settings.register_profile("shared machines", deadline=None)  # time is checked by `make bench` alone
+hypothesis.settings.register_profile(
+    "shared machines", deadline=None
+)  # time is checked by `make bench` alone
 hypothesis.settings.load_profile("shared machines")
 
 torch.set_num_threads(1)  # the networks here are tiny: more threads would wait for each other
@@ -43,9 +45,14 @@ def tiny_folder(tmp_path):
                 labels[(labels == 1) & (y < cy - 4)] = 2
                 image = np.array([(40, 60, 90), (220, 170, 140), (70, 40, 20)], np.uint8)[labels]
                 image = np.clip(image + rng.normal(0, 8, image.shape), 0, 255).astype(np.uint8)
-                writer.add(f"{split}_{i:02d}", split, f"{split}{i}", image=image,
-                           labels=None if split == "unlabelled" else labels,
-                           superpixels=(y // 8 * 4 + x // 8) if split == "test" else None)
+                writer.add(
+                    f"{split}_{i:02d}",
+                    split,
+                    f"{split}{i}",
+                    image=image,
+                    labels=None if split == "unlabelled" else labels,
+                    superpixels=(y // 8 * 4 + x // 8) if split == "test" else None,
+                )
     return tmp_path / "tiny"
 
 

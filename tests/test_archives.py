@@ -34,16 +34,22 @@ def test_members_yields_wanted_files_only(tmp_path, write_tgz):
     assert dict(members(path, lambda name: name.endswith(".txt"))) == {"d/one.txt": b"1", "d/two.txt": b"22"}
 
 
-@pytest.mark.parametrize(("entry", "message"), [
-    (("../up.txt", b"x"), "inside the archive's own folder, got '../up.txt'"),
-    (("d/../../up.txt", b"x"), "inside the archive's own folder"),
-    (("/etc/absolute.txt", b"x"), "inside the archive's own folder, got '/etc/absolute.txt'"),
-    (("..\\up.txt", b"x"), "inside the archive's own folder"),
-    (header("d/link", tarfile.SYMTYPE, "/etc/passwd"), "only files and folders, got a link named 'd/link'"),
-    (header("d/hard", tarfile.LNKTYPE, "d/one.txt"), "only files and folders, got a link named 'd/hard'"),
-    (header("d/device", tarfile.CHRTYPE), "only files and folders, got a special entry named 'd/device'"),
-    (header("d/pipe", tarfile.FIFOTYPE), "only files and folders, got a special entry named 'd/pipe'"),
-])
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        (("../up.txt", b"x"), "inside the archive's own folder, got '../up.txt'"),
+        (("d/../../up.txt", b"x"), "inside the archive's own folder"),
+        (("/etc/absolute.txt", b"x"), "inside the archive's own folder, got '/etc/absolute.txt'"),
+        (("..\\up.txt", b"x"), "inside the archive's own folder"),
+        (
+            header("d/link", tarfile.SYMTYPE, "/etc/passwd"),
+            "only files and folders, got a link named 'd/link'",
+        ),
+        (header("d/hard", tarfile.LNKTYPE, "d/one.txt"), "only files and folders, got a link named 'd/hard'"),
+        (header("d/device", tarfile.CHRTYPE), "only files and folders, got a special entry named 'd/device'"),
+        (header("d/pipe", tarfile.FIFOTYPE), "only files and folders, got a special entry named 'd/pipe'"),
+    ],
+)
 def test_members_refuses_hostile_entries_even_unwanted(tmp_path, write_tgz, entry, message):
     path = tmp_path / "hostile.tgz"
     write_tgz(path, [("d/one.txt", b"1"), entry])

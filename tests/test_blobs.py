@@ -7,8 +7,11 @@ from hypothesis.extra.numpy import arrays
 
 from consensus_lib.blobs import IGNORE, blobs_from_ids, label_blobs
 
-MAPS = arrays(np.int64, st.tuples(st.integers(1, 3), st.integers(1, 6), st.integers(1, 6)),
-              elements=st.sampled_from([0, 1, 2, IGNORE]))
+MAPS = arrays(
+    np.int64,
+    st.tuples(st.integers(1, 3), st.integers(1, 6), st.integers(1, 6)),
+    elements=st.sampled_from([0, 1, 2, IGNORE]),
+)
 
 
 def flood_fill(labels, connectivity):
@@ -25,8 +28,12 @@ def flood_fill(labels, connectivity):
             y, x = stack.pop()
             for dy, dx in steps:
                 near = (y + dy, x + dx)
-                if (0 <= near[0] < labels.shape[0] and 0 <= near[1] < labels.shape[1]
-                        and ids[near] < 0 and labels[near] == labels[start]):
+                if (
+                    0 <= near[0] < labels.shape[0]
+                    and 0 <= near[1] < labels.shape[1]
+                    and ids[near] < 0
+                    and labels[near] == labels[start]
+                ):
                     ids[near] = count
                     stack.append(near)
         count += 1
@@ -78,12 +85,21 @@ def test_an_empty_batch_has_no_blobs():
         assert len(label_blobs(torch.zeros(0, 4, 4, dtype=torch.int64), kind).size) == 0
 
 
-@pytest.mark.parametrize(("arguments", "expected"), [
-    ({"labels": torch.zeros(4, 4, dtype=torch.int64)}, r"labels: expected integers \[B,H,W\]"),
-    ({"labels": torch.zeros(1, 4, 4)}, r"labels: expected integers \[B,H,W\], got torch.float32"),
-    ({"labels": torch.zeros(1, 4, 4, dtype=torch.int64), "kind": "cloud"}, "kind: expected one of .* got 'cloud'"),
-    ({"labels": torch.zeros(1, 4, 4, dtype=torch.int64), "connectivity": 6}, "connectivity: expected 4 or 8"),
-])
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ({"labels": torch.zeros(4, 4, dtype=torch.int64)}, r"labels: expected integers \[B,H,W\]"),
+        ({"labels": torch.zeros(1, 4, 4)}, r"labels: expected integers \[B,H,W\], got torch.float32"),
+        (
+            {"labels": torch.zeros(1, 4, 4, dtype=torch.int64), "kind": "cloud"},
+            "kind: expected one of .* got 'cloud'",
+        ),
+        (
+            {"labels": torch.zeros(1, 4, 4, dtype=torch.int64), "connectivity": 6},
+            "connectivity: expected 4 or 8",
+        ),
+    ],
+)
 def test_wrong_arguments_are_named(arguments, expected):
     with pytest.raises(ValueError, match=expected):
         label_blobs(**arguments)

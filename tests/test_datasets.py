@@ -29,7 +29,9 @@ def test_splits_can_be_joined_and_limited(tiny_folder):
     assert len(joined) == 16
     few = FaceDataset(tiny_folder, "train", "parts", limit=5)
     assert len(few) == 5
-    assert [row.id for row in few.rows] == [row.id for row in FaceDataset(tiny_folder, "train", "parts", limit=5).rows]
+    assert [row.id for row in few.rows] == [
+        row.id for row in FaceDataset(tiny_folder, "train", "parts", limit=5).rows
+    ]
 
 
 def test_class_shares_sum_to_one_and_match_a_count(tiny_folder):
@@ -38,12 +40,15 @@ def test_class_shares_sum_to_one_and_match_a_count(tiny_folder):
     np.testing.assert_allclose(data.class_shares(), counted / counted.sum())
 
 
-@pytest.mark.parametrize(("split", "task", "expected"), [
-    ("nowhere", "parts", "split: expected one of"),
-    ("train+nowhere", "parts", "split: expected one of"),
-    ("unlabelled", "parts", "expected labels, but 2 images"),
-    ("train", "occlusion", "without \\['occluder'\\]"),
-])
+@pytest.mark.parametrize(
+    ("split", "task", "expected"),
+    [
+        ("nowhere", "parts", "split: expected one of"),
+        ("train+nowhere", "parts", "split: expected one of"),
+        ("unlabelled", "parts", "expected labels, but 2 images"),
+        ("train", "occlusion", "without \\['occluder'\\]"),
+    ],
+)
 def test_what_cannot_be_served_is_named(tiny_folder, split, task, expected):
     with pytest.raises(DatasetError, match=expected):
         FaceDataset(tiny_folder, split, task)
@@ -85,7 +90,7 @@ def test_the_tasks_know_every_synthetic_class():
     for task in TASKS.values():
         table = task.table(SYNTHETIC_CLASSES)
         assert set(table[: len(SYNTHETIC_CLASSES)]) == {0, 1, 2}
-        assert (table[len(SYNTHETIC_CLASSES):] == IGNORE).all()
+        assert (table[len(SYNTHETIC_CLASSES) :] == IGNORE).all()
 
 
 def test_a_task_refuses_a_class_that_it_does_not_know():
@@ -131,7 +136,8 @@ def test_image_and_labels_move_together():
     labels[:, 8:20, 5:17] = 1
     images = (labels[:, None].float() * 2 - 1).expand(-1, 3, -1, -1)
     moved, moved_labels = Augment(flip=0.5, rotation=30, scale=0.7, shift=0.2, crop=0.7)(
-        images, labels, 0, 0, range(64))
+        images, labels, 0, 0, range(64)
+    )
     inside = moved_labels != IGNORE
     agrees = ((moved[:, 0] > 0) == (moved_labels == 1))[inside].float().mean()
     assert agrees > 0.99

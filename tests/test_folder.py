@@ -19,8 +19,9 @@ from consensus_lib.datasets.folder import (
     shared_subjects,
 )
 
-INFO = DatasetInfo("toy", ("sky", "sea"), ((1, 2, 3), (4, 5, 6)), "nobody", "public domain", 4,
-                   notes={"mood": "calm"})
+INFO = DatasetInfo(
+    "toy", ("sky", "sea"), ((1, 2, 3), (4, 5, 6)), "nobody", "public domain", 4, notes={"mood": "calm"}
+)
 IMAGE = np.arange(48, dtype=np.uint8).reshape(4, 4, 3)
 LABELS = np.array([[0, 0, 1, 1]] * 3 + [[IGNORE] * 4], np.uint8)
 SUPERPIXELS = np.arange(16).reshape(4, 4) + 60_000
@@ -136,17 +137,23 @@ def test_files_of_a_killed_writer_are_swept(tmp_path):
     assert not any("123" in name for name in names(tmp_path / "toy"))
 
 
-@pytest.mark.parametrize(("arguments", "message"), [
-    ({"image": IMAGE[:2]}, r"image of a: expected uint8 \[4, 4, 3\], got uint8 \[2, 4, 3\]"),
-    ({"image": IMAGE.astype(float)}, r"image of a: expected uint8 \[4, 4, 3\], got float64"),
-    ({"image": IMAGE, "labels": LABELS[:, :3]}, r"labels of a: expected integers \[4, 4\], got uint8 \[4"),
-    ({"image": IMAGE, "labels": LABELS * 0.5}, r"labels of a: expected integers \[4, 4\], got float64"),
-    ({"image": IMAGE, "labels": LABELS + 2}, r"labels of a: expected 0\.\.1 or 255, got \[2, 3\]"),
-    ({"image": IMAGE, "superpixels": SUPERPIXELS[0]}, r"superpixels of a: expected integers"),
-    ({"image": IMAGE, "superpixels": SUPERPIXELS + 9_999}, r"superpixels of a: .* got 69999\.\.70014"),
-    ({"image": IMAGE, "superpixels": SUPERPIXELS - 60_001}, r"superpixels of a: .* got -1\.\.14"),
-    ({}, "image of a: expected an image, or one stored before, got neither"),
-])
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"image": IMAGE[:2]}, r"image of a: expected uint8 \[4, 4, 3\], got uint8 \[2, 4, 3\]"),
+        ({"image": IMAGE.astype(float)}, r"image of a: expected uint8 \[4, 4, 3\], got float64"),
+        (
+            {"image": IMAGE, "labels": LABELS[:, :3]},
+            r"labels of a: expected integers \[4, 4\], got uint8 \[4",
+        ),
+        ({"image": IMAGE, "labels": LABELS * 0.5}, r"labels of a: expected integers \[4, 4\], got float64"),
+        ({"image": IMAGE, "labels": LABELS + 2}, r"labels of a: expected 0\.\.1 or 255, got \[2, 3\]"),
+        ({"image": IMAGE, "superpixels": SUPERPIXELS[0]}, r"superpixels of a: expected integers"),
+        ({"image": IMAGE, "superpixels": SUPERPIXELS + 9_999}, r"superpixels of a: .* got 69999\.\.70014"),
+        ({"image": IMAGE, "superpixels": SUPERPIXELS - 60_001}, r"superpixels of a: .* got -1\.\.14"),
+        ({}, "image of a: expected an image, or one stored before, got neither"),
+    ],
+)
 def test_a_wrong_sample_is_refused(tmp_path, arguments, message):
     with pytest.raises(DatasetError, match=message), DatasetWriter(tmp_path / "toy", INFO) as writer:
         writer.add("a", "train", "A", **arguments)
@@ -155,8 +162,10 @@ def test_a_wrong_sample_is_refused(tmp_path, arguments, message):
 
 @pytest.mark.parametrize("id", ["", "../a", "d/a", "/a", ".a", "d\\a", "a b"])
 def test_an_id_that_is_no_file_name_is_refused(tmp_path, id):
-    with pytest.raises(DatasetError, match="id: expected a file name"), \
-            DatasetWriter(tmp_path / "toy", INFO) as writer:
+    with (
+        pytest.raises(DatasetError, match="id: expected a file name"),
+        DatasetWriter(tmp_path / "toy", INFO) as writer,
+    ):
         writer.add(id, "train", "A", image=IMAGE)
 
 
@@ -208,6 +217,10 @@ def test_check_files_names_the_missing(tmp_path):
 
 
 def test_shared_subjects_counts_labelled_splits_only():
-    rows = [Row("a1", "train", "A", ""), Row("a2", "test", "A", ""), Row("b1", "train", "B", ""),
-            Row("b2", "unlabelled", "B", "")]
+    rows = [
+        Row("a1", "train", "A", ""),
+        Row("a2", "test", "A", ""),
+        Row("b1", "train", "B", ""),
+        Row("b2", "unlabelled", "B", ""),
+    ]
     assert shared_subjects(rows) == {"A": ["test", "train"]}

@@ -40,8 +40,12 @@ def case(seed, k=3, shape=(2, 4, 5)):
     return logits.requires_grad_(), labels
 
 
-@given(st.integers(0, 10_000), st.integers(2, 5), st.sampled_from(["class", "component", "pixel"]),
-       st.sampled_from([0.0, 0.5, 1.0]))
+@given(
+    st.integers(0, 10_000),
+    st.integers(2, 5),
+    st.sampled_from(["class", "component", "pixel"]),
+    st.sampled_from([0.0, 0.5, 1.0]),
+)
 def test_the_fast_loss_equals_the_equations(seed, k, kind, size_weight):
     logits, labels = case(seed, k)
     blobs = label_blobs(labels, kind)
@@ -58,8 +62,9 @@ def test_a_case_worked_by_hand():
     p = torch.tensor([[0.8, 0.4], [0.2, 0.6]]).view(1, 2, 1, 2)
     labels = torch.zeros(1, 1, 2, dtype=torch.int64)
     match = -np.log(0.6)
-    deviation = 0.5 * (0.6 * np.log(0.6 / 0.8) + 0.4 * np.log(0.4 / 0.2)
-                       + 0.6 * np.log(0.6 / 0.4) + 0.4 * np.log(0.4 / 0.6))
+    deviation = 0.5 * (
+        0.6 * np.log(0.6 / 0.8) + 0.4 * np.log(0.4 / 0.2) + 0.6 * np.log(0.6 / 0.4) + 0.4 * np.log(0.4 / 0.6)
+    )
     assert consensus_loss(p.log(), labels, alpha=1, beta=0).item() == pytest.approx(match)
     assert consensus_loss(p.log(), labels, alpha=0, beta=1).item() == pytest.approx(deviation)
     assert consensus_loss(p.log(), labels).item() == pytest.approx(10 * match + 5 * deviation)
@@ -81,7 +86,9 @@ def test_the_deviation_is_zero_where_a_blob_agrees():
 
 def test_pixelwise_equals_cross_entropy():
     logits, labels = case(4)
-    torch.testing.assert_close(pixelwise_loss(logits, labels), F.cross_entropy(logits, labels, ignore_index=IGNORE))
+    torch.testing.assert_close(
+        pixelwise_loss(logits, labels), F.cross_entropy(logits, labels, ignore_index=IGNORE)
+    )
 
 
 def test_size_marginalised_is_the_sum_of_class_means():
@@ -96,13 +103,17 @@ def test_size_marginalised_averages_the_blobs_of_a_class():
     logits = torch.randn(1, 2, 1, 4)
     entropy = F.cross_entropy(logits, labels, reduction="none")[0, 0]
     expected = entropy[1] + (entropy[0] + entropy[2:].mean()) / 2
-    torch.testing.assert_close(size_marginalised_loss(logits, labels, label_blobs(labels, "component")), expected)
+    torch.testing.assert_close(
+        size_marginalised_loss(logits, labels, label_blobs(labels, "component")), expected
+    )
 
 
 def test_the_mixed_form_adds_the_pixelwise_loss():
     logits, labels = case(6)
-    torch.testing.assert_close(consensus_loss(logits, labels, pixel_weight=0.5),
-                               consensus_loss(logits, labels) + 0.5 * pixelwise_loss(logits, labels))
+    torch.testing.assert_close(
+        consensus_loss(logits, labels, pixel_weight=0.5),
+        consensus_loss(logits, labels) + 0.5 * pixelwise_loss(logits, labels),
+    )
 
 
 @pytest.mark.parametrize("loss", [pixelwise_loss, size_marginalised_loss, consensus_loss])
@@ -123,7 +134,9 @@ def test_gradients_are_those_of_finite_differences(loss):
 @pytest.mark.parametrize("loss", [pixelwise_loss, size_marginalised_loss, consensus_loss])
 def test_memory_layout_does_not_matter(loss):
     logits, labels = case(9)
-    torch.testing.assert_close(loss(logits.to(memory_format=torch.channels_last), labels), loss(logits, labels))
+    torch.testing.assert_close(
+        loss(logits.to(memory_format=torch.channels_last), labels), loss(logits, labels)
+    )
 
 
 def test_modules_equal_functions():
@@ -131,17 +144,31 @@ def test_modules_equal_functions():
     assert PixelwiseLoss()(logits, labels) == pixelwise_loss(logits, labels)
     blobs = label_blobs(labels, "component", 8)
     module = ConsensusLoss("component", connectivity=8, alpha=1.0, beta=2.0)
-    assert module(logits, labels) == module(logits, labels, blobs) == consensus_loss(
-        logits, labels, blobs, alpha=1.0, beta=2.0)
+    assert (
+        module(logits, labels)
+        == module(logits, labels, blobs)
+        == consensus_loss(logits, labels, blobs, alpha=1.0, beta=2.0)
+    )
     assert "component" in repr(module)
 
 
 @pytest.mark.parametrize("loss", [pixelwise_loss, size_marginalised_loss, consensus_loss])
-@pytest.mark.parametrize(("logits", "labels", "expected"), [
-    (torch.zeros(2, 4, 4), torch.zeros(2, 4, 4, dtype=torch.int64), r"logits: expected float \[B,K,H,W\]"),
-    (torch.zeros(2, 3, 4, 4), torch.zeros(2, 4, 5, dtype=torch.int64), r"labels: expected int64 \[B,H,W\]"),
-    (torch.zeros(2, 3, 4, 4), torch.zeros(2, 4, 4), "got torch.float32"),
-])
+@pytest.mark.parametrize(
+    ("logits", "labels", "expected"),
+    [
+        (
+            torch.zeros(2, 4, 4),
+            torch.zeros(2, 4, 4, dtype=torch.int64),
+            r"logits: expected float \[B,K,H,W\]",
+        ),
+        (
+            torch.zeros(2, 3, 4, 4),
+            torch.zeros(2, 4, 5, dtype=torch.int64),
+            r"labels: expected int64 \[B,H,W\]",
+        ),
+        (torch.zeros(2, 3, 4, 4), torch.zeros(2, 4, 4), "got torch.float32"),
+    ],
+)
 def test_wrong_shapes_and_types_are_named(loss, logits, labels, expected):
     with pytest.raises(ValueError, match=expected):
         loss(logits, labels)

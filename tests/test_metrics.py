@@ -70,8 +70,13 @@ def test_diagonal_neighbours_are_one_component():
     assert scored([[[1, 0], [0, 1]]], [[[0, 0], [0, 0]]]).compute()["component_error"] == 1
 
 
-@given(arrays(np.int64, st.tuples(st.integers(1, 3), st.integers(1, 7), st.integers(1, 7)),
-              elements=st.integers(0, 2)))
+@given(
+    arrays(
+        np.int64,
+        st.tuples(st.integers(1, 3), st.integers(1, 7), st.integers(1, 7)),
+        elements=st.integers(0, 2),
+    )
+)
 def test_components_equal_skimage_and_holes_a_flood_fill(maps):
     counted = sum(count_pieces(maps == c) for c in (1, 2))
     for one, (pieces, holes) in zip(maps, counted, strict=True):
@@ -113,7 +118,7 @@ def test_rows_are_the_scores_of_each_image_alone():
     target, pred = rng.integers(0, 3, (2, 5, 6, 6))
     rows = scored(pred, target).per_image()
     for i in range(5):
-        alone = scored(pred[i:i + 1], target[i:i + 1]).compute()
+        alone = scored(pred[i : i + 1], target[i : i + 1]).compute()
         assert rows["mean_iou"][i] == pytest.approx(alone["mean_iou"])
         assert rows["iou_face"][i] == pytest.approx(alone["iou_face"])
         assert rows["pixel_accuracy"][i] == pytest.approx(alone["pixel_accuracy"])
@@ -121,13 +126,16 @@ def test_rows_are_the_scores_of_each_image_alone():
         assert rows["holes"][i] == alone["holes"]
 
 
-@pytest.mark.parametrize(("pred", "target", "expected"), [
-    ([[[0.0]]], [[[0]]], r"pred: expected integers \[B,H,W\], got torch.float"),
-    ([[0]], [[[0]]], r"pred: expected integers \[B,H,W\]"),
-    ([[[0, 1]]], [[[0]]], "pred: expected the shape of target"),
-    ([[[3]]], [[[0]]], r"pred: expected classes 0\.\.2, got 3\.\.3"),
-    ([[[0]]], [[[7]]], r"target: expected classes 0\.\.2, got 7\.\.7"),
-])
+@pytest.mark.parametrize(
+    ("pred", "target", "expected"),
+    [
+        ([[[0.0]]], [[[0]]], r"pred: expected integers \[B,H,W\], got torch.float"),
+        ([[0]], [[[0]]], r"pred: expected integers \[B,H,W\]"),
+        ([[[0, 1]]], [[[0]]], "pred: expected the shape of target"),
+        ([[[3]]], [[[0]]], r"pred: expected classes 0\.\.2, got 3\.\.3"),
+        ([[[0]]], [[[7]]], r"target: expected classes 0\.\.2, got 7\.\.7"),
+    ],
+)
 def test_wrong_maps_are_named(pred, target, expected):
     with pytest.raises(ValueError, match=expected):
         scored(pred, target)

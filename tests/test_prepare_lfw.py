@@ -125,8 +125,12 @@ def test_index_and_description(mirror, out, capsys):
     assert str(mirror.folder) not in (out / "dataset.json").read_text()  # no path of this machine
     rows = {row.id: row for row in read_index(out)}
     assert {id: row.split for id, row in rows.items()} == {
-        "Ann_Lee_0001": "train", "Ann_Lee_0003": "test", "Bob_0012": "validation",
-        "Cleo_Öz_0001": "unlabelled", "Cleo_Öz_0002": "unlabelled"}
+        "Ann_Lee_0001": "train",
+        "Ann_Lee_0003": "test",
+        "Bob_0012": "validation",
+        "Cleo_Öz_0001": "unlabelled",
+        "Cleo_Öz_0002": "unlabelled",
+    }
     assert rows["Ann_Lee_0001"].subject == "Ann_Lee"
     assert rows["Cleo_Öz_0002"].labels == rows["Bob_0012"].superpixels == ""
     said = capsys.readouterr().out
@@ -183,7 +187,10 @@ def test_superpixels_are_reduced_like_labels(mirror, out):
 
 def test_unlabelled_photographs_can_be_left_out(mirror, out):
     assert lfw.prepare(out, 32, unlabelled=False, mirror=mirror.write()).counts == {
-        "train": 1, "validation": 1, "test": 1}
+        "train": 1,
+        "validation": 1,
+        "test": 1,
+    }
 
 
 def test_labels_without_a_list_are_not_even_decoded(mirror, out):
@@ -272,8 +279,7 @@ def test_interrupted_under_other_conditions_is_started_anew(mirror, out, monkeyp
 @pytest.mark.parametrize("by", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
 def test_killed_process_is_taken_up(mirror, out, by):
     mirror.photographs |= {photograph_name(f"Dan_{n:04d}"): photograph(7) for n in range(400)}
-    environment = {**os.environ, "CONSENSUS_DATA_MIRROR": mirror.write(),
-                   "PYTHONPATH": str(CHECKOUT)}
+    environment = {**os.environ, "CONSENSUS_DATA_MIRROR": mirror.write(), "PYTHONPATH": str(CHECKOUT)}
     command = [sys.executable, str(CHECKOUT / "data_scripts/prepare_lfw_part_labels.py"), "--out", str(out)]
     partial = out.with_name(f".{out.name}.partial")
     process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -316,48 +322,84 @@ def with_one_strange_pixel():
     return encode(pixels, "PPM")
 
 
-@pytest.mark.parametrize(("spoil", "message"), [
-    (in_photographs("Bob_0012", encode(np.zeros((250, 249, 3), np.uint8), "JPEG")),
-     "lfw_funneled/Bob/Bob_0012.jpg: expected 250×250 RGB, got 249×250 RGB"),
-    (in_photographs("Cleo_Öz_0002", encode(np.zeros((250, 250), np.uint8), "JPEG")),
-     "lfw_funneled/Cleo_Öz/Cleo_Öz_0002.jpg: expected 250×250 RGB, got 250×250 L"),
-    (in_photographs("Bob_0012", photograph(0)[:1500]),
-     "lfw_funneled/Bob/Bob_0012.jpg: expected a whole JPEG image, got: image file is truncated"),
-    (in_photographs("Bob_0012", label_image(0)),
-     "lfw_funneled/Bob/Bob_0012.jpg: expected a whole JPEG image, got: cannot identify"),
-    (lambda mirror: mirror.photographs.pop(photograph_name("Bob_0012")),
-     "lfw-funneled.tgz: expected every listed image, but 1 are missing: Bob_0012"),
-    (in_photographs("../../Eve_0001", b""),
-     "lfw-funneled.tgz: expected names inside the archive's own folder"),
-    (in_labels("Bob_0012", encode(np.zeros((249, 250, 3), np.uint8), "PPM")),
-     "parts_lfw_funneled_gt_images/Bob_0012.ppm: expected 250×250 RGB, got 250×249 RGB"),
-    (in_labels("Bob_0012", with_one_strange_pixel()),
-     "parts_lfw_funneled_gt_images/Bob_0012.ppm: expected only the colours (0, 0, 255) background, "
-     "(0, 255, 0) face, (255, 0, 0) hair, got (254, 0, 0) at row 7, column 9 (1 such pixels)"),
-    (in_labels("Bob_0012", label_image(0)[:-1]),
-     "parts_lfw_funneled_gt_images/Bob_0012.ppm: expected a whole PPM image, got: image file is truncated"),
-    (in_labels("Bob_0012", b"P6\n250"),
-     "parts_lfw_funneled_gt_images/Bob_0012.ppm: expected a whole PPM image, got"),
-    (lambda mirror: mirror.labels.pop(label_name("Bob_0012")),
-     "parts_lfw_funneled_gt_images.tgz: expected every listed image, but 1 are missing: Bob_0012"),
-    (in_list("test", "Ann_Lee 3\n\nAnn Lee 3\n"), "parts_test.txt, line 3: expected NAME N, got 'Ann Lee 3'"),
-    (in_list("test", "Ann_Lee\n"), "parts_test.txt, line 1: expected NAME N, got 'Ann_Lee'"),
-    (in_list("test", "../Ann_Lee 3\n"), "parts_test.txt, line 1: expected NAME N, got '../Ann_Lee 3'"),
-    (in_list("test", "Ann_Lee 3\nAnn_Lee 3\n"),
-     "parts_test.txt, line 2: expected each image once in all lists, got Ann_Lee_0003 again "
-     "(first in parts_test.txt)"),
-    (in_list("test", "Ann_Lee 1\n"),
-     "parts_test.txt, line 1: expected each image once in all lists, got Ann_Lee_0001 again "
-     "(first in parts_train.txt)"),
-    (in_list("test", "\n"), "parts_test.txt: expected lines NAME N, got none"),
-    (in_superpixels(superpixel_map(0)[:-4]),
-     "parts_lfw_funneled_superpixels_mat/Bob/Bob_0012.dat: expected 250 lines of 250 integers, "
-     "got 250 lines of 248 or 250"),
-    (in_superpixels(b""), "Bob_0012.dat: expected 250 lines of 250 integers, got 0 lines"),
-    (in_superpixels(superpixel_map(0).replace(b"0", b"x", 1)), "Bob_0012.dat: expected integers, got"),
-    (in_superpixels(superpixel_map(0).replace(b"0", b"65536", 1)),
-     "Bob_0012.dat: expected numbers from 0 to 65535, got 0 to 65536"),
-])
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (
+            in_photographs("Bob_0012", encode(np.zeros((250, 249, 3), np.uint8), "JPEG")),
+            "lfw_funneled/Bob/Bob_0012.jpg: expected 250×250 RGB, got 249×250 RGB",
+        ),
+        (
+            in_photographs("Cleo_Öz_0002", encode(np.zeros((250, 250), np.uint8), "JPEG")),
+            "lfw_funneled/Cleo_Öz/Cleo_Öz_0002.jpg: expected 250×250 RGB, got 250×250 L",
+        ),
+        (
+            in_photographs("Bob_0012", photograph(0)[:1500]),
+            "lfw_funneled/Bob/Bob_0012.jpg: expected a whole JPEG image, got: image file is truncated",
+        ),
+        (
+            in_photographs("Bob_0012", label_image(0)),
+            "lfw_funneled/Bob/Bob_0012.jpg: expected a whole JPEG image, got: cannot identify",
+        ),
+        (
+            lambda mirror: mirror.photographs.pop(photograph_name("Bob_0012")),
+            "lfw-funneled.tgz: expected every listed image, but 1 are missing: Bob_0012",
+        ),
+        (
+            in_photographs("../../Eve_0001", b""),
+            "lfw-funneled.tgz: expected names inside the archive's own folder",
+        ),
+        (
+            in_labels("Bob_0012", encode(np.zeros((249, 250, 3), np.uint8), "PPM")),
+            "parts_lfw_funneled_gt_images/Bob_0012.ppm: expected 250×250 RGB, got 250×249 RGB",
+        ),
+        (
+            in_labels("Bob_0012", with_one_strange_pixel()),
+            "parts_lfw_funneled_gt_images/Bob_0012.ppm: expected only the colours (0, 0, 255) background, "
+            "(0, 255, 0) face, (255, 0, 0) hair, got (254, 0, 0) at row 7, column 9 (1 such pixels)",
+        ),
+        (
+            in_labels("Bob_0012", label_image(0)[:-1]),
+            "parts_lfw_funneled_gt_images/Bob_0012.ppm: expected a whole PPM image, got: image file is truncated",
+        ),
+        (
+            in_labels("Bob_0012", b"P6\n250"),
+            "parts_lfw_funneled_gt_images/Bob_0012.ppm: expected a whole PPM image, got",
+        ),
+        (
+            lambda mirror: mirror.labels.pop(label_name("Bob_0012")),
+            "parts_lfw_funneled_gt_images.tgz: expected every listed image, but 1 are missing: Bob_0012",
+        ),
+        (
+            in_list("test", "Ann_Lee 3\n\nAnn Lee 3\n"),
+            "parts_test.txt, line 3: expected NAME N, got 'Ann Lee 3'",
+        ),
+        (in_list("test", "Ann_Lee\n"), "parts_test.txt, line 1: expected NAME N, got 'Ann_Lee'"),
+        (in_list("test", "../Ann_Lee 3\n"), "parts_test.txt, line 1: expected NAME N, got '../Ann_Lee 3'"),
+        (
+            in_list("test", "Ann_Lee 3\nAnn_Lee 3\n"),
+            "parts_test.txt, line 2: expected each image once in all lists, got Ann_Lee_0003 again "
+            "(first in parts_test.txt)",
+        ),
+        (
+            in_list("test", "Ann_Lee 1\n"),
+            "parts_test.txt, line 1: expected each image once in all lists, got Ann_Lee_0001 again "
+            "(first in parts_train.txt)",
+        ),
+        (in_list("test", "\n"), "parts_test.txt: expected lines NAME N, got none"),
+        (
+            in_superpixels(superpixel_map(0)[:-4]),
+            "parts_lfw_funneled_superpixels_mat/Bob/Bob_0012.dat: expected 250 lines of 250 integers, "
+            "got 250 lines of 248 or 250",
+        ),
+        (in_superpixels(b""), "Bob_0012.dat: expected 250 lines of 250 integers, got 0 lines"),
+        (in_superpixels(superpixel_map(0).replace(b"0", b"x", 1)), "Bob_0012.dat: expected integers, got"),
+        (
+            in_superpixels(superpixel_map(0).replace(b"0", b"65536", 1)),
+            "Bob_0012.dat: expected numbers from 0 to 65535, got 0 to 65536",
+        ),
+    ],
+)
 def test_what_is_wrong_is_named_and_leaves_nothing(mirror, out, spoil, message):
     spoil(mirror)
     with pytest.raises(DatasetError) as caught:
@@ -411,8 +453,11 @@ def test_mirror_at_an_address(mirror, out, serve):
 def test_public_addresses(mirror, out, serve, monkeypatch, capsys):
     mirror.write()
     address, requested = serve(mirror.folder)
-    monkeypatch.setattr(lfw, "FILES", [
-        dataclasses.replace(file, addresses=(f"{address}/{file.name}",), hash=None) for file in lfw.FILES])
+    monkeypatch.setattr(
+        lfw,
+        "FILES",
+        [dataclasses.replace(file, addresses=(f"{address}/{file.name}",), hash=None) for file in lfw.FILES],
+    )
     info = lfw.prepare(out, 32, downloads=out.with_name("downloads"))
     assert info.notes["mirror"] is False
     assert "parts_lfw_funneled_superpixels_mat.tgz" in requested  # asked for, answered with 404

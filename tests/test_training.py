@@ -9,7 +9,15 @@ from consensus_lib import training
 from consensus_lib.datasets import Augment, FaceDataset
 from consensus_lib.losses import ConsensusLoss, PixelwiseLoss, pixelwise_loss
 from consensus_lib.networks import FaceOccNet
-from consensus_lib.training import CheckpointError, cosine, evaluate, fit, load_checkpoint, pick_device, predict
+from consensus_lib.training import (
+    CheckpointError,
+    cosine,
+    evaluate,
+    fit,
+    load_checkpoint,
+    pick_device,
+    predict,
+)
 
 AUGMENT = Augment(flip=0.5, rotation=10, scale=0.9)
 
@@ -30,8 +38,15 @@ def network(seed=0, dropout=0.2):
 
 
 def train(data, model=None, **options):
-    options = {"epochs": 3, "batch_size": 4, "device": "cpu", "precision": "float32", "progress": False,
-               "schedule": cosine, **options}
+    options = {
+        "epochs": 3,
+        "batch_size": 4,
+        "device": "cpu",
+        "precision": "float32",
+        "progress": False,
+        "schedule": cosine,
+        **options,
+    }
     model = model or network()
     return model, fit(model, data, options.pop("loss", pixelwise_loss), **options)
 
@@ -44,6 +59,7 @@ def stop_after(epochs):
     def stop(history):
         if len(history) == epochs:
             raise Interrupt
+
     return stop
 
 
@@ -52,7 +68,9 @@ def weights(model):
 
 
 def test_training_learns_and_keeps_a_history(data, validation):
-    model, history = train(data, epochs=24, validation=validation, optimizer=lambda p: torch.optim.Adam(p, lr=1e-2))
+    model, history = train(
+        data, epochs=24, validation=validation, optimizer=lambda p: torch.optim.Adam(p, lr=1e-2)
+    )
     assert history[-1]["loss"] < 0.3 * history[0]["loss"]
     assert history[-1]["mean_iou"] > 0.7 > history[0]["mean_iou"]
     assert [row["epoch"] for row in history] == list(range(1, 25))
@@ -63,20 +81,29 @@ def test_training_learns_and_keeps_a_history(data, validation):
 
 
 @pytest.mark.parametrize("stop", [1, 2])
-@pytest.mark.parametrize("schedule", [cosine, None, lambda o, steps: torch.optim.lr_scheduler.ReduceLROnPlateau(o, "max"),
-                                      lambda o, steps: torch.optim.lr_scheduler.OneCycleLR(o, 1e-2, total_steps=steps)],
-                         ids=["cosine", "none", "plateau", "one cycle"])
+@pytest.mark.parametrize(
+    "schedule",
+    [
+        cosine,
+        None,
+        lambda o, steps: torch.optim.lr_scheduler.ReduceLROnPlateau(o, "max"),
+        lambda o, steps: torch.optim.lr_scheduler.OneCycleLR(o, 1e-2, total_steps=steps),
+    ],
+    ids=["cosine", "none", "plateau", "one cycle"],
+)
 def test_an_interrupted_training_ends_with_the_same_bits(data, validation, tmp_path, stop, schedule):
     whole, history = train(data, validation=validation, schedule=schedule)
     with pytest.raises(Interrupt):
         train(data, validation=validation, schedule=schedule, out=tmp_path / "run", on_epoch=stop_after(stop))
     # Resumed in another process, the network starts from other weights: all must come from the file.
-    resumed, resumed_history = train(data, network(seed=99), validation=validation, schedule=schedule,
-                                     out=tmp_path / "run")
+    resumed, resumed_history = train(
+        data, network(seed=99), validation=validation, schedule=schedule, out=tmp_path / "run"
+    )
     assert torch.equal(weights(resumed), weights(whole))
     times = {"seconds", "images_per_second", "evaluation_seconds"}
     assert [{k: v for k, v in row.items() if k not in times} for row in resumed_history] == [
-        {k: v for k, v in row.items() if k not in times} for row in history]
+        {k: v for k, v in row.items() if k not in times} for row in history
+    ]
 
 
 def test_ctrl_c_in_the_first_epoch_can_be_resumed(data, tmp_path):
@@ -126,8 +153,15 @@ def test_the_folder_holds_what_is_promised(data, validation, tmp_path):
 
 def test_patience_stops_early_and_restores_the_best(data, validation, tmp_path):
     # A learning rate of zero never gets better after the first evaluation.
-    model, history = train(data, epochs=50, validation=validation, patience=3, schedule=None,
-                           optimizer=lambda p: torch.optim.SGD(p, lr=0.0), out=tmp_path / "run")
+    model, history = train(
+        data,
+        epochs=50,
+        validation=validation,
+        patience=3,
+        schedule=None,
+        optimizer=lambda p: torch.optim.SGD(p, lr=0.0),
+        out=tmp_path / "run",
+    )
     assert 4 <= len(history) < 50
     best, record = load_checkpoint(tmp_path / "run", best=True)
     assert torch.equal(weights(best), weights(model))
@@ -143,7 +177,9 @@ def test_evaluation_happens_at_intervals_and_at_the_end(data, validation):
 def test_clipping_bounds_the_step(data):
     model = network()
     before = weights(model)
-    _, _ = train(data, model, epochs=1, clip=1e-12, schedule=None, optimizer=lambda p: torch.optim.SGD(p, lr=1.0))
+    _, _ = train(
+        data, model, epochs=1, clip=1e-12, schedule=None, optimizer=lambda p: torch.optim.SGD(p, lr=1.0)
+    )
     moved = torch.cat([p.detach().flatten() for p in model.parameters()])
     start = torch.cat([p.detach().flatten() for p in network().parameters()])
     assert (moved - start).norm() < 1e-10
@@ -174,7 +210,9 @@ def test_any_loss_and_any_network_serve(data):
 
 
 def test_bfloat16_learns_the_same_thing(data, validation):
-    losses = [train(data, precision=precision, epochs=6)[1][-1]["loss"] for precision in ("float32", "bfloat16")]
+    losses = [
+        train(data, precision=precision, epochs=6)[1][-1]["loss"] for precision in ("float32", "bfloat16")
+    ]
     assert losses[0] == pytest.approx(losses[1], rel=0.1)
 
 
@@ -191,7 +229,9 @@ def test_predictions_are_those_that_are_scored(data, validation):
     predicted = predict(model, validation)
     assert predicted.dtype == torch.uint8
     assert predicted.shape == labels.shape
-    assert (predicted == labels).double().mean().item() == evaluate(model, validation).compute()["pixel_accuracy"]
+    assert (predicted == labels).double().mean().item() == evaluate(model, validation).compute()[
+        "pixel_accuracy"
+    ]
     assert model.training  # evaluation leaves the mode as it was
 
 
@@ -221,13 +261,16 @@ def test_a_missing_or_broken_checkpoint_is_named(data, tmp_path):
         load_checkpoint(tmp_path / "run")
 
 
-@pytest.mark.parametrize(("options", "expected"), [
-    ({"epochs": 0}, "epochs: expected at least 1, got 0"),
-    ({"batch_size": 0}, "batch_size: expected at least 1"),
-    ({"patience": 2}, "patience: expected at least 1, and validation data"),
-    ({"device": "tpu9"}, "device: expected 'auto' or a device of this machine, got 'tpu9'"),
-    ({"precision": "int4"}, "precision: expected 'auto'"),
-])
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({"epochs": 0}, "epochs: expected at least 1, got 0"),
+        ({"batch_size": 0}, "batch_size: expected at least 1"),
+        ({"patience": 2}, "patience: expected at least 1, and validation data"),
+        ({"device": "tpu9"}, "device: expected 'auto' or a device of this machine, got 'tpu9'"),
+        ({"precision": "int4"}, "precision: expected 'auto'"),
+    ],
+)
 def test_wrong_arguments_are_named(data, options, expected):
     with pytest.raises(ValueError, match=expected):
         train(data, **options)

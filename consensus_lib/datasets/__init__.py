@@ -6,5 +6,19 @@ from consensus_lib.datasets.folder import IGNORE, DatasetError, DatasetInfo, Dat
 from consensus_lib.datasets.prepared import Splits, is_prepared, open_splits, prepared_folder
 from consensus_lib.datasets.tasks import TASKS, Task
 
-__all__ = ["IGNORE", "TASKS", "Augment", "DatasetError", "DatasetInfo", "DatasetWriter", "FaceDataset", "Splits",
-           "Task", "is_prepared", "loader", "open_splits", "prepared_folder", "read_info"]
+__all__ = [
+    "IGNORE",
+    "TASKS",
+    "Augment",
+    "DatasetError",
+    "DatasetInfo",
+    "DatasetWriter",
+    "FaceDataset",
+    "Splits",
+    "Task",
+    "is_prepared",
+    "loader",
+    "open_splits",
+    "prepared_folder",
+    "read_info",
+]

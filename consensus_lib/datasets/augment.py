@@ -40,14 +40,21 @@ class Augment:
     colour: float = 0.0
 
     def __post_init__(self):
-        ranges = {"flip": (0, 1), "rotation": (0, 180), "scale": (0.1, 1), "shift": (0, 1), "crop": (0.1, 1),
-                  "colour": (0, 0.9)}
+        ranges = {
+            "flip": (0, 1),
+            "rotation": (0, 180),
+            "scale": (0.1, 1),
+            "shift": (0, 1),
+            "crop": (0.1, 1),
+            "colour": (0, 0.9),
+        }
         for name, (low, high) in ranges.items():
             if not low <= getattr(self, name) <= high:
                 raise ValueError(f"{name}: expected a value in [{low}, {high}], got {getattr(self, name)}")
 
-    def __call__(self, images: torch.Tensor, labels: torch.Tensor, seed: int, epoch: int,
-                 indices: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor]:
+    def __call__(
+        self, images: torch.Tensor, labels: torch.Tensor, seed: int, epoch: int, indices: Sequence[int]
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """Vary a batch.
 
         Args:
@@ -92,8 +99,13 @@ class Augment:
         grid = F.affine_grid(rows.view(-1, 2, 3), list(images.shape), align_corners=False)  # [B, H, W, 2]
         images = F.grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=False)
         # Class numbers shifted by one: zero padding then means "outside", told from background 0.
-        shifted = F.grid_sample(labels[:, None].to(images.dtype) + 1, grid, mode="nearest",
-                                padding_mode="zeros", align_corners=False)[:, 0]  # [B, H, W]
+        shifted = F.grid_sample(
+            labels[:, None].to(images.dtype) + 1,
+            grid,
+            mode="nearest",
+            padding_mode="zeros",
+            align_corners=False,
+        )[:, 0]  # [B, H, W]
         moved = shifted.round().to(labels.dtype) - 1
         return images, torch.where(moved < 0, IGNORE, moved)
 

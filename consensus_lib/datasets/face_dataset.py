@@ -30,6 +30,8 @@ class FaceDataset(Dataset):
     ``superpixels``   int64 ``[B,H,W]``          only where the data set has them and nothing moves
     ================  =========================  ====================================================
 
+    ``fingerprint`` names what lies in the folder, for caches and checkpoints.
+
     Args:
         folder: a prepared data set.
         split: its split, or several joined by ``+``: ``"train+validation"``.
@@ -48,11 +50,22 @@ class FaceDataset(Dataset):
     torch.Size([3, 64, 64])
     """
 
-    def __init__(self, folder: str | os.PathLike, split: str, task: str, *, size: int | None = None,
-                 augment: Augment | None = None, seed: int = 0, limit: int | None = None,
-                 progress: bool = True):
+    def __init__(
+        self,
+        folder: str | os.PathLike,
+        split: str,
+        task: str,
+        *,
+        size: int | None = None,
+        augment: Augment | None = None,
+        seed: int = 0,
+        limit: int | None = None,
+        progress: bool = True,
+    ):
         self.folder = Path(folder)
         self.info = read_info(self.folder)
+        # Of the whole description: two series of synthetic faces share an index and differ in their notes.
+        self.fingerprint = hashlib.sha256((self.folder / "dataset.json").read_bytes()).hexdigest()[:16]
         self.task = task_by_name(task)
         self.split, self.size, self.augment, self.seed = split, size or self.info.size, augment, seed
         table = self.task.table(self.info.classes)
@@ -66,8 +79,10 @@ class FaceDataset(Dataset):
             self.rows = [self.rows[i] for i in sorted(order)]
         unlabelled = [row.id for row in self.rows if not row.labels]
         if unlabelled:
-            raise DatasetError(f"split {split!r}: expected labels, but {len(unlabelled)} images of "
-                               f"{self.folder} have none, such as {unlabelled[0]}")
+            raise DatasetError(
+                f"split {split!r}: expected labels, but {len(unlabelled)} images of "
+                f"{self.folder} have none, such as {unlabelled[0]}"
+            )
         self._images = self._decoded("image", progress)
         self._labels = self._decoded("labels", progress, table)
         self._superpixels = None
@@ -88,12 +103,15 @@ class FaceDataset(Dataset):
         if len(epochs) != 1:
             raise ValueError(f"keys: expected one epoch in a batch, got {sorted(epochs)}")
         image = torch.from_numpy(self._images[indices]).permute(0, 3, 1, 2)  # [B, H, W, 3] -> [B, 3, H, W]
-        batch = {"image": image.contiguous().float().div_(127.5).sub_(1),
-                 "labels": torch.from_numpy(self._labels[indices]).long(),
-                 "index": torch.tensor(indices)}
+        batch = {
+            "image": image.contiguous().float().div_(127.5).sub_(1),
+            "labels": torch.from_numpy(self._labels[indices]).long(),
+            "index": torch.tensor(indices),
+        }
         if self.augment is not None:
             batch["image"], batch["labels"] = self.augment(
-                batch["image"], batch["labels"], self.seed, epochs.pop(), indices)
+                batch["image"], batch["labels"], self.seed, epochs.pop(), indices
+            )
         elif self._superpixels is not None:
             batch["superpixels"] = torch.from_numpy(self._superpixels[indices].astype(np.int64))
         return batch
@@ -113,21 +131,25 @@ class FaceDataset(Dataset):
 
     def _decoded(self, column: str, progress: bool, table: np.ndarray | None = None) -> np.ndarray:
         """Return the rows' decoded files, uint8 or uint16 ``[N,H,W(,3)]``, mapped from the cache on disk."""
-        version = hashlib.sha256((self.folder / "dataset.json").read_bytes())
-        version.update("\n".join(row.id for row in self.rows).encode())
+        version = hashlib.sha256("\n".join([self.fingerprint, *(row.id for row in self.rows)]).encode())
         version.update(b"" if table is None else table.tobytes())
         name = f"{self.info.name}-{column}-{self.size}-{version.hexdigest()[:16]}.npy"
         cached = paths.data_dir() / "cache" / name
         if not cached.is_file():
-            arrays = np.stack([_decode(self.folder, row, column, self.size)
-                               for row in tqdm(self.rows, f"decode {column}", leave=False, disable=not progress)])
+            arrays = np.stack(
+                [
+                    _decode(self.folder, row, column, self.size)
+                    for row in tqdm(self.rows, f"decode {column}", leave=False, disable=not progress)
+                ]
+            )
             with paths.atomic(cached) as part, part.open("wb") as file:
                 np.save(file, arrays if table is None else table[arrays])
         return np.load(cached, mmap_mode="r")
 
 
-def loader(data: FaceDataset, batch_size: int, *, shuffle: bool = False, workers: int = 0,
-           first_epoch: int = 0) -> DataLoader:
+def loader(
+    data: FaceDataset, batch_size: int, *, shuffle: bool = False, workers: int = 0, first_epoch: int = 0
+) -> DataLoader:
     """Return a ``DataLoader`` over ``data`` whose k-th pass is epoch ``first_epoch + k``.
 
     Order and augmentation depend on the data set's seed and the epoch only, whatever ``workers`` is.
@@ -144,9 +166,17 @@ def loader(data: FaceDataset, batch_size: int, *, shuffle: bool = False, workers
         raise ValueError(f"batch_size: expected at least 1, got {batch_size}")
     order = _EpochOrder(len(data), data.seed if shuffle else None, first_epoch)
     # A generator of its own: starting workers then draws nothing from the one that dropout reads.
-    return DataLoader(data, batch_size, sampler=order, num_workers=workers, collate_fn=_as_it_is,
-                      drop_last=shuffle and len(data) >= batch_size, persistent_workers=workers > 0,
-                      generator=torch.Generator(), pin_memory=torch.cuda.is_available())
+    return DataLoader(
+        data,
+        batch_size,
+        sampler=order,
+        num_workers=workers,
+        collate_fn=_as_it_is,
+        drop_last=shuffle and len(data) >= batch_size,
+        persistent_workers=workers > 0,
+        generator=torch.Generator(),
+        pin_memory=torch.cuda.is_available(),
+    )
 
 
 class _EpochOrder(Sampler):
@@ -160,8 +190,11 @@ class _EpochOrder(Sampler):
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
         epoch, self.epoch = self.epoch, self.epoch + 1
-        order = (range(self.length) if self.seed is None
-                 else np.random.default_rng((self.seed, epoch)).permutation(self.length).tolist())
+        order = (
+            range(self.length)
+            if self.seed is None
+            else np.random.default_rng((self.seed, epoch)).permutation(self.length).tolist()
+        )
         return iter([(epoch, index) for index in order])
 
 

@@ -67,8 +67,9 @@ class DatasetInfo:
 
     def __post_init__(self):
         if len(self.classes) != len(self.colours):
-            raise ValueError(f"colours: expected one for each of {len(self.classes)} classes, "
-                             f"got {len(self.colours)}")
+            raise ValueError(
+                f"colours: expected one for each of {len(self.classes)} classes, got {len(self.colours)}"
+            )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,8 +95,10 @@ def read_info(folder: str | Path) -> DatasetInfo:
         fields = json.loads((folder / "dataset.json").read_text(encoding="utf-8"))
         index = (folder / "index.csv").read_bytes()
     except FileNotFoundError as error:
-        raise DatasetError(f"{folder}: expected a prepared data set with dataset.json and index.csv, "
-                           f"but {Path(error.filename).name} is missing") from None
+        raise DatasetError(
+            f"{folder}: expected a prepared data set with dataset.json and index.csv, "
+            f"but {Path(error.filename).name} is missing"
+        ) from None
     except ValueError as error:
         raise DatasetError(f"{folder}/dataset.json: expected JSON, got: {error}") from None
     known = {field.name for field in dataclasses.fields(DatasetInfo)}
@@ -107,8 +110,10 @@ def read_info(folder: str | Path) -> DatasetInfo:
     info = DatasetInfo(**fields)
     found = hashlib.sha256(index).hexdigest()
     if found != info.index_sha256:
-        raise DatasetError(f"{folder}/index.csv: expected sha256 {info.index_sha256[:12]}… as in "
-                           f"dataset.json, got {found[:12]}…; prepare the data set again")
+        raise DatasetError(
+            f"{folder}/index.csv: expected sha256 {info.index_sha256[:12]}… as in "
+            f"dataset.json, got {found[:12]}…; prepare the data set again"
+        )
     return info
 
 
@@ -122,8 +127,10 @@ def read_index(folder: str | Path) -> list[Row]:
     with path.open(newline="", encoding="utf-8") as lines:
         reader = csv.DictReader(lines)
         if tuple(reader.fieldnames or ()) != INDEX_COLUMNS:
-            raise DatasetError(f"{path}: expected the columns {','.join(INDEX_COLUMNS)}, "
-                               f"got {','.join(reader.fieldnames or ())}")
+            raise DatasetError(
+                f"{path}: expected the columns {','.join(INDEX_COLUMNS)}, "
+                f"got {','.join(reader.fieldnames or ())}"
+            )
         return [Row(**row) for row in reader]
 
 
@@ -137,9 +144,11 @@ def check_files(folder: str | Path, rows: Iterable[Row]) -> None:
     names = [name for row in rows for name in (row.image, row.labels, row.superpixels) if name]
     missing = [name for name in names if not (folder / name).is_file()]
     if missing:
-        raise DatasetError(f"{folder / missing[0]}: expected the file that index.csv names, but it is "
-                           f"missing ({len(missing)} of {len(names)} are); remove the folder and prepare it "
-                           "again")
+        raise DatasetError(
+            f"{folder / missing[0]}: expected the file that index.csv names, but it is "
+            f"missing ({len(missing)} of {len(names)} are); remove the folder and prepare it "
+            "again"
+        )
 
 
 class DatasetWriter:
@@ -197,9 +206,17 @@ class DatasetWriter:
         # The image is written last, so it stands for the whole sample.
         return (self.partial / f"images/{id}{'.jpg' if jpeg else '.png'}").is_file()
 
-    def add(self, id: str, split: str, subject: str, *, image: np.ndarray | bytes | None = None,
-            labels: np.ndarray | None = None, superpixels: np.ndarray | None = None,
-            jpeg: bool = False) -> None:
+    def add(
+        self,
+        id: str,
+        split: str,
+        subject: str,
+        *,
+        image: np.ndarray | bytes | None = None,
+        labels: np.ndarray | None = None,
+        superpixels: np.ndarray | None = None,
+        jpeg: bool = False,
+    ) -> None:
         """Add one sample. Without ``image``, register one that :meth:`has` found.
 
         Args:
@@ -227,15 +244,19 @@ class DatasetWriter:
             if superpixels is not None:
                 self._check(id, "superpixels", superpixels, integer=True)
                 if superpixels.min() < 0 or superpixels.max() > 65_535:  # would wrap around without a word
-                    raise DatasetError(f"superpixels of {id}: expected 0..65535, "
-                                       f"got {superpixels.min()}..{superpixels.max()}")
+                    raise DatasetError(
+                        f"superpixels of {id}: expected 0..65535, "
+                        f"got {superpixels.min()}..{superpixels.max()}"
+                    )
                 self._save(superpixel_name, Image.fromarray(superpixels.astype(np.uint16)))
             if labels is not None:
                 self._check(id, "labels", labels, integer=True)
                 unknown = set(np.unique(labels).tolist()) - {*range(len(self.info.classes)), IGNORE}
                 if unknown:
-                    raise DatasetError(f"labels of {id}: expected 0..{len(self.info.classes) - 1} or "
-                                       f"{IGNORE}, got {sorted(unknown)}")
+                    raise DatasetError(
+                        f"labels of {id}: expected 0..{len(self.info.classes) - 1} or "
+                        f"{IGNORE}, got {sorted(unknown)}"
+                    )
                 indexed = Image.fromarray(labels.astype(np.uint8))
                 indexed.putpalette(self._palette.tobytes())  # turns mode L into P, pixel values kept
                 self._save(label_name, indexed)
@@ -245,17 +266,23 @@ class DatasetWriter:
             else:
                 self._check(id, "image", image, channels=3)
                 self._save(image_name, Image.fromarray(image), **({"quality": 95} if jpeg else {}))
-        self._rows[id] = Row(id, split, subject, image_name,
-                             label_name if (self.partial / label_name).is_file() else "",
-                             superpixel_name if (self.partial / superpixel_name).is_file() else "")
+        self._rows[id] = Row(
+            id,
+            split,
+            subject,
+            image_name,
+            label_name if (self.partial / label_name).is_file() else "",
+            superpixel_name if (self.partial / superpixel_name).is_file() else "",
+        )
 
     def _check(self, id: str, name: str, array: np.ndarray, channels: int = 0, integer: bool = False) -> None:
         shape = (self.info.size, self.info.size, *([channels] if channels else []))
         right_type = np.issubdtype(array.dtype, np.integer) if integer else array.dtype == np.uint8
         if array.shape != shape or not right_type:
             kind = "integers" if integer else "uint8"
-            raise DatasetError(f"{name} of {id}: expected {kind} {list(shape)}, "
-                               f"got {array.dtype} {list(array.shape)}")
+            raise DatasetError(
+                f"{name} of {id}: expected {kind} {list(shape)}, got {array.dtype} {list(array.shape)}"
+            )
 
     def _save(self, name: str, picture: Image.Image, **options) -> None:
         with atomic(self.partial / name) as part:

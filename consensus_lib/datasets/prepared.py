@@ -8,7 +8,9 @@ from consensus_lib.datasets.augment import Augment
 from consensus_lib.datasets.face_dataset import FaceDataset
 from consensus_lib.datasets.folder import DatasetError
 
-SCRIPTS = {"lfw_part_labels": "python data_scripts/prepare_lfw_part_labels.py --size {size}   (or: make data-lfw)"}
+SCRIPTS = {
+    "lfw_part_labels": "python data_scripts/prepare_lfw_part_labels.py --size {size}   (or: make data-lfw)"
+}
 """Real data sets → how to prepare them."""
 
 
@@ -46,13 +48,16 @@ def prepared_folder(name: str, *, size: int = 128, images: int = 600) -> Path:
     if name not in SCRIPTS:
         raise ValueError(f"dataset: expected one of {['synthetic', *SCRIPTS]}, got {name!r}")
     if not is_prepared(name, size):
-        raise DatasetError(f"{name}: expected a prepared data set in {_folder(name, size)}, found none. Prepare it "
-                           f"with: {SCRIPTS[name].format(size=size)}")
+        raise DatasetError(
+            f"{name}: expected a prepared data set in {_folder(name, size)}, found none. Prepare it "
+            f"with: {SCRIPTS[name].format(size=size)}"
+        )
     return _folder(name, size)
 
 
-def open_splits(name: str, task: str, *, size: int = 64, images: int = 600, augment: Augment | None = None,
-                seed: int = 0) -> Splits:
+def open_splits(
+    name: str, task: str, *, size: int = 64, images: int = 600, augment: Augment | None = None, seed: int = 0
+) -> Splits:
     """Open the train, validation and test split of a data set.
 
     Args:

@@ -44,7 +44,8 @@ class Task:
         if missing or unknown:
             raise DatasetError(
                 f"task {self.name!r}: expected source classes among {sorted(self.members)} with {list(self.needs)}"
-                f", got {list(source_classes)}" + (f" without {missing}" if missing else f" with {unknown}"))
+                f", got {list(source_classes)}" + (f" without {missing}" if missing else f" with {unknown}")
+            )
         table = np.full(256, IGNORE, np.uint8)
         for number, name in enumerate(source_classes):
             table[number] = self.classes.index(self.members[name])
@@ -56,16 +57,28 @@ _FACE = ("face", "skin", "brows", "eyes", "nose", "mouth", "glasses")
 TASKS = {
     # As Part Labels draws it: the neck and ears belong to the face, beards to the hair.
     "parts": Task(
-        "parts", ("background", "face", "hair"), ((0, 0, 0), (86, 180, 233), (213, 94, 0)),
-        {**dict.fromkeys((*_FACE, "ears", "neck"), "face"), "hair": "hair",
-         **dict.fromkeys(("background", "cloth", "occluder"), "background")},
-        needs=("hair",)),
+        "parts",
+        ("background", "face", "hair"),
+        ((0, 0, 0), (86, 180, 233), (213, 94, 0)),
+        {
+            **dict.fromkeys((*_FACE, "ears", "neck"), "face"),
+            "hair": "hair",
+            **dict.fromkeys(("background", "cloth", "occluder"), "background"),
+        },
+        needs=("hair",),
+    ),
     # As COFW and the paper's transfer data draw it: the face alone, and what covers it.
     "occlusion": Task(
-        "occlusion", ("background", "face", "occlusion"), ((0, 0, 0), (86, 180, 233), (240, 228, 66)),
-        {**dict.fromkeys(_FACE, "face"), "occluder": "occlusion",
-         **dict.fromkeys(("background", "hair", "ears", "neck", "cloth"), "background")},
-        needs=("occluder",)),
+        "occlusion",
+        ("background", "face", "occlusion"),
+        ((0, 0, 0), (86, 180, 233), (240, 228, 66)),
+        {
+            **dict.fromkeys(_FACE, "face"),
+            "occluder": "occlusion",
+            **dict.fromkeys(("background", "hair", "ears", "neck", "cloth"), "background"),
+        },
+        needs=("occluder",),
+    ),
 }
 """The tasks by name: ``parts`` (background, face, hair) and ``occlusion`` (background, face, occlusion)."""
 

@@ -1,0 +1,79 @@
+import numpy as np
+import pytest
+import torch
+
+from consensus_lib import exercises
+from consensus_lib.datasets import FaceDataset
+from consensus_lib.metrics import count_pieces
+
+
+@pytest.fixture
+def said(capsys):
+    def after(check, *arguments):
+        check(*arguments)
+        return capsys.readouterr().out.strip()
+
+    return after
+
+
+def test_class_shares(said, tiny_folder):
+    data = FaceDataset(tiny_folder, "train", "parts")
+    labels = torch.stack([data[i]["labels"] for i in range(len(data))])
+    right = (torch.bincount(labels.flatten(), minlength=3) / labels.numel()).tolist()
+    assert said(exercises.check_class_shares, right, data) == "right"
+    assert said(exercises.check_class_shares, None, data) == exercises.TODO
+    assert "one for each class" in said(exercises.check_class_shares, [1.0], data)
+    assert "sum to 1" in said(exercises.check_class_shares, [1.0, 1.0, 1.0], data)
+    assert "not the counts" in said(exercises.check_class_shares, [0.2, 0.3, 0.5], data)
+
+
+def test_flip(said):
+    assert said(exercises.check_flip, lambda i, m: (i.flip(2), m.flip(1))) == "right"
+    assert said(exercises.check_flip, lambda i, m: None) == exercises.TODO
+    assert "labels did not follow" in said(exercises.check_flip, lambda i, m: (i.flip(2), m))
+    assert "width is the last" in said(exercises.check_flip, lambda i, m: (i.flip(1), m.flip(0)))
+
+
+def test_component_count(said):
+    def right(labels):
+        return sum(int(count_pieces(labels == c)[0]) for c in np.unique(labels) if c > 0)
+
+    assert said(exercises.check_component_count, right) == "right"
+    assert said(exercises.check_component_count, lambda labels: None) == exercises.TODO
+    merged = said(exercises.check_component_count, lambda labels: int(count_pieces(labels > 0)[0]))
+    assert "two classes side by side: expected 2, got 1" in merged
+
+
+def test_cross_entropy(said):
+    assert said(exercises.check_cross_entropy, lambda x, k: torch.logsumexp(x, 0) - x[k]) == "right"
+    assert said(exercises.check_cross_entropy, lambda x, k: None) == exercises.TODO
+    naive = said(exercises.check_cross_entropy, lambda x, k: -(x.exp() / x.exp().sum())[k].log())
+    assert "overflows" in naive
+
+
+def test_iou(said):
+    def right(confusion):
+        return np.diagonal(confusion) / (confusion.sum(0) + confusion.sum(1) - np.diagonal(confusion))
+
+    assert said(exercises.check_iou, right) == "right"
+    assert said(exercises.check_iou, lambda confusion: None) == exercises.TODO
+    assert "expected [0.75, 0.8]" in said(exercises.check_iou, lambda c: np.diagonal(c) / c.sum(1))
+
+
+def test_torn_twin(said):
+    truth = np.ones((3, 3), int)
+    whole, torn = truth.copy(), truth.copy()
+    whole[0], torn[1] = 0, 0
+    assert said(exercises.check_torn_twin, truth, whole, torn) == "right"
+    assert said(exercises.check_torn_twin, truth, whole, None) == exercises.TODO
+    assert "must stay" in said(exercises.check_torn_twin, truth, whole, truth)
+    assert "not more than" in said(exercises.check_torn_twin, truth, whole, whole)
+    assert "of shape (3, 3)" in said(exercises.check_torn_twin, truth, whole, np.ones((2, 2)))
+
+
+def test_blob_sizes(said):
+    labels = np.array([[0, 1], [1, 0]])
+    assert said(exercises.check_blob_sizes, [1, 1, 1, 1], labels) == "right"
+    assert said(exercises.check_blob_sizes, None, labels) == exercises.TODO
+    assert "corners" in said(exercises.check_blob_sizes, [2, 2], labels)
+    assert "has 4 pixels" in said(exercises.check_blob_sizes, [1], labels)

@@ -1,0 +1,109 @@
+import matplotlib
+import numpy as np
+import pytest
+from matplotlib import pyplot as plt
+
+from consensus_lib import figures, notebook
+from consensus_lib.networks import FaceOccNet, block_shapes, receptive_field
+
+COLOURS = ((0, 0, 0), (86, 180, 233), (213, 94, 0))
+
+
+@pytest.fixture(autouse=True)
+def _style():
+    matplotlib.use("Agg")
+    with plt.rc_context():
+        figures.use_style()
+        yield
+    plt.close("all")
+
+
+def test_saved_figures_have_stable_bytes(tmp_path):
+    for name in ("a", "b"):
+        figure = figures.bars({"share": {"x": [1, 2], "y": [2, 1]}}, ["face", "hair"])
+        figures.savefig(figure, tmp_path / name)
+    for suffix in (".pdf", ".png"):
+        first, second = ((tmp_path / f"{name}{suffix}").read_bytes() for name in "ab")
+        assert first == second
+        assert len(first) > 1000
+    assert b"Type 3" not in (tmp_path / "a.pdf").read_bytes()
+
+
+def test_colours_of_labels_and_ignored_pixels():
+    rgb = figures.colour_labels(np.array([[0, 1], [2, 255]]), COLOURS)
+    assert rgb.tolist() == [[[0, 0, 0], [86, 180, 233]], [[213, 94, 0], [255, 255, 255]]]
+
+
+def test_an_overlay_leaves_background_and_ignored_pixels():
+    image = np.full((1, 3, 3), 0.5)
+    mixed = figures.overlay(image, np.array([[0, 1, 255]]), COLOURS)
+    np.testing.assert_allclose(mixed[0, [0, 2]], 0.5)
+    np.testing.assert_allclose(mixed[0, 1], 0.25 + np.array(COLOURS[1]) / 510)
+
+
+def test_components_get_colours_of_their_own():
+    components = np.array([[0, 0, 1], [0, 2, 2]])
+    rgb = figures.colour_components(components, np.array([[True, True, False], [True, False, False]]))
+    assert (rgb[0, 0] == 0).all()
+    assert (rgb[0, 2] != rgb[1, 1]).any()
+    assert (rgb[1, 1] == rgb[1, 2]).all()
+
+
+def test_a_grid_has_its_titles_and_a_legend_has_its_own_space():
+    figure = figures.grid(
+        [[np.zeros((4, 4))] * 3] * 2, titles=["a", "b", "c"], labels=["x", "y"], captions=[["1"] * 3] * 2
+    )
+    height = figure.get_figheight()
+    assert [axis.get_title() for axis in figure.axes[:3]] == ["a", "b", "c"]
+    figures.class_legend(figure, ["background", "face", "hair"], COLOURS)
+    assert figure.get_figheight() > height
+    assert len(figure.legends[0].get_texts()) == 3
+
+
+def test_curves_show_the_range_over_seeds_and_the_floor():
+    runs = [
+        [{"seconds": t, "mean_iou": 0.5 + 0.1 * t + s, "component_error": 10.0 / t} for t in (1, 2, 3)]
+        for s in (0.0, 0.05)
+    ]
+    figure = figures.curves(
+        {"ce": runs}, {"mean_iou": "IoU", "component_error": "off"}, floors={"mean_iou": 0.4}
+    )
+    iou, off = figure.axes
+    np.testing.assert_allclose(iou.lines[0].get_ydata(), [0.625, 0.725, 0.825])
+    assert len(iou.collections) == 1
+    assert iou.lines[1].get_ydata()[0] == 0.4
+    assert (iou.get_yscale(), off.get_yscale()) == ("linear", "log")
+
+
+def test_a_network_is_drawn_block_by_block():
+    shapes, branch = block_shapes(FaceOccNet(), 128)
+    assert shapes[0] == ("image", (3, 128, 128))
+    assert shapes[-1] == ("conv", (3, 128, 128))
+    assert [shapes[i][0] for i in range(*branch.indices(len(shapes)))] == ["conv d4", "conv d3"]
+    assert len(figures.network(shapes, branch).axes[0].patches) >= len(shapes)
+
+
+def test_the_receptive_field_is_that_of_the_layers():
+    assert receptive_field(FaceOccNet(width=0.0625), side=160) == receptive_field(
+        FaceOccNet(width=0.125), side=192
+    )
+
+
+def test_style_colours_differ_in_greyscale_or_line():
+    cycle = plt.rcParams["axes.prop_cycle"].by_key()
+    grey = [matplotlib.colors.to_rgb(c) @ np.array([0.3, 0.59, 0.11]) for c in cycle["color"]]
+    looks = list(zip(grey, cycle["linestyle"], strict=True))
+    assert all(abs(a[0] - b[0]) > 0.05 or a[1] != b[1] for i, a in enumerate(looks) for b in looks[:i])
+
+
+def test_a_lesson_begins_with_one_line(tmp_path, capsys):
+    lesson = notebook.begin("02_x", seed=3, out=str(tmp_path))
+    line = capsys.readouterr().out
+    assert line.count("\n") == 1
+    assert "seed 3" in line
+    assert lesson.out == tmp_path
+    one, two = lesson.training_folder("ce", epochs=1), lesson.training_folder("ce", epochs=2)
+    assert one != two
+    assert one == lesson.training_folder("ce", epochs=1)
+    with pytest.raises(ValueError, match="seed: expected at least 0, got -1"):
+        notebook.begin("02_x", seed=-1)

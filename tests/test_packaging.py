@@ -1,0 +1,82 @@
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+
+import consensus_lib
+
+ROOT = Path(__file__).parents[1]
+CONDA_NAMES = {"pytorch": "torch"}
+
+
+def named(requirements):
+    """Return name → version bound of requirement strings."""
+    return dict(re.fullmatch(r"([A-Za-z0-9-]+)(\S*)", line).groups() for line in requirements)
+
+
+def project():
+    return tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+
+
+def test_conda_and_pip_install_the_same_core():
+    conda = named(yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"])
+    assert conda.pop("python") == project()["requires-python"]
+    assert conda.pop("pip") == ""
+    assert {CONDA_NAMES.get(name, name): bound for name, bound in conda.items()} == named(
+        project()["dependencies"]
+    )
+
+
+def test_every_requirement_is_pinned():
+    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    pins = {line.split("==")[0].lower().replace("_", "-") for line in lines if "==" in line}
+    wanted = {*named(project()["dependencies"]), *named(project()["optional-dependencies"]["test"])}
+    assert wanted <= pins
+
+
+def test_every_dependency_says_who_needs_it():
+    lines = (
+        (ROOT / "pyproject.toml").read_text().split("dependencies = [")[1].split("]")[0].strip().splitlines()
+    )
+    assert all("# " in line for line in lines)
+    lines = (ROOT / "environment.yml").read_text().split("dependencies:")[1].strip().splitlines()[1:]
+    assert all("# " in line for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("module", "unwanted"),
+    [
+        ("consensus_lib", "torch numpy pandas IPython ipywidgets papermill pooch matplotlib nbformat"),
+        ("consensus_lib.losses", "pandas IPython ipywidgets papermill pooch matplotlib"),
+        ("consensus_lib.datasets", "pandas IPython ipywidgets papermill pooch matplotlib"),
+        ("consensus_lib.training", "pandas IPython ipywidgets papermill pooch matplotlib"),
+        ("consensus_lib.metrics", "pandas IPython ipywidgets papermill pooch matplotlib"),
+        ("consensus_lib.runs", "torch IPython ipywidgets papermill pooch matplotlib"),
+    ],
+)
+def test_an_import_loads_no_more_than_it_needs(module, unwanted):
+    code = f"import sys, {module}; print(sorted(set('{unwanted}'.split()) & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert done.stdout.strip() == "[]"
+
+
+def test_the_version_is_stated_once():
+    assert consensus_lib.__version__ == project()["version"]
+
+
+def test_no_file_names_a_folder_of_one_machine():
+    tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True)
+    if tracked.returncode:
+        pytest.skip("not a git checkout")
+    texts = [
+        path
+        for path in map(ROOT.joinpath, tracked.stdout.split())
+        if path.suffix in {".py", ".md", ".ipynb", ".yml", ".yaml", ".toml", ".txt"} and path.is_file()
+    ]
+    named = re.compile(r"(?<![\w.])/(?:home|root|tmp|Users)/")
+    found = {str(path.relative_to(ROOT)) for path in texts if named.search(path.read_text(encoding="utf-8"))}
+    assert found <= {"tests/test_packaging.py"}

@@ -1,0 +1,137 @@
+import json
+import math
+
+import nbformat
+import pytest
+
+from consensus_lib import paths, runs
+
+GOOD = {
+    "notebook": "02",
+    "dataset": "d",
+    "split": "test",
+    "task": "parts",
+    "loss": "pixelwise",
+    "seed": 0,
+    "epochs": 2,
+    "image_size": 32,
+    "width": 0.25,
+    "mean_iou": 0.5,
+    "pixel_accuracy": 0.9,
+    "component_error": 1.0,
+    "holes": 0.5,
+    "seconds": 2.0,
+    "device": "cpu",
+}
+
+
+@pytest.fixture
+def checkout(tmp_path, monkeypatch):
+    """A checkout with two small notebooks and a profile."""
+    root = tmp_path / "check{out}"  # braces: papermill formats its output path
+    (root / "notebooks/params").mkdir(parents=True)
+    (root / "pyproject.toml").touch()
+    monkeypatch.setattr(paths, "_CHECKOUT", root)
+    write_notebook(
+        root / "notebooks/01_first.ipynb",
+        f"from consensus_lib import runs\nruns.write_result(out, **({GOOD} | {{'seed': seed}}))",
+    )
+    write_notebook(root / "notebooks/02_second.ipynb", "print(seed)")
+    (root / "notebooks/params/tiny-quick.yaml").write_text("all: {seed: 3}\n02_second: {seed: 4}\n")
+    return root
+
+
+def write_notebook(path, *sources):
+    cells = [
+        nbformat.v4.new_code_cell(
+            'seed: int = 0  # seed\nout: str = ""  # folder', metadata={"tags": ["parameters"]}
+        )
+    ]
+    cells += [nbformat.v4.new_code_cell(source) for source in sources]
+    metadata = {
+        "kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"},
+        "language_info": {"name": "python"},
+    }
+    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=metadata), path)
+
+
+def test_a_result_comes_back(tmp_path):
+    runs.write_result(tmp_path / "b", **GOOD, iou_face=0.5, absent=["hair"])
+    runs.write_result(tmp_path / "a", **GOOD | {"seed": 1})
+    results = runs.read_results(tmp_path)
+    assert [result["seed"] for result in results] == [1, 0]
+    assert results[1]["absent"] == ["hair"]
+    assert results[1]["folder"] == str(tmp_path / "b")
+    assert "mean IoU" in runs.table(results)
+    assert len(runs.table(results).splitlines()) == 3
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({"mean_iou": math.nan}, "expected a finite value for 'mean_iou', got nan"),
+        ({"scores": {"a": 1}}, "expected a flat value for 'scores', got dict"),
+    ],
+)
+def test_a_result_that_is_not_flat_or_finite_is_refused(tmp_path, change, expected):
+    with pytest.raises(ValueError, match=expected):
+        runs.write_result(tmp_path, **GOOD | change)
+    assert not list(tmp_path.rglob("result.json"))
+
+
+def test_a_result_without_a_key_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"got none for \['seed'\]"):
+        runs.write_result(tmp_path, **{key: value for key, value in GOOD.items() if key != "seed"})
+
+
+def test_the_notebooks_run_in_order_with_their_parameters(checkout, capfd):
+    assert runs.main(["--data", "tiny", "--profile", "quick", "--out", str(checkout / "run")]) == 0
+    assert json.loads((checkout / "run/01_first/result.json").read_text())["seed"] == 3
+    second = nbformat.read(checkout / "run/02_second/02_second.ipynb", as_version=4)
+    assert second.cells[-1].outputs[0].text == "4\n"
+    captured = capfd.readouterr()
+    assert "2 notebooks in" in captured.out
+    assert "mean IoU" in captured.out
+    assert "02_second" in captured.err  # the bar
+
+
+def test_a_run_folder_is_new_each_time(checkout):
+    assert runs.main(["--data", "tiny", "--only", "02"]) == 0
+    assert len(list(paths.runs_dir().iterdir())) == 1
+
+
+@pytest.mark.parametrize(
+    "source", ["raise ValueError('broken on purpose')", "import os; os._exit(3)"], ids=["raises", "dies"]
+)
+def test_a_notebook_that_stops_is_named_and_kept(checkout, capfd, source):
+    write_notebook(checkout / "notebooks/02_second.ipynb", "print('before')", source)
+    assert runs.main(["--data", "tiny", "--out", str(checkout / "run")]) == 1
+    captured = capfd.readouterr()
+    assert "02_second stopped" in captured.err
+    kept = nbformat.read(checkout / "run/02_second/02_second.ipynb", as_version=4)
+    assert any(output.get("text") == "before\n" for cell in kept.cells for output in cell.get("outputs", []))
+    assert (checkout / "run/01_first/result.json").is_file()
+
+
+def test_an_unknown_profile_is_named(checkout, capsys):
+    with pytest.raises(SystemExit):
+        runs.main(["--data", "tiny", "--profile", "huge"])
+    assert "expected one of ['tiny-quick'], got tiny-huge" in capsys.readouterr().err
+
+
+def test_storing_keeps_outputs_and_drops_progress(checkout):
+    notebook = checkout / "notebooks/02_second.ipynb"
+    write_notebook(notebook, "import sys\nprint('kept')\nprint('bar', file=sys.stderr)")
+    assert runs.main(["--store", "--only", "02"]) == 0
+    stored = nbformat.read(notebook, as_version=4)
+    assert [output.text for output in stored.cells[-1].outputs] == ["kept\n"]
+    assert stored.metadata.language_info == {"name": "python"}
+
+
+def test_storing_leaves_a_failing_notebook_as_it_was(checkout):
+    notebook = checkout / "notebooks/02_second.ipynb"
+    write_notebook(notebook, "raise ValueError('broken on purpose')")
+    before = notebook.read_bytes()
+    with pytest.raises(Exception, match="broken on purpose"):
+        runs.main(["--store", "--only", "02"])
+    assert notebook.read_bytes() == before
