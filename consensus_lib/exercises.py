@@ -92,7 +92,7 @@ def check_iou(function: Callable) -> None:
 
 
 def check_torn_twin(truth: np.ndarray, whole: np.ndarray, torn: np.ndarray | None) -> None:
-    """Check that ``torn`` has as many wrong pixels as ``whole`` but more components; all ``[H,W]`` of 0 and 1."""
+    """Check that ``torn`` has the mean IoU of ``whole`` but more components; masks ``[H,W]`` of 0 and 1."""
     if torn is None:
         return print(TODO)
     torn = np.asarray(torn)

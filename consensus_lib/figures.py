@@ -1,4 +1,4 @@
-"""Every picture of the project. Functions take arrays and return a matplotlib figure; none trains or reads data.
+"""Every picture of the project. Functions take arrays and return a figure; none trains or reads data.
 
 Column widths are in inches. Colours come from the task, so that a class looks the same everywhere.
 """
@@ -41,6 +41,11 @@ def show(figure: Figure) -> None:
 
     display(figure)
     plt.close(figure)
+
+
+def picture(image) -> np.ndarray:
+    """Bring an image ``[3,H,W]`` in [-1, 1], as a data set serves it, to ``[H,W,3]`` in [0, 1]."""
+    return (np.moveaxis(np.asarray(image), 0, -1) + 1) / 2
 
 
 def colour_labels(labels: np.ndarray, colours: Colours) -> np.ndarray:
@@ -244,6 +249,7 @@ class LiveCurves:
         self._display = None
 
     def __call__(self, history: Sequence[Mapping]) -> None:
+        """Redraw from the epochs so far."""
         from IPython.display import display
 
         keys = {key: label for key, label in self.keys.items() if any(key in row for row in history)}

@@ -83,7 +83,9 @@ def count_parameters(model: nn.Module) -> int:
 
 
 def block_shapes(model: FaceOccNet, side: int) -> tuple[list[tuple[str, tuple[int, int, int]]], slice]:
-    """Return the name and the output shape (channels, height, width) of each block, and which form the side branch.
+    """Return the name and output shape of each block, and which blocks form the side branch.
+
+    A shape is (channels, height, width).
 
     Args:
         model: the network.

@@ -51,7 +51,7 @@ class Lesson:
         return self.out / f"{name}-{hashlib.sha256(key.encode()).hexdigest()[:8]}"
 
     def write_result(self, folder: Path, **values) -> None:
-        """Write ``result.json`` of a training; the notebook, the device and, unless given, the seed are filled in."""
+        """Write ``result.json`` of a training; notebook, device and, unless given, seed are filled in."""
         known = {"notebook": self.name, "seed": self.seed, "device": device_name(self.device)}
         runs.write_result(folder, **known | values)
 

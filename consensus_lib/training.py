@@ -5,6 +5,7 @@ on (seed, epoch), never on what ran before, so a run that is interrupted and res
 the same bits as one that was not.
 """
 
+import itertools
 import json
 import time
 from collections.abc import Callable, Iterable
@@ -52,7 +53,7 @@ def pick_device(name: str = "auto") -> torch.device:
 
 
 def pick_precision(name: str, device: torch.device) -> str:
-    """Return ``"float32"`` or ``"bfloat16"``; ``"auto"`` takes bfloat16 where the device computes it natively.
+    """Return ``"float32"`` or ``"bfloat16"``; ``"auto"`` takes bfloat16 where the device has it natively.
 
     On a CPU that means the AVX-512 BF16 instructions, on CUDA compute capability 8.0 and later. Weights,
     optimiser and loss stay in float32 either way.
@@ -386,7 +387,7 @@ def _epoch(network, batches, loss, optimizer, schedule, device, precision, clip)
 
 
 def _predictions(model, data, batch_size, workers, progress):
-    device = next(model.parameters()).device
+    device = next(itertools.chain(model.parameters(), model.buffers())).device
     was_training = model.training
     model.eval()
     try:

@@ -1,4 +1,4 @@
-"""Fixtures that several test files share: tiny data sets, archives in a real layout, and a server for them."""
+"""Fixtures that several test files share: tiny data sets, archives in a real layout, a server for them."""
 
 import functools
 import hashlib

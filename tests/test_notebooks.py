@@ -1,4 +1,4 @@
-"""What every notebook keeps to, and that comparing its outputs can fail. `make test` itself runs nbval on them."""
+"""What every notebook keeps to, and that comparing its outputs can fail. `make test` runs nbval on them."""
 
 import ast
 import re

@@ -360,7 +360,7 @@ def with_one_strange_pixel():
         ),
         (
             in_labels("Bob_0012", label_image(0)[:-1]),
-            "parts_lfw_funneled_gt_images/Bob_0012.ppm: expected a whole PPM image, got: image file is truncated",
+            "Bob_0012.ppm: expected a whole PPM image, got: image file is truncated",
         ),
         (
             in_labels("Bob_0012", b"P6\n250"),

@@ -1,3 +1,4 @@
+import itertools
 import json
 import math
 
@@ -75,7 +76,7 @@ def test_training_learns_and_keeps_a_history(data, validation):
     assert history[-1]["mean_iou"] > 0.7 > history[0]["mean_iou"]
     assert [row["epoch"] for row in history] == list(range(1, 25))
     assert [row["step"] for row in history] == list(range(3, 73, 3))
-    assert all(b["seconds"] > a["seconds"] > 0 for a, b in zip(history, history[1:], strict=False))
+    assert all(b["seconds"] > a["seconds"] > 0 for a, b in itertools.pairwise(history))
     assert history[-1]["component_error"] >= 0
     assert evaluate(model, validation).compute()["mean_iou"] == history[-1]["mean_iou"]
 
@@ -129,7 +130,7 @@ def test_other_settings_are_refused_and_nothing_is_lost(data, tmp_path):
     before = {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()}
     with pytest.raises(CheckpointError, match="batch_size: expected 4, got 6"):
         train(data, batch_size=6, out=tmp_path / "run")
-    with pytest.raises(CheckpointError, match="loss: expected 'pixelwise_loss', got .ConsensusLoss"):
+    with pytest.raises(CheckpointError, match=r"loss: expected 'pixelwise_loss', got .ConsensusLoss"):
         train(data, loss=ConsensusLoss(), out=tmp_path / "run")
     assert {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()} == before
     train(data, batch_size=6, out=tmp_path / "run", resume=False)

@@ -1,4 +1,4 @@
-"""Open a data set by its name: the embedded faces are drawn when first asked for, real ones must be prepared."""
+"""Open a data set by its name: drawn faces are drawn when first asked for, real ones must be prepared."""
 
 from pathlib import Path
 from typing import NamedTuple

@@ -43,8 +43,9 @@ class Task:
         unknown = [name for name in source_classes if name not in self.members]
         if missing or unknown:
             raise DatasetError(
-                f"task {self.name!r}: expected source classes among {sorted(self.members)} with {list(self.needs)}"
-                f", got {list(source_classes)}" + (f" without {missing}" if missing else f" with {unknown}")
+                f"task {self.name!r}: expected source classes among {sorted(self.members)} "
+                f"with {list(self.needs)}, got {list(source_classes)} "
+                + (f"without {missing}" if missing else f"with {unknown}")
             )
         table = np.full(256, IGNORE, np.uint8)
         for number, name in enumerate(source_classes):

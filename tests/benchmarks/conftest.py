@@ -15,7 +15,7 @@ def timed(action):
 
 @pytest.fixture
 def ratio(request):
-    """Return a function that times ``a`` over ``b`` in pairs, prints median and range, and returns the median."""
+    """Return a function that times ``a`` over ``b`` in pairs, prints and returns the median."""
 
     def measure(a, b, rounds=9, warmup=2):
         for _ in range(warmup):
