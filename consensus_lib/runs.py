@@ -18,6 +18,11 @@ import yaml
 from consensus_lib import paths
 from consensus_lib.paths import shown, write_json
 
+_KERNEL = {
+    "kernel_name": "python3",
+    "extra_arguments": ["--log-level=ERROR"],  # no remarks about loopback traffic in the middle of the bar
+}
+
 RESULT = "result.json"
 RESULT_KEYS = (
     "notebook",
@@ -122,9 +127,9 @@ def execute(notebook: Path, out: Path, parameters: dict) -> None:
             source,
             target,
             parameters | {"out": str(out)},
-            kernel_name="python3",
             progress_bar={"desc": notebook.stem, "ncols": 90},
             start_timeout=120,
+            **_KERNEL,
         )
     except Exception as error:
         raise RuntimeError(
@@ -148,10 +153,10 @@ def store(notebook: Path) -> None:
     NotebookClient(
         book,
         timeout=None,
-        kernel_name="python3",
         record_timing=False,
         store_widget_state=False,
         coalesce_streams=True,
+        **_KERNEL,
     ).execute()
     for cell in book.cells:
         if cell.cell_type == "code":
