@@ -21,8 +21,11 @@ def expose(image: np.ndarray, face: np.ndarray, level: float, pull: float) -> np
     return image * np.float32((level / max(mean, 1e-4)) ** pull)
 
 
-def develop(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Turn linear light ``[H,W,3]`` into a uint8 picture: cast, contrast, blur, noise and JPEG."""
+def develop(image: np.ndarray, outside: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Turn linear light ``[H,W,3]`` into a uint8 picture: cast, contrast, blur, noise and JPEG.
+
+    ``outside`` ``[H,W]`` (see :func:`corners`) stays black.
+    """
     size = image.shape[0]
     cast = np.exp(np.array([1, 0, -1]) * normal(rng, 0.0, 0.07) + np.array([0, 1, 0]) * normal(rng, 0, 0.03))
     image = image * cast.astype(np.float32)
@@ -30,7 +33,7 @@ def develop(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     image = np.where(image > 0.6, 0.6 + 0.4 * np.tanh((image - 0.6) / 0.4), image)
     blur = (0.45 + 0.7 * rng.uniform() ** 2) * size / 128
     image = ndimage.gaussian_filter(image, (blur, blur, 0), truncate=2.5)
-    if rng.random() < 0.06:
+    if rng.random() < 0.03:
         grey = image @ np.array([0.3, 0.59, 0.11], np.float32)
         image = np.repeat(grey[..., None], 3, axis=2)
     contrast, lift = np.float32(normal(rng, 1.05, 0.12)), np.float32(max(0, normal(rng, 0, 0.01)))
@@ -38,6 +41,7 @@ def develop(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     noise = rng.uniform(0, 1) ** 2 * 7
     picture += noise * rng.standard_normal(picture.shape, dtype=np.float32)
     picture = np.clip(picture + 0.5, 0, 255).astype(np.uint8)
+    picture[outside] = 0
     if rng.random() < 0.8:
         file = io.BytesIO()
         Image.fromarray(picture).save(file, "JPEG", quality=int(rng.integers(55, 96)))
@@ -52,11 +56,11 @@ def corners(rng: np.random.Generator, size: int, keep: np.ndarray) -> np.ndarray
     is never cut: a corner that would is left out.
     """
     outside = np.zeros((size, size), bool)
-    if rng.random() < 0.3:
+    if rng.random() < 0.15:
         return outside
     angle = np.radians(normal(rng, 0, 7))
     for side in range(4):
-        inset = size * (0.5 - max(0.0, normal(rng, -0.01, 0.04)))
+        inset = size * (0.5 - max(0.0, normal(rng, 0.012, 0.04)))
         turn = angle + side * np.pi / 2
         across, along = np.array([np.cos(turn), np.sin(turn)]), np.array([-np.sin(turn), np.cos(turn)])
         middle = np.full(2, size / 2) + inset * across

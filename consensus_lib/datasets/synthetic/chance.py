@@ -35,27 +35,34 @@ def field(rng: np.random.Generator, u: np.ndarray, v: np.ndarray, cells: int = 3
         rng: the stream that fixes the pattern.
         u: float array ``[N]``; the pattern repeats every ``cells``.
         v: float array ``[N]``.
-        cells: number of cells before the pattern repeats.
+        cells: number of cells before the pattern repeats, a power of two.
 
     Returns:
         float32 ``[N]``, mean 0, mostly within ±1.
     """
-    grid = rng.standard_normal((cells, cells), dtype=np.float32)
-    iu, iv = np.floor(u), np.floor(v)
-    fu, fv = (u - iu).astype(np.float32), (v - iv).astype(np.float32)
-    iu, iv = iu.astype(np.intp) % cells, iv.astype(np.intp) % cells
-    ju, jv = (iu + 1) % cells, (iv + 1) % cells
-    fu, fv = fu * fu * (3 - 2 * fu), fv * fv * (3 - 2 * fv)
-    top = grid[iu, iv] * (1 - fv) + grid[iu, jv] * fv
-    low = grid[ju, iv] * (1 - fv) + grid[ju, jv] * fv
-    return top * (1 - fu) + low * fu
+    grid = np.empty((cells + 1, cells + 1), np.float32)
+    grid[:-1, :-1] = rng.standard_normal((cells, cells), dtype=np.float32)
+    grid[-1], grid[:, -1] = grid[0], grid[:, 0]
+    (iu, fu), (iv, fv) = _split(u, cells), _split(v, cells)
+    at, flat = iu * (cells + 1) + iv, grid.ravel()
+    first, second = flat[at], flat[at + (cells + 1)]
+    top = first + fv * (flat[at + 1] - first)
+    low = second + fv * (flat[at + (cells + 2)] - second)
+    return top + fu * (low - top)
 
 
 def profile(rng: np.random.Generator, u: np.ndarray, cells: int = 256) -> np.ndarray:
     """Return smooth noise along one coordinate ``u`` ``[N]`` in units of a noise cell, like :func:`field`."""
     row = rng.standard_normal(cells, dtype=np.float32)
-    iu = np.floor(u)
-    fu = (u - iu).astype(np.float32)
-    iu = iu.astype(np.intp) % cells
-    fu = fu * fu * (3 - 2 * fu)
-    return row[iu] * (1 - fu) + row[(iu + 1) % cells] * fu
+    row = np.append(row, row[0])
+    at, part = _split(u, cells)
+    low = row[at]
+    return low + part * (row[at + 1] - low)
+
+
+def _split(u: np.ndarray, cells: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the cell, modulo ``cells`` (a power of two), and the eased place 0-1 inside it."""
+    u = np.asarray(u, np.float32)
+    whole = np.floor(u)
+    part = u - whole
+    return whole.astype(np.int32) & (cells - 1), part * part * (3 - 2 * part)

@@ -1,11 +1,12 @@
 """Drawing a sample: from (seed, index) to a photograph with exact labels."""
 
 import dataclasses
+from collections.abc import Callable
 
 import numpy as np
 from scipy import ndimage
 
-from consensus_lib.datasets.synthetic import camera, hair, head, light, occluders, scene, skin
+from consensus_lib.datasets.synthetic import camera, hair, head, layers, light, occluders, scene, skin, worn
 from consensus_lib.datasets.synthetic.chance import choose, normal, stream
 from consensus_lib.datasets.synthetic.classes import BACKGROUND, CLASSES, NECK, OCCLUDER
 from consensus_lib.datasets.synthetic.mesh import Fragments, View, rasterise, resolve, rotation
@@ -65,25 +66,44 @@ def draw_person(seed: int, index: int, recipe: Recipe, key: str = "person") -> P
     base = np.array([0, 70, -20.0])
     turn = rotation(yaw, pitch, roll)
     body[:, 3] = turn @ base - body[:, :3] @ base
-    neck = normal(rng, 58 - 8 * look.feminine, 4)
-    return Person(shape, look, style, outfit, (yaw, pitch, roll), turn, body, neck, normal(rng, 158, 10), key)
+    neck = normal(rng, 54 - 7 * look.feminine, 4)
+    return Person(shape, look, style, outfit, (yaw, pitch, roll), turn, body, neck, normal(rng, 144, 8), key)
 
 
-def _solids(person: Person, seed: int, index: int) -> dict[str, tuple]:
-    """Return ``(grid, place, turn, keep)`` of every part of a person."""
+@dataclasses.dataclass(frozen=True)
+class Solid:
+    """A mesh ``grid`` ``[R,C,3]`` and how to draw it; the other fields are as in :func:`rasterise`.
+
+    ``keep`` says which of its fragments exist, given their places; None keeps all.
+    """
+
+    grid: np.ndarray
+    turn: np.ndarray
+    place: np.ndarray | None = None
+    keep: Callable[[np.ndarray], np.ndarray] | None = None
+    closed: bool = True
+    sides: str = "front"
+
+
+def _solids(person: Person, seed: int, index: int) -> dict[str, Solid]:
+    """Return every part of a person by name."""
     shape = person.shape
     fixed = np.column_stack([person.turn, np.zeros(3)])
     solids = {
-        "neck": (head.neck_grid(shape, person.neck), None, person.body, None),
-        "torso": (head.torso_grid(person.neck, person.drop), None, person.body, None),
-        "head": (head.head_grid(shape), None, fixed, None),
+        "neck": Solid(head.neck_grid(shape, person.neck), person.body),
+        "torso": Solid(head.torso_grid(person.neck, person.drop), person.body),
+        "head": Solid(head.head_grid(shape), fixed),
+        "left ear": Solid(head.ear_grid(shape, -1), fixed, closed=False, sides="both"),
+        "right ear": Solid(head.ear_grid(shape, 1), fixed, closed=False, sides="both"),
     }
-    for side, name in ((-1, "left ear"), (1, "right ear")):
-        solids[name] = (head.ear_grid(shape, side), None, fixed, None)
     if person.style.kind != "bald":
         rng = stream(seed, index, f"{person.key}/hair shape")
         grid, place = hair.hair_grid(shape, person.style, rng)
-        solids["hair"] = (grid, place, fixed, hair.keeps(person.style, shape, rng))
+        keep = hair.keeps(person.style, shape, rng)
+        solids["hair"] = Solid(grid, fixed, place, keep)
+        if person.style.length > 80:
+            # Where the near side of hanging hair is cut away, its far side shows: two solids, not one.
+            solids["hair inside"] = Solid(grid, fixed, place, keep, sides="back")
     return solids
 
 
@@ -100,54 +120,62 @@ class Rendering:
 
 
 def render(
-    person: Person, view: View, lamps: light.Light, seed: int, index: int, recipe: Recipe
+    person: Person,
+    view: View,
+    lamps: light.Light,
+    seed: int,
+    index: int,
+    recipe: Recipe,
+    shadows: bool = True,
 ) -> Rendering:
-    """Project, light and paint a person."""
-    parts = {}
-    solids = _solids(person, seed, index)
-    for name, (grid, place, turn, keep) in solids.items():
+    """Project, light and paint a person; without ``shadows`` they throw none on themselves."""
+    parts, solids = {}, _solids(person, seed, index)
+    for name, solid in solids.items():
         seen = rasterise(
-            view,
-            grid,
-            turn,
-            place=place,
-            closed="ear" not in name,
-            both_sides=name == "hair" or "ear" in name,
+            view, solid.grid, solid.turn, place=solid.place, closed=solid.closed, sides=solid.sides
         )
-        parts[name] = seen if keep is None else seen[keep(seen.place)]
+        parts[name] = seen if solid.keep is None else seen[solid.keep(seen.place)]
     on_face = parts["head"][skin.on_face(parts["head"].place, person.shape)].pixel
     visible, depth = resolve(parts, view.size)
-    casters = [solids[name] for name in ("head", "torso", "hair") if name in solids]
-    depths = light.shadow_map(lamps, casters) if recipe.light else None
-    pixel_mm = 1 / view.scale
+    depths = None
+    if recipe.light and shadows:
+        depths = light.shadow_map(lamps, [solids[name] for name in ("head", "hair") if name in solids])
     pixels, colours, labels = [], [], []
     for name, seen in visible.items():
-        rng = stream(seed, index, f"{person.key}/paint {name}")
-        if name == "head":
-            paint = skin.paint_head(seen, person.shape, person.look, pixel_mm, rng)
-        elif name == "neck":
-            paint = skin.paint_neck(seen, person.shape, person.look, rng)
-        elif name == "torso":
-            paint = scene.paint_clothes(seen, person.outfit, person.drop, pixel_mm, rng)
-            if person.outfit["kind"] == "low":
-                bare = scene.is_bare(seen.place, person.outfit, person.drop)
-                flesh = skin.paint_neck(seen, person.shape, person.look, rng)
-                paint.albedo[bare], paint.label[bare] = flesh.albedo[bare], NECK
-        elif name == "hair":
-            paint = hair.paint_hair(seen.place, person.style, person.look, person.shape, rng)
-        else:
-            paint = skin.paint_ear(seen, person.look, rng)
+        if len(seen.pixel) == 0:
+            continue
+        paint = _paint(name, seen, person, view, stream(seed, index, f"{person.key}/paint {name}"))
         if not recipe.texture:
             _flatten(paint)
-        reached = (
-            light.lit(lamps, depths, _unproject(view, seen))
-            if recipe.light
-            else np.ones(len(seen.pixel), np.float32)
-        )
+        reached = np.ones(len(seen.pixel), np.float32)
+        if depths is not None:
+            reached = light.lit(lamps, depths, _unproject(view, seen))
         pixels.append(seen.pixel)
         colours.append(light.shade(lamps, paint, seen.normal, reached))
         labels.append(paint.label)
     return Rendering(np.concatenate(pixels), np.concatenate(colours), np.concatenate(labels), on_face, depth)
+
+
+def _paint(name: str, seen: Fragments, person: Person, view: View, rng: np.random.Generator) -> skin.Paint:
+    """Paint the visible fragments of one part."""
+    shape, look, pixel = person.shape, person.look, 1 / view.scale
+    if name == "head":
+        return skin.paint_head(seen, shape, look, pixel, rng)
+    if name == "neck":
+        return skin.paint_neck(seen, shape, look, rng)
+    if "ear" in name:
+        return skin.paint_ear(seen, look, rng)
+    if "hair" in name:
+        paint = hair.paint_hair(seen.place, person.style, look, shape, rng)
+        if name == "hair inside":
+            paint.darken(np.full(len(seen.pixel), 0.55, np.float32))
+        return paint
+    paint = scene.paint_clothes(seen, person.outfit, person.drop, pixel, rng)
+    if person.outfit["kind"] == "low":
+        bare = scene.is_bare(seen.place, person.outfit, person.drop)
+        flesh = skin.paint_neck(seen, shape, look, rng)
+        paint.albedo[bare], paint.label[bare] = flesh.albedo[bare], NECK
+    return paint
 
 
 def _flatten(paint: skin.Paint) -> None:
@@ -168,11 +196,11 @@ def _unproject(view: View, seen: Fragments) -> np.ndarray:
 
 def _aim(rng: np.random.Generator, person: Person, size: int) -> View:
     """Return the view that a face detector and an aligner leave: the face near the middle, at one scale."""
-    scale = 0.00268 * size * np.exp(normal(rng, 0, 0.06))
+    scale = 0.00295 * size * np.exp(normal(rng, 0, 0.06))
     distance = rng.uniform(900, 3000)
     view = View(scale, (0, 0), distance, size)
-    x, y = view.project((np.array([0, 34, 70.0]) @ person.turn.T)[None])[0, :2]
-    target = size * np.array([normal(rng, 0.5, 0.014), normal(rng, 0.528, 0.016)])
+    x, y = view.project((np.array([0, 30, 32.0]) @ person.turn.T)[None])[0, :2]
+    target = size * np.array([normal(rng, 0.5, 0.014), normal(rng, 0.536, 0.016)])
     return dataclasses.replace(view, centre=(target[0] - x, target[1] - y))
 
 
@@ -224,7 +252,7 @@ def draw_face(
     face = np.zeros((full, full), bool)
     face.reshape(-1)[drawn.face] = True
 
-    stage = occluders.Stage(
+    stage = layers.Stage(
         view,
         person.turn,
         person.shape,
@@ -237,20 +265,20 @@ def draw_face(
     rng = stream(seed, index, "glasses")
     wears_glasses = rng.random() < 0.08 + 0.25 * person.shape.age
     if wears_glasses:
-        for layer in occluders.spectacles(stage, rng, dark=False):
-            occluders.lay(image, labels, layer, lamps)
+        for layer in worn.spectacles(stage, rng, dark=False):
+            layers.lay(image, labels, layer, lamps)
     complete = labels.copy()
     kinds = _choose_occluders(stream(seed, index, "occluders"), recipe)
     covered = np.zeros((full, full), bool)
     for number, kind in enumerate(kinds):
         rng = stream(seed, index, f"occluder {number}")
-        layers = (
+        covering = (
             [_stranger(stage, rng, seed, index, recipe)]
             if kind == "person"
             else occluders.KINDS[kind](stage, rng)
         )
-        for layer in layers:
-            covered |= occluders.lay(image, labels, layer, lamps)
+        for layer in covering:
+            covered |= layers.lay(image, labels, layer, lamps)
     outside = np.zeros((full, full), bool)
     if recipe.camera:
         rng = stream(seed, index, "corners")
@@ -267,7 +295,7 @@ def draw_face(
     image = camera.expose(image, np.flatnonzero(face & ~covered), level, pull)
     image[outside] = 0
     if recipe.camera:
-        picture = camera.develop(image, rng)
+        picture = camera.develop(image, outside, rng)
     else:
         from consensus_lib.datasets.synthetic.colour import screen
 
@@ -316,7 +344,7 @@ def _backdrop(
             away = side * rng.uniform(0.36, 0.62) * size
             side = -side
             other = View(scale, (size / 2 + away, view.centre[1] + rng.normal(0, 0.12) * size), 2500, size)
-            drawn = render(person, other, lamps, seed, index, recipe)
+            drawn = render(person, other, lamps, seed, index, recipe, shadows=False)
             image.reshape(-1, 3)[drawn.pixel] = drawn.colour * np.float32(rng.uniform(0.4, 1.1))
         blur = float(rng.choice([0, rng.uniform(0, 0.02)])) * size
         if blur > 0.3:
@@ -333,32 +361,20 @@ def _choose_occluders(rng: np.random.Generator, recipe: Recipe) -> list[str]:
     kinds = []
     for _ in range(count):
         kinds.append(choose(rng, {name: value for name, value in odds.items() if name not in kinds}))
-    nearest = (
-        "sunglasses",
-        "mask",
-        "scarf",
-        "strands",
-        "hat",
-        "hand",
-        "phone",
-        "cup",
-        "microphone",
-        "person",
-    )
-    return sorted(kinds, key=nearest.index)
+    return sorted(kinds, key=occluders.FAR_TO_NEAR.index)
 
 
-def _stranger(stage: occluders.Stage, rng, seed: int, index: int, recipe: Recipe) -> occluders.Layer:
+def _stranger(stage: layers.Stage, rng, seed: int, index: int, recipe: Recipe) -> layers.Layer:
     """Return another person who stands in front, cut by the frame, as a layer."""
     size = stage.view.size
     person = draw_person(seed, index, recipe, key="stranger")
     scale = stage.view.scale * rng.uniform(1.0, 1.6)
     side = rng.choice([-1, 1])
     centre = (size / 2 + side * rng.uniform(0.36, 0.55) * size, size * rng.uniform(0.6, 1.05))
-    drawn = render(person, View(scale, centre, 2500, size), stage.light, seed, index, recipe)
+    drawn = render(person, View(scale, centre, 2500, size), stage.light, seed, index, recipe, shadows=False)
     cover, colour = np.zeros(size * size, np.float32), np.zeros((size * size, 3), np.float32)
     cover[drawn.pixel], colour[drawn.pixel] = 1, drawn.colour
-    return occluders.Layer(cover.reshape(size, size), colour.reshape(size, size, 3), OCCLUDER, 0.2)
+    return layers.Layer(cover.reshape(size, size), colour.reshape(size, size, 3), OCCLUDER, 0.2)
 
 
 def _reduce(factor: int, image, *maps):
@@ -394,12 +410,12 @@ def outline(face: np.ndarray, points: int = CONTOUR_POINTS) -> np.ndarray:
     middle = np.array([x.mean(), y.mean()])
     angle = 2 * np.pi * np.arange(points) / points
     aim = np.stack([np.cos(angle), np.sin(angle)], axis=1)
-    steps = np.arange(0, face.shape[0], 0.25)
-    rays = middle + steps[:, None, None] * aim  # [S,P,2]
-    inside = (
-        ndimage.map_coordinates(face.astype(np.float32), [rays[..., 1], rays[..., 0]], order=1, cval=0.0)
-        >= 0.5
-    )
+    steps = np.arange(0, np.hypot(np.ptp(x), np.ptp(y)) + 2, 0.25)
+    rays = (middle + 0.5 + steps[:, None, None] * aim).astype(np.intp)  # [S, P, 2]
+    # A frame of empty pixels answers for rays that leave the image.
+    framed = np.pad(face, 1)
+    column, row = np.clip(rays + 1, 0, face.shape[0] + 1).transpose(2, 0, 1)
+    inside = framed[row, column]
     last = len(steps) - 1 - inside[::-1].argmax(0)
-    edge = middle + (steps[last] + 0.125)[:, None] * aim + 0.5
+    edge = middle + 0.5 + (steps[last] + 0.125)[:, None] * aim
     return np.clip(edge, 0, face.shape[0])

@@ -8,7 +8,6 @@ how long the hair hangs, how it is combed and how much it curls. The shell cover
 import dataclasses
 
 import numpy as np
-from scipy.interpolate import PchipInterpolator
 
 from consensus_lib.datasets.synthetic.chance import choose, field, normal, profile
 from consensus_lib.datasets.synthetic.classes import HAIR
@@ -30,6 +29,7 @@ class Style:
         length: height y of the lower end at the back and the sides.
         flare: how much wider than the head hanging hair gets.
         drape: how far hanging hair lies forward over the shoulders.
+        closing: how many degrees hanging hair closes in from the sides towards the throat.
         fringe: how far below the hairline strands fall over the forehead.
         part: azimuth of the parting in degrees.
         comb: slope of the strands.
@@ -45,6 +45,7 @@ class Style:
     length: float
     flare: float
     drape: float
+    closing: float
     fringe: float
     part: float
     comb: float
@@ -89,17 +90,18 @@ def draw_style(
     kind = choose(rng, kinds)
     h = shape.hairline
     peak = rng.uniform(0, 6)
-    side = rng.uniform(-5, 28)  # lower end of the sideburns
+    side = rng.uniform(0, 30)  # lower end of the sideburns
     crown = [-h + peak, -h, -h + 2, -h + 12, -34]
     short = [*crown, side, -8, -10, 35, 62, 74]
     values = dict(
         kind=kind,
         top=rng.uniform(6, 18),
-        sides=rng.uniform(3, 9),
+        sides=rng.uniform(4, 14),
         line=short,
         length=70.0,
         flare=0.0,
         drape=0.0,
+        closing=0.0,
         fringe=0.0,
         part=float(rng.choice([-35, 35, 0]) + normal(rng, 0, 8)),
         comb=rng.uniform(-0.6, 0.6),
@@ -131,9 +133,10 @@ def draw_style(
             line=line,
             length=length,
             top=rng.uniform(6, 24),
-            sides=rng.uniform(8, 24),
-            flare=rng.uniform(0, 26),
+            sides=rng.uniform(10, 32),
+            flare=rng.uniform(0, 34),
             drape=rng.uniform(0, 70) * (rng.random() < 0.7),
+            closing=rng.uniform(-12, 22),
             fringe=rng.uniform(8, 46) * (rng.random() < 0.4),
             ragged=rng.uniform(2, 7),
         )
@@ -176,10 +179,9 @@ def hair_grid(shape: Shape, style: Style, rng: np.random.Generator) -> tuple[np.
         axis=1,
     )
     rings = np.concatenate([knots, hanging])
-    rows = 34 if long else 28
-    fine = PchipInterpolator(np.arange(len(rings)), rings)(np.linspace(0, len(rings) - 1, rows))
-    grid = tube(fine, 53)
-    angle = np.broadcast_to(np.degrees(azimuths(53)), grid.shape[:2])
+    rows = 32 if long else 24
+    grid = tube(rings, rows)
+    angle = np.broadcast_to(np.degrees(azimuths(45)), grid.shape[:2])
     height = grid[..., 1]
     place = np.stack([angle, height, 0 * height], axis=-1)
     up = np.clip((-height - 10) / 90, 0, 1)
@@ -209,22 +211,25 @@ def keeps(style: Style, shape: Shape, rng: np.random.Generator):
             return np.zeros(len(place), bool)
         angle, y = place[:, 0], place[:, 1]
         line = hairline(style, angle)
-        rough = style.ragged * profile(np.random.default_rng(edge), angle / 3.0 + 300)
+        rough = style.ragged * (
+            0.7 * profile(np.random.default_rng(tips), angle / 9 + 300)
+            + 0.5 * profile(np.random.default_rng(edge), angle / 3 + 300)
+        )
         if style.fringe:
-            # Strands end at their own length; the fringe is longer on the far side of the parting.
-            reach = style.fringe * (
-                0.75 + 0.25 * np.tanh(-(angle - style.part) / 25 * np.sign(style.part or 1))
-            )
-            strand = (
-                0.35 * style.fringe * profile(np.random.default_rng(tips), (angle + lean * y / 40) / 5 + 300)
-            )
-            line = np.where(
-                np.abs(angle) < 66,
-                np.minimum(line + reach + np.minimum(strand, 8), np.maximum(line, -14)),
-                line,
-            )
-        hangs = (line > 80) * style.ragged * 2
-        return y < line + rough + hangs * profile(np.random.default_rng(tips), angle / 2.0 + 300)
+            # Locks end at their own length; the fringe is longer on the far side of the parting.
+            bias = 0.75 + 0.25 * np.tanh(-(angle - style.part) / 25 * np.sign(style.part or 1))
+            slanted = angle + lean * y / 40 + 300
+            locks = 0.20 * profile(np.random.default_rng(tips), slanted / 17)
+            locks += 0.12 * profile(np.random.default_rng(edge), slanted / 5)
+            reach = style.fringe * (bias + locks)
+            line = np.where(np.abs(angle) < 66, np.minimum(line + reach, np.maximum(line, -12)), line)
+        if style.length <= 80:
+            return y < line + rough
+        # Hanging hair closes in below the chin; its tips differ in length.
+        tip = style.length + 2 * style.ragged * profile(np.random.default_rng(tips), angle / 2.0 + 300)
+        front = np.interp(y, [-30, 20, 90, 150], [64, 72, 62 - style.closing, 56 - style.closing])
+        beside = np.abs(angle) > front + 0.8 * rough
+        return np.where(y < -20, y < line + rough, beside & (y < tip))
 
     return keep
 

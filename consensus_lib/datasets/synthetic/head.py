@@ -8,7 +8,6 @@ sum of modes, each a smooth change of the sections; features move with it.
 import dataclasses
 
 import numpy as np
-from scipy.interpolate import PchipInterpolator
 
 from consensus_lib.datasets.synthetic.chance import normal
 from consensus_lib.datasets.synthetic.mesh import tube
@@ -16,18 +15,18 @@ from consensus_lib.datasets.synthetic.mesh import tube
 # fmt: off
 #        y    width front back widest
 SECTIONS = np.array([
-    [-118,     0,  -12, -12, -12],
-    [-115,    25,   14, -42, -12],
-    [-104,    48,   44, -70, -11],
-    [-82,     66,   69, -90, -10],
-    [-50,     75,   82, -98, -8],
+    [-108,     0,  -12, -12, -12],
+    [-106,    25,   14, -42, -12],
+    [-97,     48,   44, -70, -11],
+    [-77,     66,   69, -90, -10],
+    [-48,     75,   82, -98, -8],
     [-16,     76,   87, -98, -6],
     [12,      74,   82, -92, -4],
     [38,      70,   79, -78, -2],
-    [62,      64,   78, -54, 4],
-    [84,      56,   78, -26, 14],
-    [101,     44,   77, 4, 28],
-    [112,     29,   73, 30, 42],
+    [62,      63,   78, -54, 4],
+    [84,      54,   78, -26, 14],
+    [101,     42,   77, 4, 28],
+    [112,     28,   73, 30, 42],
     [117,     12,   66, 46, 54],
     [117.5,    0,   58, 56, 57],
 ], float)
@@ -35,7 +34,7 @@ SECTIONS = np.array([
 
 # Change of each section for one standard deviation of the mode, in millimetres: y, width, front, back.
 _HEIGHT = SECTIONS[:, 0]
-_LOWER, _UPPER = np.clip(_HEIGHT / 117, 0, 1), np.clip(-_HEIGHT / 118, 0, 1)
+_LOWER, _UPPER = np.clip(_HEIGHT / 117, 0, 1), np.clip(-_HEIGHT / 108, 0, 1)
 _ROUND = np.sqrt(np.clip(SECTIONS[:, 1] / 76, 0, 1))
 
 
@@ -129,7 +128,7 @@ def draw_shape(rng: np.random.Generator) -> Shape:
         smile=smile,
         jaw_open=(rng.uniform(4, 20) if speaking else rng.uniform(0, 9) * smile),
         gaze=(normal(rng, 0, 2.2), normal(rng, 0, 1.0)),
-        hairline=normal(rng, 66, 6),
+        hairline=normal(rng, 64, 6),
         ear=normal(rng, 62, 4),
         ear_out=normal(rng, 17, 4),
         age=float(rng.beta(1.6, 1.8)),
@@ -141,11 +140,9 @@ def sections(shape: Shape) -> np.ndarray:
     return SECTIONS + sum(weight * MODES[name] for name, weight in shape.weights.items())
 
 
-def head_grid(shape: Shape, rows: int = 46, columns: int = 53) -> np.ndarray:
+def head_grid(shape: Shape, rows: int = 42, columns: int = 45) -> np.ndarray:
     """Return the head's mesh ``[rows,columns,3]`` with nose, sockets, cheeks, lips and the open jaw."""
-    knots = sections(shape)
-    spacing = np.linspace(0, len(knots) - 1, rows)
-    grid = tube(PchipInterpolator(np.arange(len(knots)), knots)(spacing), columns)
+    grid = tube(sections(shape), rows, columns)
     x, y, z = grid[..., 0], grid[..., 1], grid[..., 2]
     front = np.clip((z - 15) / 35, 0, 1)
     grid[..., 2] += front * relief(shape, np.abs(x), y)
@@ -210,8 +207,8 @@ def neck_grid(shape: Shape, breadth: float) -> np.ndarray:
     """Return the neck's mesh: a tube of half width ``breadth`` from inside the head to the chest."""
     rings = np.array(
         [
-            [40, 0.95, 34, -66, -14],
-            [90, 0.95, 36, -70, -14],
+            [40, 0.92, 33, -62, -14],
+            [90, 0.95, 36, -68, -14],
             [120, 1.0, 38, -76, -16],
             [165, 1.1, 42, -88, -22],
             [200, 1.5, 46, -100, -30],
@@ -219,7 +216,7 @@ def neck_grid(shape: Shape, breadth: float) -> np.ndarray:
         ]
     )
     rings[:, 1] *= breadth
-    return tube(PchipInterpolator(np.arange(len(rings)), rings)(np.linspace(0, 5, 16)), 33, 0.95)
+    return tube(rings, 13, 25, 0.95)
 
 
 def torso_grid(breadth: float, drop: float) -> np.ndarray:
@@ -232,9 +229,9 @@ def torso_grid(breadth: float, drop: float) -> np.ndarray:
             [20, 3.0, 68, -108, -24],
             [48, 3.65, 78, -112, -24],
             [110, 3.95, 98, -118, -24],
-            [400, 3.9, 108, -120, -24],
+            [260, 3.9, 108, -120, -24],
         ]
     )
     rings[:, 0] += drop
     rings[:, 1] *= breadth
-    return tube(PchipInterpolator(np.arange(len(rings)), rings)(np.linspace(0, 6, 22)), 41, 0.9)
+    return tube(rings, 16, 33, 0.9)

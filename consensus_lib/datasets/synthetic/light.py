@@ -72,26 +72,22 @@ def draw_light(rng: np.random.Generator) -> Light:
 
 def _lamp_frame(direction: np.ndarray) -> np.ndarray:
     """Return the rotation ``[3,3]`` into a frame whose z axis points at the lamp."""
-    across = np.cross([0.0, 1.0, 0.0], direction)
-    across /= max(np.linalg.norm(across), 1e-6)
-    return np.stack([across, np.cross(direction, across), direction])
+    x, y, z = direction
+    level = np.hypot(x, z)  # lamps are never straight overhead, so this is not zero
+    return np.array([[z / level, 0, -x / level], [-x * y / level, level, -z * y / level], direction])
 
 
 def shadow_map(light: Light, casters: list) -> np.ndarray:
-    """Return depth towards the key lamp, float32 ``[96,96]``, of casters ``(grid, turn, keep)``.
-
-    ``keep`` says which fragments exist (hair ends somewhere); None keeps all.
-    """
+    """Return depth towards the key lamp, float32 ``[96,96]``, of the solids ``casters``."""
     frame = _lamp_frame(light.key)
     view = View(_MAP / (2 * _REACH), (_MAP / 2, _MAP / 2), 1e9, _MAP)
     depth = np.full(_MAP * _MAP, -1e4, np.float32)
-    for grid, place, turn, keep in casters:
-        whole = np.column_stack(
-            [frame @ turn[:, :3], frame @ turn[:, 3] if turn.shape[1] == 4 else np.zeros(3)]
-        )
-        seen = rasterise(view, grid, whole, place=place, both_sides=True)
-        if keep is not None:
-            seen = seen[keep(seen.place)]
+    for solid in casters:
+        # Every other ring and column is enough for a shadow.
+        place = None if solid.place is None else solid.place[::2, ::2]
+        seen = rasterise(view, solid.grid[::2, ::2], frame @ solid.turn, place=place, sides="both")
+        if solid.keep is not None:
+            seen = seen[solid.keep(seen.place)]
         depth[seen.pixel] = np.maximum(depth[seen.pixel], seen.depth)
     return depth.reshape(_MAP, _MAP)
 
@@ -143,5 +139,8 @@ def shade(light: Light, paint, normal: np.ndarray, reached: np.ndarray) -> np.nd
     half = (half / np.linalg.norm(half)).astype(np.float32)
     spark = np.clip(normal @ half, 0, 1)
     # Two lobes: a broad sheen and a small highlight.
-    shine = paint.gloss * reached * (0.10 * spark**10 + 0.22 * spark**40)
+    sheen = spark**2 * spark**2
+    sheen *= sheen  # spark**8
+    glint = sheen**2 * sheen**2  # spark**32
+    shine = paint.gloss * reached * (0.10 * sheen + 0.22 * glint)
     return paint.albedo * diffuse + (shine + paint.glow)[:, None] * light.key_rgb.astype(np.float32)

@@ -87,20 +87,42 @@ def azimuths(columns: int, crowding: float = 0.5) -> np.ndarray:
     return np.pi * ((1 - crowding) * u + crowding * u**3)
 
 
-def tube(rings: np.ndarray, columns: int = 49, exponent: float = 0.87) -> np.ndarray:
-    """Build a tube from its rings.
+@functools.cache
+def _spline(knots: int, rows: int) -> np.ndarray:
+    """Return the matrix ``[rows,knots]`` that draws a Catmull-Rom curve through evenly spaced knots."""
+    place = np.linspace(0, knots - 1, rows)
+    left = np.minimum(place.astype(int), knots - 2)
+    t = (place - left)[:, None]
+    weights = 0.5 * np.concatenate(
+        [-t + 2 * t**2 - t**3, 2 - 5 * t**2 + 3 * t**3, t + 4 * t**2 - 3 * t**3, -(t**2) + t**3], axis=1
+    )
+    matrix = np.zeros((rows, knots))
+    for step in range(4):
+        np.add.at(matrix, (np.arange(rows), np.clip(left + step - 1, 0, knots - 1)), weights[:, step])
+    return matrix
+
+
+@functools.cache
+def _section(columns: int, exponent: float) -> tuple[np.ndarray, np.ndarray]:
+    """Return how far across and how far along the points ``[columns]`` of a unit ring lie."""
+    angle = azimuths(columns)
+    return power(np.sin(angle), exponent), power(np.cos(angle), exponent)
+
+
+def tube(rings: np.ndarray, rows: int, columns: int = 45, exponent: float = 0.87) -> np.ndarray:
+    """Build a tube from rings.
 
     Args:
-        rings: ``[R,5]``: height y, half width, z of the front, z of the back, z of the widest place.
+        rings: ``[K,5]``: height y, half width, z of the front, z of the back, z of the widest place.
+        rows: number of rings of the result, on smooth curves through the given ones.
         columns: number of points on a ring; the last one equals the first.
         exponent: 1 gives half ellipses, smaller values squarer sections.
 
     Returns:
-        float64 ``[R,columns,3]``.
+        float64 ``[rows,columns,3]``.
     """
-    y, width, front, back, centre = (column[:, None] for column in rings.T)
-    angle = azimuths(columns)
-    across, along = power(np.sin(angle), exponent), power(np.cos(angle), exponent)
+    y, width, front, back, centre = (_spline(len(rings), rows) @ rings).T[:, :, None]
+    across, along = _section(columns, exponent)
     z = centre + np.where(along > 0, front - centre, centre - back) * along
     return np.stack([width * across, np.broadcast_to(y, z.shape), z], axis=-1)
 
@@ -114,14 +136,24 @@ def _grid_faces(rows: int, columns: int) -> np.ndarray:
 
 def grid_normals(grid: np.ndarray, closed: bool = True) -> np.ndarray:
     """Return outward unit normals ``[R,C,3]`` of a grid of rings (``closed``) or of an open sheet."""
-    down = np.gradient(grid, axis=0)
+    down = _slope(grid)
     if closed:
-        ring = np.concatenate([grid[:, -2:-1], grid, grid[:, 1:2]], axis=1)
-        across = ring[:, 2:] - ring[:, :-2]
+        across = np.empty_like(grid)
+        across[:, 1:-1] = grid[:, 2:] - grid[:, :-2]
+        across[:, 0] = across[:, -1] = grid[:, 1] - grid[:, -2]
     else:
-        across = np.gradient(grid, axis=1)
-    normal = np.cross(across, down)
-    return normal / np.maximum(np.linalg.norm(normal, axis=-1, keepdims=True), 1e-9)
+        across = _slope(grid.swapaxes(0, 1)).swapaxes(0, 1)
+    (ax, ay, az), (dx, dy, dz) = np.moveaxis(across, -1, 0), np.moveaxis(down, -1, 0)
+    normal = np.stack([ay * dz - az * dy, az * dx - ax * dz, ax * dy - ay * dx], axis=-1)
+    return normal / np.maximum(np.sqrt((normal**2).sum(-1, keepdims=True)), 1e-9)
+
+
+def _slope(grid: np.ndarray) -> np.ndarray:
+    """Return differences along the first axis, central inside and one-sided at the ends."""
+    slope = np.empty_like(grid)
+    slope[1:-1] = grid[2:] - grid[:-2]
+    slope[0], slope[-1] = grid[1] - grid[0], grid[-1] - grid[-2]
+    return slope
 
 
 def rasterise(
@@ -131,7 +163,7 @@ def rasterise(
     *,
     place: np.ndarray | None = None,
     closed: bool = True,
-    both_sides: bool = False,
+    sides: str = "front",
 ) -> Fragments:
     """Find which point of a mesh each pixel shows.
 
@@ -141,7 +173,8 @@ def rasterise(
         turn: rotation ``[3,3]``, or rotation and shift ``[3,4]``; None leaves the mesh as it is.
         place: ``[R,C,3]`` to report instead of ``grid``, such as the unstyled shape.
         closed: whether the grid's first and last column coincide (for the normals).
-        both_sides: whether to draw triangles seen from behind, with their normals turned round.
+        sides: ``"front"`` draws triangles whose outer side is seen, ``"back"`` those whose inner side is
+            seen, with their normals turned round, ``"both"`` the nearer of either.
 
     Returns:
         the fragments, at most one for each pixel.
@@ -154,48 +187,68 @@ def rasterise(
         points = points @ turn[:, :3].T + (turn[:, 3] if turn.shape[1] == 4 else 0)
         normals = normals @ turn[:, :3].T
     screen = view.project(points)
-    pixel, face, weights = _cover(screen, faces, view.size, both_sides)
+    pixel, face, weights = _cover(screen, faces, view.size, sides)
     attributes = np.concatenate(
         [screen[:, 2:], (grid if place is None else place).reshape(-1, 3), normals], axis=1
     ).astype(np.float32)
-    mixed = np.einsum("nk,nka->na", weights.astype(np.float32), attributes[faces[face]])
+    corner, weights = np.take(faces, face, axis=0).T, weights.T[:, :, None]
+    mixed = np.take(attributes, corner[0], axis=0) * weights[0]
+    mixed += np.take(attributes, corner[1], axis=0) * weights[1]
+    mixed += np.take(attributes, corner[2], axis=0) * weights[2]
     normal = mixed[:, 4:]
-    normal /= np.maximum(np.linalg.norm(normal, axis=1, keepdims=True), 1e-6)
-    if both_sides:
+    normal /= np.maximum(np.sqrt((normal**2).sum(1, keepdims=True)), np.float32(1e-6))
+    if sides != "front":
         normal *= np.where(normal[:, 2:] < 0, np.float32(-1), np.float32(1))
     return Fragments(pixel, mixed[:, 0], mixed[:, 1:4], normal)
 
 
-def _cover(screen: np.ndarray, faces: np.ndarray, size: int, both_sides: bool):
+def _cover(screen: np.ndarray, faces: np.ndarray, size: int, sides: str):
     """Return pixel ``[N]``, face ``[N]`` and barycentric weights ``[N,3]`` of the nearest faces."""
-    (ax, bx, cx), (ay, by, cy) = screen[faces, 0].T, screen[faces, 1].T
-    area = (bx - ax) * (cy - ay) - (by - ay) * (cx - ax)
-    # A pixel centre lies at +0.5, so pixel i is inside [low, high] when low - 0.5 <= i <= high - 0.5.
-    left = np.ceil(np.maximum(np.minimum(np.minimum(ax, bx), cx), 0) - 0.5).astype(np.intp)
-    right = np.floor(np.minimum(np.maximum(np.maximum(ax, bx), cx), size) - 0.5).astype(np.intp)
-    top = np.ceil(np.maximum(np.minimum(np.minimum(ay, by), cy), 0) - 0.5).astype(np.intp)
-    bottom = np.floor(np.minimum(np.maximum(np.maximum(ay, by), cy), size) - 0.5).astype(np.intp)
-    wide, high = np.maximum(right - left + 1, 0), np.maximum(bottom - top + 1, 0)
-    seen = np.flatnonzero((wide * high > 0) & (np.abs(area) > 1e-9 if both_sides else area > 1e-9))
+    x, y, depth = np.take(screen.astype(np.float32).T, faces.T, axis=1)  # [3, F] each
+    area = (x[1] - x[0]) * (y[2] - y[0]) - (y[1] - y[0]) * (x[2] - x[0])
+    facing = {"front": area, "back": -area, "both": np.abs(area)}[sides] > 1e-6
     # Painter's order: nearest triangle last, so that it overwrites the ones behind.
-    seen = seen[np.argsort(screen[faces[seen], 2].sum(1), kind="stable")]
-    count = (wide * high)[seen]
-    face = np.repeat(seen, count)
-    step = np.arange(count.sum()) - np.repeat(np.cumsum(count) - count, count)
-    x = left[face] + step % wide[face]
-    y = top[face] + step // wide[face]
-    px, py = x + 0.5, y + 0.5
-    first = (bx[face] - px) * (cy[face] - py) - (by[face] - py) * (cx[face] - px)
-    second = (cx[face] - px) * (ay[face] - py) - (cy[face] - py) * (ax[face] - px)
-    first, second = first / area[face], second / area[face]
-    third = 1 - first - second
-    inside = np.flatnonzero((first >= 0) & (second >= 0) & (third >= 0))
-    flat = y[inside] * size + x[inside]
+    seen = np.flatnonzero(facing)
+    seen = seen[np.argsort(depth[:, seen].sum(0), kind="stable")]
+    area, (ax, bx, cx), (ay, by, cy) = area[seen], x[:, seen], y[:, seen]
+    # A pixel centre lies at +0.5, so pixel i is inside [low, high] when low - 0.5 <= i <= high - 0.5.
+    left, right = _pixels(ax, bx, cx, size)
+    top, bottom = _pixels(ay, by, cy, size)
+    wide, high = np.maximum(right - left + 1, 0), np.maximum(bottom - top + 1, 0)
+    # Barycentric weights are linear in the pixel's offset from the box's first pixel: [F, 6].
+    x0, y0 = left + np.float32(0.5), top + np.float32(0.5)
+    plane = np.stack(
+        [
+            (bx - x0) * (cy - y0) - (by - y0) * (cx - x0), by - cy, cx - bx,
+            (cx - x0) * (ay - y0) - (cy - y0) * (ax - x0), cy - ay, ax - cx,
+        ],
+        axis=1,
+    )  # fmt: skip
+    plane = (plane / area[:, None]).astype(np.float32, copy=False)
+    count = wide * high
+    face = np.repeat(np.arange(len(seen), dtype=np.int32), count)
+    first = np.cumsum(count) - count
+    step = np.arange(len(face), dtype=np.int32) - np.repeat(first.astype(np.int32), count)
+    dy, dx = np.divmod(step, np.repeat(wide.astype(np.int32), count))
+    terms = np.take(plane, face, axis=0).T  # [6, candidates]
+    one = terms[0] + terms[1] * dx + terms[2] * dy
+    two = terms[3] + terms[4] * dx + terms[5] * dy
+    inside = np.flatnonzero((one >= 0) & (two >= 0) & (one + two <= 1))
+    inner = face[inside]
+    flat = (top[inner] + dy[inside]) * size + left[inner] + dx[inside]
     winner = np.full(size * size, -1, np.intp)
     winner[flat] = inside  # numpy keeps the last of several values for one place
     pixel = np.flatnonzero(winner >= 0)
     winner = winner[pixel]
-    return pixel, face[winner], np.stack([first[winner], second[winner], third[winner]], axis=1)
+    one, two = one[winner], two[winner]
+    return pixel, seen[face[winner]], np.stack([one, two, 1 - one - two], axis=1)
+
+
+def _pixels(a: np.ndarray, b: np.ndarray, c: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the first and the last pixel whose centre can lie inside triangles, along one axis."""
+    low = np.maximum(np.minimum(np.minimum(a, b), c), 0) - 0.5
+    high = np.minimum(np.maximum(np.maximum(a, b), c), size) - 0.5
+    return np.ceil(low).astype(np.int32), np.floor(high).astype(np.int32)
 
 
 def resolve(

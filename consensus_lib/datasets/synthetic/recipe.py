@@ -13,6 +13,8 @@ OCCLUDERS = {
     "phone": 0.8,
     "cup": 0.8,
     "person": 1.0,
+    "food": 0.6,
+    "veil": 0.5,
 }
 
 TONES = (1.5, 3, 4, 4, 4, 2.5, 1.5, 1.0, 0.6, 0.4)
@@ -39,7 +41,7 @@ class Recipe:
     texture: bool = True
     background: str = "all"
     people: float = 0.35
-    occluded: float = 0.5
+    occluded: float = 0.45
     occluders: tuple[tuple[str, float], ...] = tuple(OCCLUDERS.items())
     most: int = 3
     camera: bool = True

@@ -171,7 +171,7 @@ def paint_clothes(
     x, y = fragments.place[:, 0], fragments.place[:, 1] - drop
     paint = Paint.plain(len(x), outfit["main"], CLOTH, 0.08)
     folds = 0.16 * field(rng, (x + 0.4 * y) / 34, (y - 0.5 * x) / 60) + 0.05 * field(rng, x / 7, y / 7)
-    weave = 0.07 * field(rng, x / 2.3, y / 2.3, 128)
+    weave = 0.07 * field(rng, x / 2.3, y / 2.3, 64)
     if outfit["stripe"]:
         weave = weave + outfit["stripe"] * 0.5 * np.sign(np.sin(2 * np.pi * x / outfit["wave"]))
     if outfit["kind"] == "suit":

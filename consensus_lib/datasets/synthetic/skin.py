@@ -26,7 +26,7 @@ class Look:
         blood: how flushed, about 0 to 2.
         iris, hair: names of colours in ``colour``.
         hair_rgb: linear colour of the hair, grey mixed in.
-        beard: ``none``, ``stubble``, ``moustache``, ``goatee``, ``full`` or ``long``.
+        beard: ``none``, ``stubble``, ``moustache``, ``goatee`` or ``full``.
         freckles, lipstick, eyeshadow: strength, 0 to 1.
         lipstick_rgb: linear colour of the lips' make-up.
         feminine: 0 or 1; steers make-up, beard, hair and brows together.
@@ -110,13 +110,13 @@ def draw_look(rng: np.random.Generator, shape: Shape, tones: tuple[float, ...]) 
             "black": 0.25 + 2 * dark,
             "dark brown": 0.6 + 0.8 * dark,
             "brown": 0.6 * fair + 0.1,
-            "light brown": 0.5 * fair,
-            "blond": 0.45 * fair,
-            "light blond": 0.25 * fair,
+            "light brown": 0.55 * fair,
+            "blond": 0.55 * fair,
+            "light blond": 0.35 * fair,
             "red": 0.15 * fair + 0.02,
         },
     )
-    greying = np.clip((shape.age - 0.55) * 3, 0, 1) * (rng.random() < (0.8 if not feminine else 0.4))
+    greying = np.clip((shape.age - 0.5) * 3, 0, 1) * (rng.random() < (0.8 if not feminine else 0.4))
     grey = float(greying * rng.uniform(0.3, 1.0))
     if grey > 0.5:
         hair = "grey" if rng.random() < 0.7 else "white"
@@ -125,10 +125,7 @@ def draw_look(rng: np.random.Generator, shape: Shape, tones: tuple[float, ...]) 
     beard = (
         "none"
         if feminine
-        else choose(
-            rng,
-            {"none": 0.56, "stubble": 0.18, "moustache": 0.09, "goatee": 0.06, "full": 0.08, "long": 0.03},
-        )
+        else choose(rng, {"none": 0.62, "stubble": 0.18, "moustache": 0.08, "goatee": 0.04, "full": 0.08})
     )
     iris = choose(
         rng,
@@ -144,7 +141,7 @@ def draw_look(rng: np.random.Generator, shape: Shape, tones: tuple[float, ...]) 
     lips = np.array([rng.uniform(0.25, 0.55), rng.uniform(0.02, 0.12), rng.uniform(0.03, 0.14)])
     return Look(
         tone=tone,
-        blood=normal(rng, 1.0, 0.4),
+        blood=normal(rng, 1.15, 0.4),
         iris=iris,
         hair=hair,
         hair_rgb=tuple(map(float, colour)),
@@ -197,10 +194,10 @@ def paint_ear(fragments: Fragments, look: Look, rng: np.random.Generator) -> Pai
 def _bare(fragments: Fragments, look: Look, label: int, rng: np.random.Generator) -> Paint:
     paint = Paint.plain(len(fragments.pixel), skin_colour(look.tone, look.blood), label, 0.25)
     x, y = fragments.place[:, 0], fragments.place[:, 1]
-    blotch = 0.05 * field(rng, x / 24, y / 24) + 0.035 * field(rng, x / 6, y / 6)
-    grain = 0.03 * field(rng, x / 1.7, y / 1.7, 128)
-    paint.albedo *= (1 + blotch + grain)[:, None]
-    paint.albedo *= np.exp(0.05 * field(rng, x / 30, y / 30)[:, None] * np.array([1, -1, -1], np.float32))
+    blotch = 0.05 * field(rng, x / 24, y / 24)
+    grain = 0.035 * field(rng, x / 6, y / 6) + 0.03 * field(rng, x / 1.7, y / 1.7, 64)
+    # Where blood shines through, red stays and the rest darkens.
+    paint.albedo *= (1 + grain)[:, None] + blotch[:, None] * np.array([0.2, 1.2, 1.2], np.float32)
     return paint
 
 
@@ -338,7 +335,7 @@ def _mouth(paint, shape, look, x, y, front, pixel) -> None:
         paint.cover(inside * (1 - bottom) * np.float32(0.8), np.array([0.30, 0.09, 0.08]))
         teeth = soft(y - line - min(8.0, 0.8 * gap) * arc**0.5, max(pixel, 1.0))
         gaps = 1 - 0.15 * np.cos(2 * np.pi * x / 7.5) ** 16
-        paint.cover((inside * teeth * gaps).astype(np.float32), np.array([0.68, 0.62, 0.52]), gloss=0.5)
+        paint.cover((inside * teeth * gaps).astype(np.float32), np.array([0.70, 0.61, 0.48]), gloss=0.4)
     else:
         crack = np.exp(-(((y - line) / max(1.1, 0.6 * pixel)) ** 2)) * (np.abs(u) < 1)
         paint.darken((0.65 * crack * front).astype(np.float32))
@@ -347,26 +344,28 @@ def _mouth(paint, shape, look, x, y, front, pixel) -> None:
 def beard_cover(shape: Shape, kind: str, x, y, z) -> np.ndarray:
     """Return how far inside a beard of ``kind`` points lie, in millimetres (negative outside)."""
     mouth, side = shape.mouth_y, np.abs(x)
-    moustache = np.minimum(8 - np.abs(y - (mouth - 12)) + 0.0, shape.mouth_width + 4 - side)
-    lips = np.maximum(
-        np.abs(y - (mouth + 0.4 * shape.jaw_open)) - 9 - 0.4 * shape.jaw_open, side - shape.mouth_width - 1
-    )
-    cheek_line = np.interp(side, [0, 28, 50, 68, 80], [mouth - 14, mouth - 10, mouth - 14, 22, -5])
-    full = np.minimum(np.minimum(y - cheek_line, lips), z + 8)
-    full = np.maximum(full, np.minimum(moustache, lips + 8))
+    under = mouth + 0.75 * shape.jaw_open  # line of the lower lip
+    lips = np.maximum(mouth - 7 - y, y - under - 10)  # negative between the lips
+    lips = np.maximum(lips, side - shape.mouth_width - 1)
+    # A moustache hangs from the nose and thins out beyond the corners of the mouth.
+    low = mouth - 4 + 0.004 * side**2
+    high = mouth - 19 + 0.012 * side**2
+    moustache = np.minimum(np.minimum(low - y, y - high), shape.mouth_width + 5 - side)
     if kind == "moustache":
-        return np.minimum(moustache, lips + 6)
+        return moustache
     if kind == "goatee":
-        chin = np.minimum(np.minimum(26 - side, y - mouth - 6), lips)
-        return np.maximum(chin, np.minimum(moustache, lips + 6))
-    return full
+        chin = 24 - np.hypot(side, 0.9 * (y - under - 26))
+        corners = np.minimum(6 - np.abs(side - shape.mouth_width - 3), 20 - np.abs(y - under - 2))
+        return np.maximum(np.maximum(np.minimum(chin, lips), corners), moustache)
+    cheek_line = np.interp(side, [0, 28, 50, 68, 80], [mouth - 14, mouth - 10, mouth - 14, 22, -5])
+    return np.maximum(np.minimum(np.minimum(y - cheek_line, lips), z + 8), moustache)
 
 
 def _beard(paint, shape, look, x, y, z, pixel, rng) -> None:
     """Paint stubble (skin seen through hair) or a beard (hair)."""
     if look.beard == "none":
         return
-    kind = "full" if look.beard in ("stubble", "long") else look.beard
+    kind = "full" if look.beard == "stubble" else look.beard
     inside = beard_cover(shape, kind, x, y, z) + 2.0 * field(rng, x / 5, y / 5, 64)
     strands = profile(rng, (x + 0.35 * y) / 1.6) * 0.5 + field(rng, x / 2.5, y / 5, 64) * 0.5
     colour = np.asarray(look.hair_rgb, np.float32)
