@@ -36,7 +36,7 @@ def develop(image: np.ndarray, outside: np.ndarray, rng: np.random.Generator) ->
     if rng.random() < 0.03:
         grey = image @ np.array([0.3, 0.59, 0.11], np.float32)
         image = np.repeat(grey[..., None], 3, axis=2)
-    contrast, lift = np.float32(normal(rng, 1.05, 0.12)), np.float32(max(0, normal(rng, 0, 0.01)))
+    contrast, lift = np.float32(normal(rng, 1.15, 0.15)), np.float32(max(0, normal(rng, 0, 0.01)))
     picture = screen(np.clip(0.2 * (np.maximum(image, 0) / 0.2) ** contrast + lift, 0, 1)).astype(np.float32)
     noise = rng.uniform(0, 1) ** 2 * 7
     picture += noise * rng.standard_normal(picture.shape, dtype=np.float32)
@@ -58,7 +58,7 @@ def corners(rng: np.random.Generator, size: int, keep: np.ndarray) -> np.ndarray
     outside = np.zeros((size, size), bool)
     if rng.random() < 0.15:
         return outside
-    angle = np.radians(normal(rng, 0, 7))
+    angle = np.radians(normal(rng, 0, 5))
     for side in range(4):
         inset = size * (0.5 - max(0.0, normal(rng, 0.012, 0.04)))
         turn = angle + side * np.pi / 2

@@ -50,7 +50,7 @@ HAIR_COLOURS = {
     "light brown": "#7a5a3c",
     "blond": "#b8935a",
     "light blond": "#d9bd85",
-    "red": "#8a3f1c",
+    "red": "#74391e",
     "grey": "#8b8985",
     "white": "#d6d3cd",
 }

@@ -268,7 +268,7 @@ def draw_face(
         for layer in worn.spectacles(stage, rng, dark=False):
             layers.lay(image, labels, layer, lamps)
     complete = labels.copy()
-    kinds = _choose_occluders(stream(seed, index, "occluders"), recipe)
+    kinds = _choose_occluders(stream(seed, index, "occluders"), recipe, person.style)
     covered = np.zeros((full, full), bool)
     for number, kind in enumerate(kinds):
         rng = stream(seed, index, f"occluder {number}")
@@ -291,7 +291,9 @@ def draw_face(
     )
 
     rng = stream(seed, index, "camera")
-    level, pull = np.exp(normal(rng, np.log(0.20), 0.32)), rng.uniform(0.55, 0.9)
+    # A camera meters the whole picture: dark skin stays darker, or the background would burn out.
+    level = np.exp(normal(rng, np.log(0.20), 0.32) - 0.09 * max(0, person.look.tone - 4))
+    pull = rng.uniform(0.5, 0.85)
     image = camera.expose(image, np.flatnonzero(face & ~covered), level, pull)
     image[outside] = 0
     if recipe.camera:
@@ -352,11 +354,16 @@ def _backdrop(
     return image, kind, others
 
 
-def _choose_occluders(rng: np.random.Generator, recipe: Recipe) -> list[str]:
-    """Return the kinds of occluder of one sample, farthest first, each at most once."""
+def _choose_occluders(rng: np.random.Generator, recipe: Recipe, style: hair.Style) -> list[str]:
+    """Return the kinds of occluder of one sample, farthest first, each at most once.
+
+    Nobody whose hair is too short for it gets strands in the face, unless nothing else is allowed.
+    """
     if recipe.most == 0 or rng.random() >= recipe.occluded:
         return []
     odds = {name: value for name, value in recipe.occluders if value > 0}
+    if len(odds) > 1 and style.kind in ("bald", "buzz", "receding"):
+        odds.pop("strands", None)
     count = min(int(rng.choice([1, 2, 3], p=[0.75, 0.2, 0.05])), recipe.most, len(odds))
     kinds = []
     for _ in range(count):

@@ -250,7 +250,9 @@ def paint_hair(place: np.ndarray, style: Style, look: Look, shape: Shape, rng: n
     )
     strand += (0.25 + 0.35 * style.curl) * field(rng, q / 14, y / (30 - 20 * style.curl))
     streak = 0.12 * profile(rng, q / 20 + 300)
-    paint.albedo *= np.clip(np.exp(0.42 * strand + streak), 0.25, 3.0)[:, None]
+    # Locks lie over each other and shade the next.
+    waves = 0.4 * field(rng, across / 26 + 40, y / 26)
+    paint.albedo *= np.clip(np.exp(0.5 * strand + streak + waves), 0.15, 3.5)[:, None]
     if style.kind == "buzz":  # the scalp shows through
         from consensus_lib.datasets.synthetic.colour import skin_colour
 
@@ -259,7 +261,7 @@ def paint_hair(place: np.ndarray, style: Style, look: Look, shape: Shape, rng: n
         line = np.exp(-(((angle - style.part) / 2.2) ** 2)) * (y < -72) * (y > -112)
         paint.darken((0.45 * line).astype(np.float32))
     paint.gloss = (
-        0.5
+        0.8
         * np.clip(1 - style.curl, 0.15, 1)
         * np.clip(0.6 + 0.5 * strand, 0, 2)
         * np.clip(0.15 + np.mean(look.hair_rgb) * 4, 0, 0.6)

@@ -223,8 +223,8 @@ def torso_grid(breadth: float, drop: float) -> np.ndarray:
     """Return shoulders and chest: half width of the neck and how far the shoulders lie below the eyes."""
     rings = np.array(
         [
-            [-16, 1.02, 45, -88, -20],
-            [-8, 1.25, 50, -98, -22],
+            [-14, 1.12, 46, -90, -20],
+            [-8, 1.3, 51, -98, -22],
             [4, 1.9, 58, -104, -24],
             [20, 3.0, 68, -108, -24],
             [48, 3.65, 78, -112, -24],

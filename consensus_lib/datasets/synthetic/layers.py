@@ -14,7 +14,7 @@ from consensus_lib.datasets.synthetic.classes import OCCLUDER
 from consensus_lib.datasets.synthetic.hair import Style
 from consensus_lib.datasets.synthetic.head import Shape
 from consensus_lib.datasets.synthetic.light import Light, shade
-from consensus_lib.datasets.synthetic.mesh import View
+from consensus_lib.datasets.synthetic.mesh import Fragments, View
 from consensus_lib.datasets.synthetic.skin import Look, Paint
 
 
@@ -163,12 +163,22 @@ def limb(size: int, chain: np.ndarray, radii: np.ndarray) -> tuple[np.ndarray, n
     return cover, normals
 
 
-def on_pixels(stage: Stage, seen, paint, label: int = OCCLUDER, shadow: float = 0.4) -> Layer:
-    """Return the layer of a worn mesh: its painted fragments, lit, where nothing nearer hides them."""
+def on_pixels(
+    stage: Stage, seen: Fragments, paint: Paint, hidden: np.ndarray | None, shadow: float = 0.4
+) -> Layer:
+    """Return the layer of a worn mesh.
+
+    Args:
+        stage: the light and the view.
+        seen: the mesh's fragments.
+        paint: their paint.
+        hidden: depth map ``[H*W]``; what lies more than 6 mm behind it is left out. None hides nothing.
+        shadow: strength of the shadow.
+    """
     size = stage.view.size
-    keep = seen.depth > stage.depth[seen.pixel] - 6
     colour = np.zeros((size * size, 3), np.float32)
     cover = np.zeros(size * size, np.float32)
     colour[seen.pixel] = shade(stage.light, paint, seen.normal, np.ones(len(seen.pixel), np.float32))
-    cover[seen.pixel[keep]] = 1
-    return Layer(cover.reshape(size, size), colour.reshape(size, size, 3), label, shadow)
+    nearer = slice(None) if hidden is None else seen.depth > hidden[seen.pixel] - 6
+    cover[seen.pixel[nearer]] = 1
+    return Layer(cover.reshape(size, size), colour.reshape(size, size, 3), OCCLUDER, shadow)

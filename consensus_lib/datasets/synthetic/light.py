@@ -49,16 +49,16 @@ def draw_light(rng: np.random.Generator) -> Light:
     """Draw flash, daylight, stage or window light."""
     if rng.random() < 0.4:  # on-camera flash
         key = _towards(normal(rng, 0, 12), rng.uniform(0, 35))
-        strength, ambient = rng.uniform(0.8, 1.1), rng.uniform(0.15, 0.4)
+        strength, ambient = rng.uniform(0.9, 1.2), rng.uniform(0.06, 0.22)
     else:
-        key = _towards(normal(rng, 0, 45), rng.uniform(5, 65))
-        strength, ambient = rng.uniform(0.5, 1.1), rng.uniform(0.15, 0.7)
+        key = _towards(normal(rng, 0, 42), rng.uniform(8, 65))
+        strength, ambient = rng.uniform(0.7, 1.3), rng.uniform(0.06, 0.40)
     warm = normal(rng, 0.05, 0.10)
     tint = np.exp(np.array([warm, 0.0, -warm]))
     sky = np.exp(np.array([1, 0, -1]) * normal(rng, 0, 0.10))
     side = -np.sign(key[0] or 1.0)
     fill = _towards(side * rng.uniform(20, 100), rng.uniform(-20, 40))
-    fill_strength = rng.uniform(0, 0.5) * (rng.random() < 0.7)
+    fill_strength = rng.uniform(0, 0.45) * (rng.random() < 0.6)
     return Light(
         key,
         fill,
@@ -66,7 +66,7 @@ def draw_light(rng: np.random.Generator) -> Light:
         fill_strength * np.exp(np.array([1, 0, -1]) * normal(rng, 0, 0.2)),
         ambient * sky,
         ambient * rng.uniform(0.4, 0.9) * sky[::-1],
-        float(rng.uniform(0.15, 1)),
+        float(rng.uniform(0.0, 0.8)),
     )
 
 
@@ -142,5 +142,5 @@ def shade(light: Light, paint, normal: np.ndarray, reached: np.ndarray) -> np.nd
     sheen = spark**2 * spark**2
     sheen *= sheen  # spark**8
     glint = sheen**2 * sheen**2  # spark**32
-    shine = paint.gloss * reached * (0.10 * sheen + 0.22 * glint)
+    shine = paint.gloss * reached * (0.18 * sheen + 0.45 * glint)
     return paint.albedo * diffuse + (shine + paint.glow)[:, None] * light.key_rgb.astype(np.float32)

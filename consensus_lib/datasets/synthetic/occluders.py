@@ -21,6 +21,7 @@ KINDS = {
 }
 
 FAR_TO_NEAR = (
-    "sunglasses", "mask", "strands", "veil", "scarf", "hat", "food", "hand", "phone", "cup", "microphone", "person",
+    "sunglasses", "mask", "strands", "veil", "scarf", "hat", "food", "hand", "phone", "cup", "microphone",
+    "person",
 )  # fmt: skip
 """The order in which several occluders of one face are laid over each other."""

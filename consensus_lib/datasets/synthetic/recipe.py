@@ -3,10 +3,10 @@
 import dataclasses
 
 OCCLUDERS = {
-    "hand": 3.0,
+    "hand": 2.5,
     "mask": 1.5,
-    "microphone": 2.0,
-    "hat": 2.0,
+    "microphone": 1.6,
+    "hat": 2.6,
     "sunglasses": 1.0,
     "scarf": 0.8,
     "strands": 1.0,
@@ -41,7 +41,7 @@ class Recipe:
     texture: bool = True
     background: str = "all"
     people: float = 0.35
-    occluded: float = 0.45
+    occluded: float = 0.4
     occluders: tuple[tuple[str, float], ...] = tuple(OCCLUDERS.items())
     most: int = 3
     camera: bool = True

@@ -41,7 +41,7 @@ def mask(stage: Stage, rng: np.random.Generator) -> list[Layer]:
     else:
         paint.albedo *= np.exp(0.3 * field(rng, seen.place[:, 0] / 6, y / 6))[:, None]
         paint.darken((0.3 * np.exp(-((seen.place[:, 0] / 1.5) ** 2))).astype(np.float32))
-    layers = [on_pixels(stage, seen, paint)]
+    layers = [on_pixels(stage, seen, paint, stage.depth)]
     for side in (-1, 1):  # loops to the ears
         if side * stage.turn[0, 2] > 0.25:
             continue
@@ -65,34 +65,61 @@ def mask(stage: Stage, rng: np.random.Generator) -> list[Layer]:
     return layers[::-1]
 
 
-def hat(stage: Stage, rng: np.random.Generator) -> list[Layer]:
-    """A cap, a brimmed hat, a woollen hat, a helmet or a headscarf's crown."""
-    shape = stage.shape
-    kind = choose(rng, {"cap": 2, "wool": 1.2, "brim": 1.2, "helmet": 0.8})
-    rim = {"cap": -52, "wool": -46, "brim": -50, "helmet": -48}[kind] + rng.uniform(-14, 12)
-    lift = min(26.0, 5 + 1.2 * stage.style.top + rng.uniform(0, 8))
-    knots = sections(shape)[:8].copy()
-    heights = np.linspace(0, 1, 16)
-    y = knots[0, 0] + (rim - knots[0, 0]) * heights**1.5
-    inner = np.stack([np.interp(y, knots[:, 0], knots[:, c]) for c in range(5)], axis=1)
-    inner[:, 0] = y
-    tall = {"cap": 4, "wool": 10, "brim": 24, "helmet": 10}[kind] * rng.uniform(0.7, 1.5)
-    square = {"brim": 0.35}.get(kind, 0.8)
-    inner[:, 1] = np.maximum(inner[:, 1], inner[-1, 1] * heights**square * 0.98) * (heights > 0)
-    for column, sign in ((2, 1), (3, -1)):
-        rimmed = inner[0, 4] + (inner[-1, column] - inner[0, 4]) * heights**square * 0.98
-        inner[:, column] = np.maximum(sign * inner[:, column], sign * rimmed) * sign
-    inner[:, 0] -= (lift * 0.6 + tall) * (1 - heights)
-    inner[:, 1] += lift * (heights > 0)
-    inner[:, 2] += lift * (heights > 0)
-    inner[:, 3] -= lift * (heights > 0)
-    crown = tube(inner, 16)
-    crown[..., 1] += 0.10 * (20 - crown[..., 2])  # sits lower at the back
-    colour = (
-        random_colour(rng)
-        if rng.random() < 0.6
-        else linear(str(rng.choice(["#17181c", "#20304f", "#7d1f24"])))
+def _crown(stage: Stage, rim: float, lift: float, tall: float, square: float) -> np.ndarray:
+    """Return the crown of a hat ``[16,45,3]``: a dome over skull and hair.
+
+    Args:
+        stage: for the head's shape.
+        rim: height y of the lower edge.
+        lift: how far the crown stands off the skull, in millimetres.
+        tall: how much higher than that it rises.
+        square: 2 for a dome, larger for the upright sides of a felt hat.
+    """
+    knots = sections(stage.shape)[:8]
+    width, front, back, centre = (np.interp(rim, knots[:, 0], knots[:, column]) for column in (1, 2, 3, 4))
+    top = knots[0, 0] - lift - tall
+    t = np.linspace(0, 1, 16) ** 1.6  # more rings where the dome curves
+    radius = (1 - (1 - t) ** square) ** (1 / square)
+    rings = np.stack(
+        [
+            top + (rim - top) * t,
+            (width + lift) * radius,
+            centre + (front + lift - centre) * radius,
+            centre + (back - lift - centre) * radius,
+            np.full(16, centre),
+        ],
+        axis=1,
     )
+    crown = tube(rings, 16)
+    crown[..., 1] += 0.10 * (20 - crown[..., 2])  # sits lower at the back
+    return crown
+
+
+def _brim(ring: np.ndarray, angle: np.ndarray, peak: bool, rng: np.random.Generator) -> np.ndarray:
+    """Return a brim ``[6,45,3]`` around a crown's lowest ``ring`` ``[45,3]``, or a cap's peak."""
+    reach = rng.uniform(45, 75) if peak else rng.uniform(35, 70)
+    out = np.ones(len(angle))
+    if peak:
+        facing = angle if rng.random() < 0.88 else angle + 180  # some wear it backwards
+        out = np.clip(np.cos(np.radians(facing)) * 1.9 - 0.55, 0, 1) ** 0.7
+    away = ring - ring.mean(0)
+    away[:, 1] = 0
+    away /= np.linalg.norm(away, axis=1, keepdims=True)
+    away[:, 1] = rng.uniform(-0.05, 0.35)
+    return ring + np.linspace(0, reach, 6)[:, None, None] * out[:, None] * away
+
+
+def hat(stage: Stage, rng: np.random.Generator) -> list[Layer]:
+    """A cap with a peak, a felt hat with a brim, a woollen hat or a helmet."""
+    kind = choose(rng, {"cap": 2.2, "wool": 1.2, "felt": 1.0, "helmet": 0.8})
+    rim = {"cap": -52, "wool": -44, "felt": -50, "helmet": -48}[kind] + rng.uniform(-12, 12)
+    lift = min(34.0, 5 + 0.8 * stage.style.top + rng.uniform(0, 8))
+    tall = {"cap": 4, "wool": 10, "felt": 16, "helmet": 10}[kind] * rng.uniform(0.7, 1.5)
+    square = {"cap": 2.4, "wool": 2.2, "felt": 5.0, "helmet": 2.1}[kind]
+    crown = _crown(stage, rim, lift, tall, square)
+    colour = random_colour(rng)
+    if rng.random() < 0.4:
+        colour = linear(str(rng.choice(["#17181c", "#20304f", "#7d1f24"])))
     angle = np.broadcast_to(np.degrees(azimuths(45)), crown.shape[:2])
     place = np.stack([angle, crown[..., 1], 0 * angle], axis=-1)
     seen = rasterise(stage.view, crown, stage.turn, place=place)
@@ -104,29 +131,20 @@ def hat(stage: Stage, rng: np.random.Generator) -> list[Layer]:
     elif kind == "cap" and rng.random() < 0.6:
         badge = np.hypot(a * 1.3, h - rim + 32) < rng.uniform(10, 20)
         paint.cover(badge.astype(np.float32), random_colour(rng))
-    elif kind == "brim":
+    elif kind == "felt":
         paint.cover((np.abs(h - rim + 8) < 9).astype(np.float32) * 0.8, random_colour(rng) * 0.5)
-    paint.albedo *= np.exp(
-        0.12 * field(rng, a / 9 + 40, h / 12) + 0.06 * field(rng, a / 1.5 + 300, h / 2, 64)
-    )[:, None]
-    layers = [on_pixels(stage, seen, paint, shadow=0.45)]
-    if kind in ("cap", "brim"):
-        ring = crown[-1]
-        reach = rng.uniform(45, 75) if kind == "cap" else rng.uniform(35, 70)
-        out = (
-            np.clip(np.cos(np.radians(angle[-1])) * 1.9 - 0.55, 0, 1) ** 0.7 if kind == "cap" else np.ones(45)
+    weave = 0.12 * field(rng, a / 9 + 40, h / 12) + 0.06 * field(rng, a / 1.5 + 300, h / 2, 64)
+    paint.albedo *= np.exp(weave)[:, None]
+    # The crown presses the hair down, so nothing of the person lies in front of it.
+    layers = [on_pixels(stage, seen, paint, hidden=None, shadow=0.45)]
+    if kind in ("cap", "felt"):
+        hidden = stage.depth.copy()
+        hidden[seen.pixel] = np.maximum(hidden[seen.pixel], seen.depth)
+        seen = rasterise(
+            stage.view, _brim(crown[-1], angle[-1], kind == "cap", rng), stage.turn, sides="both"
         )
-        if rng.random() < 0.12 and kind == "cap":
-            out = out[np.r_[22:45, 1:23]]  # worn backwards
-        away = ring - ring.mean(0)
-        away[:, 1] = 0
-        away /= np.linalg.norm(away, axis=1, keepdims=True)
-        steps = np.linspace(0, 1, 6)[:, None, None]
-        dip = rng.uniform(-0.05, 0.35) * reach
-        brim = ring + steps * out[:, None] * reach * away + steps * np.array([0, 1, 0]) * dip * out[:, None]
-        seen = rasterise(stage.view, brim, stage.turn, sides="both")
         paint = Paint.plain(len(seen.pixel), colour * np.float32(0.8), OCCLUDER, 0.1)
-        layers.append(on_pixels(stage, seen, paint, shadow=0.5))
+        layers.append(on_pixels(stage, seen, paint, hidden=hidden, shadow=0.5))
     return layers
 
 
@@ -155,7 +173,7 @@ def scarf(stage: Stage, rng: np.random.Generator) -> list[Layer]:
     if rng.random() < 0.4:
         stripe = (np.sin(2 * np.pi * a / rng.uniform(8, 30)) > 0).astype(np.float32)
         paint.cover(0.8 * stripe, random_colour(rng))
-    return [on_pixels(stage, seen, paint)]
+    return [on_pixels(stage, seen, paint, stage.depth)]
 
 
 def spectacles(stage: Stage, rng: np.random.Generator, dark: bool) -> list[Layer]:
@@ -227,15 +245,15 @@ def strands(stage: Stage, rng: np.random.Generator) -> list[Layer]:
     side = rng.choice([-1, 1])
     shape = stage.shape
     lines = []
-    start_x, sweep = rng.uniform(-10, 30), rng.uniform(10, 60)
-    for _ in range(int(rng.integers(8, 40))):
+    start, sweep = rng.uniform(-10, 30), rng.uniform(10, 60)
+    for _ in range(int(rng.integers(20, 70))):
         t = np.linspace(0, 1, 9)
-        drop = rng.uniform(60, 170)
-        x = side * (start_x + rng.normal(0, 9) + sweep * t**1.3 + rng.normal(0, 5) * t)
-        y = -shape.hairline - 6 + drop * t
+        drop = rng.uniform(40, 170)
+        x = side * (start + rng.normal(0, 11) + sweep * (drop * t / 110) ** 1.3 + rng.normal(0, 5) * t)
+        y = -shape.hairline - 10 + drop * t
         z = np.sqrt(np.clip(84**2 - (x * 84 / 80) ** 2, 0, None)) + 8
         lines.append(stage.at(*np.column_stack([x, y, z])))
-    width = rng.uniform(2.0, 4.5) * mm
+    width = rng.uniform(1.5, 3.0) * mm
 
     def locks(draw, k):
         for line in lines:
@@ -251,7 +269,7 @@ def veil(stage: Stage, rng: np.random.Generator) -> list[Layer]:
     """A headscarf or hood that leaves the face free, or a veil over its lower half."""
     shape = stage.shape
     knots = sections(shape)[:9, :].copy()
-    lift = min(30.0, 7 + stage.style.top)
+    lift = min(34.0, 8 + 1.2 * max(stage.style.top, stage.style.sides))
     fall = np.array(
         [
             [95, 78, 70, -92, -12],
@@ -290,5 +308,5 @@ def veil(stage: Stage, rng: np.random.Generator) -> list[Layer]:
             paint.cover(0.8 * (np.sin((h + 0.3 * a) / 4) > 0.4).astype(np.float32), second)
         if side == "back":
             paint.darken(np.full(len(a), 0.6, np.float32))
-        layers.append(on_pixels(stage, seen, paint, shadow=0.4 if side == "front" else 0.0))
+        layers.append(on_pixels(stage, seen, paint, stage.depth, shadow=0.4 if side == "front" else 0.0))
     return layers
