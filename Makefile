@@ -45,8 +45,11 @@ data-lfw: setup
 bench: setup
 	$(BIN)/python -m pytest -s -q tests/benchmarks
 
+# Stored outputs show drawn faces only: without a data folder, no photograph can get in.
 notebooks: setup
-	$(BIN)/python -m consensus_lib.runs --store
+	kept=$$(mktemp -d) && trap 'rm -rf "$$kept"' EXIT && \
+	CONSENSUS_DATA_DIR="$$kept/data" CONSENSUS_RUNS_DIR="$$kept/runs" $(BIN)/python -m consensus_lib.runs --store && \
+	cp "$$kept/runs/interactive/02_pixelwise_baseline/figures/first_look.png" notebooks/
 
 lint: setup
 	$(BIN)/ruff check .

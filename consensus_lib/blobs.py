@@ -6,9 +6,9 @@ or a single pixel. The losses see blobs as a map of ids; this module is where th
 
 from typing import NamedTuple
 
-import numpy as np
-import skimage.measure
 import torch
+
+from consensus_lib.components import label_components
 
 IGNORE = 255
 """Pixels with this label belong to no blob (id -1)."""
@@ -68,7 +68,7 @@ def label_blobs(labels: torch.Tensor, kind: str = "class", connectivity: int = 4
     elif kind == "class":
         keys = labels.long()
     else:
-        keys = torch.from_numpy(_components(labels.cpu().numpy(), connectivity)).to(labels.device)
+        keys = torch.from_numpy(label_components(labels.cpu().numpy(), connectivity)).to(labels.device)
     return blobs_from_ids(keys, labels)
 
 
@@ -98,15 +98,3 @@ def blobs_from_ids(ids: torch.Tensor, labels: torch.Tensor) -> Blobs:
     numbered[counted] = inverse
     label_of, image_of = found // span % (IGNORE + 1), found // (span * (IGNORE + 1))
     return Blobs(numbered, label_of, image_of, size)
-
-
-def _components(labels: np.ndarray, connectivity: int) -> np.ndarray:
-    """Return component numbers, int64 ``[B,H,W]``, distinct within each image."""
-    # skimage keeps neighbouring labels apart; background=-1 makes label 0 a class like any other.
-    return (
-        np.stack(
-            [skimage.measure.label(one, background=-1, connectivity=connectivity // 4) for one in labels]
-        )
-        if len(labels)
-        else labels.astype(np.int64)
-    )

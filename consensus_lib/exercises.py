@@ -11,8 +11,9 @@ import torch
 import torch.nn.functional as F
 
 from consensus_lib.blobs import label_blobs
+from consensus_lib.components import count_pieces
 from consensus_lib.datasets import IGNORE, FaceDataset
-from consensus_lib.metrics import SegmentationScores, count_pieces
+from consensus_lib.metrics import SegmentationScores
 
 TODO = "not answered yet"
 
@@ -105,7 +106,7 @@ def check_torn_twin(truth: np.ndarray, whole: np.ndarray, torn: np.ndarray | Non
         scores.append(score.compute()["mean_iou"])
     if abs(scores[0] - scores[1]) > 1e-9:
         return _wrong(f"the mean IoU must stay {scores[0]:.3f}, it is {scores[1]:.3f}")
-    pieces = [int(count_pieces(np.asarray(mask) == 1)[0]) for mask in (whole, torn)]
+    pieces = [count_pieces(np.asarray(mask) == 1)[0] for mask in (whole, torn)]
     return _verdict(
         pieces[1] > pieces[0], f"same IoU, but {pieces[1]} component(s), not more than {pieces[0]}"
     )

@@ -10,6 +10,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
+from matplotlib.ticker import LogLocator
 
 from consensus_lib.blobs import IGNORE
 from consensus_lib.paths import atomic
@@ -214,6 +215,9 @@ def curves(
             row[key] > 0 for runs in histories.values() for run in runs for row in run if key in row
         ):
             axis.set_yscale("log")
+            axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axis.yaxis.set_major_formatter("{x:g}")
+            axis.yaxis.set_minor_formatter("")
         if floors and key in floors:
             axis.axhline(floors[key], color="0.4", linewidth=0.8, linestyle=":")
             axis.annotate(

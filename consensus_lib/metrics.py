@@ -8,12 +8,10 @@ and still be torn. Notebook 02 shows both beside pictures.
 from collections.abc import Sequence
 
 import numpy as np
-import scipy.ndimage
 import torch
 
-IGNORE = 255
-
-_EIGHT = np.ones((3, 3), bool)
+from consensus_lib.blobs import IGNORE
+from consensus_lib.components import count_by_class
 
 
 class SegmentationScores:
@@ -34,7 +32,7 @@ class SegmentationScores:
             raise ValueError(f"classes: expected at least two different names, got {list(classes)}")
         self.classes = tuple(classes)
         self._confusion: list[np.ndarray] = []  # [B, K, K] each: truth in rows, prediction in columns
-        self._pieces: list[np.ndarray] = []  # [B, 2, 2, K-1]: truth/prediction, components/holes
+        self._pieces: list[np.ndarray] = []  # [B, 2, 2]: truth/prediction, components/holes
         self._superpixels = np.zeros(2, np.int64)  # right, all
 
     def update(
@@ -53,28 +51,26 @@ class SegmentationScores:
         """
         k = len(self.classes)
         pred, target = _maps("pred", pred), _maps("target", target)
-        if pred.shape != target.shape:
-            raise ValueError(
-                f"pred: expected the shape of target {list(target.shape)}, got {list(pred.shape)}"
-            )
-        counted = target != IGNORE
-        for name, array in (("pred", pred[counted]), ("target", target[counted])):
-            if array.size and not (array.min() >= 0 and array.max() < k):
-                raise ValueError(f"{name}: expected classes 0..{k - 1}, got {array.min()}..{array.max()}")
-        image = np.arange(len(pred), dtype=np.int64)[:, None, None]
-        pairs = ((image * k + target) * k + pred)[counted]
-        self._confusion.append(np.bincount(pairs, minlength=len(pred) * k * k).reshape(-1, k, k))
-        maps = np.stack([target, pred], axis=1)  # [B, 2, H, W]
-        maps[~np.broadcast_to(counted[:, None], maps.shape)] = 0
-        self._pieces.append(np.stack([count_pieces(maps == c) for c in range(1, k)], axis=-1))
+        _same_shape("pred", pred, target)
+        ignored = target == IGNORE
+        _in_range("pred", pred, k)
+        _in_range("target", target[~ignored] if ignored.any() else target, k)
+        # Class numbers as bytes, one image at a time: what fits the cache is counted several times faster.
+        maps = np.empty((2, *target.shape), np.uint8)  # truth and prediction
+        maps[0], maps[1] = target, pred
+        counted = [~one if one.any() else ... for one in ignored]
+        maps[:, ignored] = 0
+        confusion = [
+            np.bincount((a.astype(np.int64) * k + b)[use].ravel(), minlength=k * k)
+            for a, b, use in zip(*maps, counted, strict=True)
+        ]
+        self._confusion.append(np.array(confusion, np.int64).reshape(-1, k, k))
+        pieces = count_by_class(maps.reshape(-1, *maps.shape[2:]), k)[:, 1:].sum(1)  # [2*B, 2]
+        self._pieces.append(pieces.reshape(2, -1, 2).swapaxes(0, 1))
         if superpixels is not None:
             superpixels = _maps("superpixels", superpixels)
-            if superpixels.shape != target.shape:
-                raise ValueError(
-                    f"superpixels: expected the shape of target {list(target.shape)}, "
-                    f"got {list(superpixels.shape)}"
-                )
-            self._superpixels += _superpixels_right(pred, target, superpixels, counted, k)
+            _same_shape("superpixels", superpixels, target)
+            self._superpixels += _superpixels_right(maps, superpixels, counted, k)
 
     @property
     def confusion(self) -> np.ndarray:
@@ -125,7 +121,7 @@ class SegmentationScores:
                 if not np.isnan(value)
             }
         scores["absent"] = [name for name, here in zip(self.classes, present, strict=True) if not here]
-        pieces = np.concatenate(self._pieces).sum(-1)  # [N, truth/prediction, components/holes]
+        pieces = np.concatenate(self._pieces)  # [N, truth/prediction, components/holes]
         excess = pieces[:, 1] - pieces[:, 0]
         scores["component_error"] = float(np.abs(excess[:, 0]).mean())
         scores["component_error_signed"] = float(excess[:, 0].mean())
@@ -141,7 +137,7 @@ class SegmentationScores:
         Keys: ``pixel_accuracy``, ``mean_iou``, ``iou_NAME`` (NaN where the class occurs in neither map),
         ``components``, ``components_true``, ``holes``, ``holes_true``; arrays ``[N]``.
         """
-        confusion, pieces = np.concatenate(self._confusion), np.concatenate(self._pieces).sum(-1)
+        confusion, pieces = np.concatenate(self._confusion), np.concatenate(self._pieces)
         total = confusion.sum((1, 2))
         right = np.trace(confusion, axis1=1, axis2=2)
         union = confusion.sum(1) + confusion.sum(2) - np.diagonal(confusion, axis1=1, axis2=2)
@@ -160,56 +156,20 @@ class SegmentationScores:
         }
 
 
-def count_pieces(masks: np.ndarray) -> np.ndarray:
-    """Count the connected pieces of masks and the holes in them.
-
-    Pieces are 8-connected; holes are 4-connected pieces of the complement that do not reach the border.
-    The two are bound by the Euler number, pieces − holes, which is a sum over 2×2 windows: so only the
-    pieces need a labelling, and the holes follow.
-
-    Args:
-        masks: bool ``[...,H,W]``.
-
-    Returns:
-        int64 ``[...,2]``: number of pieces, number of holes.
-
-    Source: S. B. Gray, Local properties of binary images in two dimensions, IEEE Trans. Comput. 1971.
-
-    >>> ring = np.array([[1, 1, 1], [1, 0, 1], [1, 1, 1]], bool)
-    >>> count_pieces(ring).tolist()
-    [1, 1]
-    """
-    flat = masks.reshape(-1, *masks.shape[-2:])
-    pieces = np.array([scipy.ndimage.label(mask, _EIGHT)[1] for mask in flat], np.int64)
-    holes = pieces - _euler_numbers(flat)
-    return np.stack([pieces, holes], axis=-1).reshape(*masks.shape[:-2], 2)
-
-
-def _euler_numbers(masks: np.ndarray) -> np.ndarray:
-    """Return the Euler number of each mask ``[N,H,W]`` for 8-connected pieces, int64 ``[N]``."""
-    padded = np.pad(masks, ((0, 0), (1, 1), (1, 1)))
-    a, b, c, d = padded[:, :-1, :-1], padded[:, :-1, 1:], padded[:, 1:, :-1], padded[:, 1:, 1:]
-    filled = a.astype(np.int8) + b + c + d  # pixels set in each 2×2 window
-    diagonal = (filled == 2) & (a == d)
-    count = lambda windows: np.count_nonzero(windows, axis=(1, 2))  # noqa: E731
-    return (count(filled == 1) - count(filled == 3) - 2 * count(diagonal)) // 4
-
-
-def _superpixels_right(pred, target, superpixels, counted, k) -> np.ndarray:
+def _superpixels_right(maps, superpixels, counted, k) -> np.ndarray:
     """Return the numbers of superpixels with the right majority and of all superpixels."""
-    if superpixels.size == 0:
-        return np.zeros(2, np.int64)
-    span = int(superpixels.max()) + 1
-    cell = (
-        np.arange(len(pred))[:, None, None] * span + superpixels
-    )  # one number for each image and superpixel
-    votes = [
-        np.bincount((cell * k + labels)[counted], minlength=len(pred) * span * k).reshape(-1, k)
-        for labels in (pred, target)
-    ]
-    used = votes[1].any(1)
-    right = votes[0].argmax(1)[used] == votes[1].argmax(1)[used]
-    return np.array([right.sum(), right.size], np.int64)
+    total = np.zeros(2, np.int64)
+    for target, pred, cell, use in zip(*maps, superpixels, counted, strict=True):
+        first = cell.astype(np.int64) * k  # of the k counters of each superpixel
+        span = int(first.max(initial=-k)) + k
+        votes = [
+            np.bincount((first + labels)[use].ravel(), minlength=span).reshape(-1, k)
+            for labels in (target, pred)
+        ]
+        used = votes[0].any(1)
+        right = votes[0].argmax(1)[used] == votes[1].argmax(1)[used]
+        total += right.sum(), right.size
+    return total
 
 
 def _class_scores(confusion: np.ndarray) -> dict[str, np.ndarray]:
@@ -225,6 +185,16 @@ def _class_scores(confusion: np.ndarray) -> dict[str, np.ndarray]:
 
 def _ratio(above: np.ndarray, below: np.ndarray) -> np.ndarray:
     return np.divide(above, below, out=np.full(np.shape(above), np.nan), where=below > 0)
+
+
+def _same_shape(name: str, maps: np.ndarray, target: np.ndarray) -> None:
+    if maps.shape != target.shape:
+        raise ValueError(f"{name}: expected the shape of target {list(target.shape)}, got {list(maps.shape)}")
+
+
+def _in_range(name: str, labels: np.ndarray, k: int) -> None:
+    if labels.size and not (labels.min() >= 0 and labels.max() < k):
+        raise ValueError(f"{name}: expected classes 0..{k - 1}, got {labels.min()}..{labels.max()}")
 
 
 def _maps(name: str, maps: torch.Tensor) -> np.ndarray:

@@ -14,42 +14,6 @@ MAPS = arrays(
 )
 
 
-def flood_fill(labels, connectivity):
-    """The slow way: grow each component pixel by pixel."""
-    ids, count = np.full(labels.shape, -1), 0
-    steps = [(0, 1), (1, 0), (0, -1), (-1, 0)]
-    if connectivity == 8:
-        steps += [(1, 1), (1, -1), (-1, 1), (-1, -1)]
-    for start in np.ndindex(labels.shape):
-        if ids[start] >= 0 or labels[start] == IGNORE:
-            continue
-        stack, ids[start] = [start], count
-        while stack:
-            y, x = stack.pop()
-            for dy, dx in steps:
-                near = (y + dy, x + dx)
-                if (
-                    0 <= near[0] < labels.shape[0]
-                    and 0 <= near[1] < labels.shape[1]
-                    and ids[near] < 0
-                    and labels[near] == labels[start]
-                ):
-                    ids[near] = count
-                    stack.append(near)
-        count += 1
-    return ids, count
-
-
-@given(MAPS, st.sampled_from([4, 8]))
-def test_components_are_those_of_a_flood_fill(maps, connectivity):
-    blobs = label_blobs(torch.from_numpy(maps), "component", connectivity)
-    slow = [flood_fill(one, connectivity) for one in maps]
-    assert len(blobs.size) == sum(count for _, count in slow)
-    for fast, (ids, _) in zip(blobs.ids.numpy(), slow, strict=True):
-        pairs = {(a, b) for a, b in zip(fast.ravel().tolist(), ids.ravel().tolist(), strict=True)}
-        assert len(pairs) == len({a for a, _ in pairs}) == len({b for _, b in pairs})  # one to one
-
-
 @given(MAPS, st.sampled_from(["class", "component", "pixel"]))
 def test_the_tables_describe_the_map(maps, kind):
     labels = torch.from_numpy(maps)

@@ -1,13 +1,8 @@
 import numpy as np
 import pytest
-import skimage.measure
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
-from hypothesis.extra.numpy import arrays
-from test_blobs import flood_fill
 
-from consensus_lib.metrics import IGNORE, SegmentationScores, count_pieces
+from consensus_lib.metrics import IGNORE, SegmentationScores
 
 CLASSES = ("background", "face", "hair")
 
@@ -68,25 +63,6 @@ def test_a_hole_is_seen_by_the_hole_count_only():
 
 def test_diagonal_neighbours_are_one_component():
     assert scored([[[1, 0], [0, 1]]], [[[0, 0], [0, 0]]]).compute()["component_error"] == 1
-
-
-@given(
-    arrays(
-        np.int64,
-        st.tuples(st.integers(1, 3), st.integers(1, 7), st.integers(1, 7)),
-        elements=st.integers(0, 2),
-    )
-)
-def test_components_equal_skimage_and_holes_a_flood_fill(maps):
-    counted = sum(count_pieces(maps == c) for c in (1, 2))
-    for one, (pieces, holes) in zip(maps, counted, strict=True):
-        assert pieces == skimage.measure.label(one, background=0, connectivity=2, return_num=True)[1]
-        outside = [np.pad(one != c, 1, constant_values=True).astype(int) for c in (1, 2)]
-        expected = 0
-        for complement in outside:
-            ids, _ = flood_fill(np.where(complement, 1, IGNORE), 4)
-            expected += len(set(ids[complement == 1].tolist())) - 1  # all but the one that reaches the border
-        assert holes == expected
 
 
 def test_superpixels_vote_by_majority():

@@ -1,0 +1,111 @@
+"""Connected components and holes of label maps, a whole batch at once.
+
+Each row of a label map is cut into *runs* of equal label. Runs of one label that touch in neighbouring rows
+are joined by an edge. The components of this graph are those of the image, and since a run is an interval and
+a touch too, each independent cycle goes around one hole: holes = edges − runs + components. A batch of faces
+has a hundred times fewer runs than pixels, which is what makes this faster than labelling image by image.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+import scipy.sparse
+
+
+class RunGraph(NamedTuple):
+    """The runs of a batch of label maps, R of them, and how they touch.
+
+    Attributes:
+        of: int32 ``[N,H,W]``, the run that each pixel lies in.
+        label: ``[R]``, the label of each run.
+        image: int64 ``[R]``, its image.
+        edges: int64 ``[2,E]``, pairs of runs of one label that touch in neighbouring rows.
+        component: int32 ``[R]``, the component of each run, 0..C-1, numbered over the whole batch.
+    """
+
+    of: np.ndarray
+    label: np.ndarray
+    image: np.ndarray
+    edges: np.ndarray
+    component: np.ndarray
+
+
+def run_graph(maps: np.ndarray, connectivity: int) -> RunGraph:
+    """Return the graph of runs of label maps integer ``[N,H,W]`` for 4 or 8 neighbours.
+
+    Raises:
+        ValueError: ``maps`` has another shape, or ``connectivity`` is neither 4 nor 8.
+    """
+    if maps.ndim != 3:
+        raise ValueError(f"maps: expected [N,H,W], got {list(maps.shape)}")
+    if connectivity not in (4, 8):
+        raise ValueError(f"connectivity: expected 4 or 8, got {connectivity}")
+    _, height, width = maps.shape
+    begins = np.ones(maps.shape, bool)  # a run begins in each row's first column and where the label changes
+    np.not_equal(maps[:, :, 1:], maps[:, :, :-1], out=begins[:, :, 1:])
+    of = np.cumsum(begins, dtype=np.int32) - 1  # [N*H*W], flat
+    first = np.flatnonzero(begins)  # [R], flat position of each run's first pixel
+    last = np.append(first[1:], of.size) - 1 if of.size else first
+    row = first // max(width, 1)
+    label, image = maps.ravel()[first], row // max(height, 1)
+
+    # Pixels that a run touches in the row below: those under it, and with 8 neighbours one more each side.
+    above = np.flatnonzero(row % max(height, 1) < height - 1)
+    reach = connectivity // 4 - 1
+    below = (row[above] + 1) * width
+    left = of[np.maximum(first[above] + width - reach, below)]
+    right = of[np.minimum(last[above] + width + reach, below + width - 1)]
+    count = right - left + 1
+    a = np.repeat(above, count)
+    b = np.arange(len(a)) + np.repeat(left - (np.cumsum(count) - count), count)
+    edges = np.stack([a, b])[:, label[a] == label[b]]
+
+    ones = np.ones(edges.shape[1], np.int8)
+    graph = scipy.sparse.coo_array((ones, tuple(edges)), shape=(len(first), len(first)))
+    component = scipy.sparse.csgraph.connected_components(graph, directed=False)[1] if len(first) else first
+    return RunGraph(of.reshape(maps.shape), label, image, edges, component)
+
+
+def label_components(maps: np.ndarray, connectivity: int) -> np.ndarray:
+    """Number the connected components of equal label, int64 ``[N,H,W]``, over the whole batch."""
+    graph = run_graph(maps, connectivity)
+    return graph.component[graph.of].astype(np.int64)
+
+
+def count_by_class(maps: np.ndarray, num_classes: int) -> np.ndarray:
+    """Count the pieces of each class in each image and the holes in them.
+
+    Pieces are 8-connected; holes are 4-connected pieces of the complement that do not reach the border.
+
+    Args:
+        maps: integer ``[N,H,W]``, classes 0..K-1.
+        num_classes: K.
+
+    Returns:
+        int64 ``[N,K,2]``: number of pieces, number of holes.
+
+    >>> ring = np.array([[[1, 1, 1], [1, 0, 1], [1, 1, 1]]])
+    >>> count_by_class(ring, 2)[0, 1].tolist()
+    [1, 1]
+    """
+    graph = run_graph(maps, connectivity=8)
+    cells = len(maps) * num_classes
+
+    def tally(runs):
+        return np.bincount(graph.image[runs] * num_classes + graph.label[runs], minlength=cells)
+
+    member = np.empty(graph.component.max(initial=-1) + 1, np.int64)
+    member[graph.component] = np.arange(len(graph.label))  # any one run of each component
+    pieces = tally(member)
+    holes = tally(graph.edges[0]) - tally(np.arange(len(graph.label))) + pieces
+    return np.stack([pieces, holes], axis=-1).reshape(len(maps), num_classes, 2)
+
+
+def count_pieces(mask: np.ndarray) -> tuple[int, int]:
+    """Return the number of pieces of a mask bool ``[H,W]`` and of holes in it; see :func:`count_by_class`.
+
+    >>> count_pieces(np.array([[1, 0, 1]], bool))
+    (2, 0)
+    """
+    pieces, holes = count_by_class(np.asarray(mask, np.uint8)[None], 2)[0, 1]
+    return int(pieces), int(holes)

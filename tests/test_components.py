@@ -1,0 +1,104 @@
+import numpy as np
+import pytest
+import skimage.measure
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from consensus_lib.components import count_by_class, count_pieces, label_components, run_graph
+
+MAPS = arrays(
+    np.int64,
+    st.tuples(st.integers(0, 3), st.integers(1, 8), st.integers(1, 8)),
+    elements=st.integers(0, 2),
+)
+
+
+def flood_fill(labels, connectivity):
+    """The slow way: grow each component pixel by pixel."""
+    ids, count = np.full(labels.shape, -1), 0
+    steps = [(0, 1), (1, 0), (0, -1), (-1, 0)]
+    if connectivity == 8:
+        steps += [(1, 1), (1, -1), (-1, 1), (-1, -1)]
+    for start in np.ndindex(labels.shape):
+        if ids[start] >= 0:
+            continue
+        stack, ids[start] = [start], count
+        while stack:
+            y, x = stack.pop()
+            for dy, dx in steps:
+                near = (y + dy, x + dx)
+                if (
+                    0 <= near[0] < labels.shape[0]
+                    and 0 <= near[1] < labels.shape[1]
+                    and ids[near] < 0
+                    and labels[near] == labels[start]
+                ):
+                    ids[near] = count
+                    stack.append(near)
+        count += 1
+    return ids, count
+
+
+@given(MAPS, st.sampled_from([4, 8]))
+def test_components_are_those_of_a_flood_fill(maps, connectivity):
+    fast = label_components(maps, connectivity)
+    slow = [flood_fill(one, connectivity) for one in maps]
+    assert len(np.unique(fast)) == sum(count for _, count in slow)
+    for ours, (theirs, _) in zip(fast, slow, strict=True):
+        pairs = set(zip(ours.ravel().tolist(), theirs.ravel().tolist(), strict=True))
+        assert len(pairs) == len({a for a, _ in pairs}) == len({b for _, b in pairs})  # one to one
+
+
+@given(MAPS)
+def test_pieces_equal_skimage_and_holes_a_flood_fill(maps):
+    for one, counts in zip(maps, count_by_class(maps, 3), strict=True):
+        assert (
+            counts[1:, 0].sum()
+            == skimage.measure.label(one, background=0, connectivity=2, return_num=True)[1]
+        )
+        for c in range(3):
+            outside = np.pad(one != c, 1, constant_values=True)
+            ids, _ = flood_fill(outside.astype(int), 4)
+            assert counts[c, 1] == len(np.unique(ids[outside])) - 1  # all but the one that reaches the border
+
+
+def test_large_random_maps_agree_with_skimage():
+    maps = np.random.default_rng(0).integers(0, 3, (4, 61, 47))
+    for connectivity in (4, 8):
+        ours = label_components(maps, connectivity)
+        theirs = [skimage.measure.label(m, background=-1, connectivity=connectivity // 4) for m in maps]
+        assert len(np.unique(ours)) == sum(t.max() for t in theirs)
+
+
+@pytest.mark.parametrize(
+    ("picture", "expected"),
+    [
+        (["###", "#.#", "###"], (1, 1)),
+        (["#.#"], (2, 0)),
+        (["#.", ".#"], (1, 0)),
+        (["#.#", "###", "#.#"], (1, 0)),
+        (["#####", "#.#.#", "#####"], (1, 2)),
+        ([".#.", "#.#", ".#."], (1, 1)),
+        (["...", "..."], (0, 0)),
+        (["#" * 5, "#...#", "#.#.#", "#...#", "#" * 5], (2, 1)),
+    ],
+)
+def test_hand_cases(picture, expected):
+    assert count_pieces(np.array([[c == "#" for c in row] for row in picture])) == expected
+
+
+def test_edges_join_runs_of_one_label_and_image():
+    maps = np.random.default_rng(1).integers(0, 3, (3, 9, 7))
+    graph = run_graph(maps, 8)
+    a, b = graph.edges
+    assert (graph.label[a] == graph.label[b]).all()
+    assert (graph.image[a] == graph.image[b]).all()
+    assert (graph.label[graph.of] == maps).all()
+
+
+def test_wrong_arguments_are_named():
+    with pytest.raises(ValueError, match=r"maps: expected \[N,H,W\], got \[4, 4\]"):
+        run_graph(np.zeros((4, 4), int), 4)
+    with pytest.raises(ValueError, match="connectivity: expected 4 or 8, got 6"):
+        run_graph(np.zeros((1, 4, 4), int), 6)
