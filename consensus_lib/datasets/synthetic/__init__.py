@@ -5,12 +5,20 @@ the truth under an occluder is known. A person is a head of 3D shape with skin, 
 it, a camera takes it, and something may cover it. Every label comes from the geometry that also made the
 picture.
 
-One room, several shelves: ``head`` (shape), ``skin``, ``hair``, ``scene`` (background, clothes), ``light``,
-``occluders``, ``camera``, ``draw`` (puts them together), ``store`` (data sets on disk), and below them
-``mesh`` (solids to pixels), ``colour``, ``chance`` (streams and noise) and ``photographs``.
+One room, several shelves::
+
+    classes                        names and numbers of the labels; the tasks made of them
+    recipe                         which ingredients go in
+    head  skin  hair  scene        shape, face, hair; background and clothes
+    person                         the four together, on pixels
+    light  camera                  what happens before and after
+    occluders  worn  held  layers  what covers a face, and how it is laid over
+    draw                           one sample, from (seed, index)
+    store                          data sets on disk
+    mesh  colour  chance  photographs   solids to pixels, colours, streams and noise, bundled pictures
 """
 
-from consensus_lib.datasets.synthetic.classes import CLASSES, COLOURS
+from consensus_lib.datasets.synthetic.classes import CLASSES, COLOURS, occlusion_labels, parts_labels
 from consensus_lib.datasets.synthetic.draw import FaceSample, draw_face
 from consensus_lib.datasets.synthetic.recipe import OCCLUDERS, Recipe
 from consensus_lib.datasets.synthetic.store import prepare_synthetic, read_truth, synthetic_folder
@@ -22,6 +30,8 @@ __all__ = [
     "FaceSample",
     "Recipe",
     "draw_face",
+    "occlusion_labels",
+    "parts_labels",
     "prepare_synthetic",
     "read_truth",
     "synthetic_folder",

@@ -11,13 +11,13 @@ from consensus_lib.datasets.synthetic.colour import screen
 
 
 def expose(image: np.ndarray, face: np.ndarray, level: float, pull: float) -> np.ndarray:
-    """Scale a linear image ``[H,W,3]`` so that the pixels ``face`` ``[N]`` (flat) come near ``level``.
+    """Scale a linear image ``[H,W,3]`` so that the mean of ``face`` (bool ``[H,W]``) comes near ``level``.
 
     ``pull`` 1 brings every face to the same level; 0 leaves the image as it is.
     """
-    if len(face) == 0:
+    if not face.any():
         return image
-    mean = float(image.reshape(-1, 3)[face].mean())
+    mean = float(image[face].mean())
     return image * np.float32((level / max(mean, 1e-4)) ** pull)
 
 

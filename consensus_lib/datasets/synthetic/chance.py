@@ -6,6 +6,7 @@ cells and interpolated, so that a sample shows the same pattern at every image s
 """
 
 import zlib
+from collections.abc import Callable
 
 import numpy as np
 
@@ -51,13 +52,22 @@ def field(rng: np.random.Generator, u: np.ndarray, v: np.ndarray, cells: int = 3
     return top + fu * (low - top)
 
 
-def profile(rng: np.random.Generator, u: np.ndarray, cells: int = 256) -> np.ndarray:
-    """Return smooth noise along one coordinate ``u`` ``[N]`` in units of a noise cell, like :func:`field`."""
+def line(rng: np.random.Generator, cells: int = 256) -> Callable[[np.ndarray], np.ndarray]:
+    """Return smooth noise along one coordinate as a function: float ``[N]`` in cells to float32 ``[N]``."""
     row = rng.standard_normal(cells, dtype=np.float32)
     row = np.append(row, row[0])
-    at, part = _split(u, cells)
-    low = row[at]
-    return low + part * (row[at + 1] - low)
+
+    def along(u: np.ndarray) -> np.ndarray:
+        at, part = _split(u, cells)
+        low = row[at]
+        return low + part * (row[at + 1] - low)
+
+    return along
+
+
+def profile(rng: np.random.Generator, u: np.ndarray) -> np.ndarray:
+    """Return smooth noise at the places ``u`` ``[N]`` of one coordinate, in units of a noise cell."""
+    return line(rng)(u)
 
 
 def _split(u: np.ndarray, cells: int) -> tuple[np.ndarray, np.ndarray]:

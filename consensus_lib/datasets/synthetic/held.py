@@ -5,10 +5,8 @@ import numpy as np
 from consensus_lib.datasets.synthetic import photographs
 from consensus_lib.datasets.synthetic.chance import choose, normal
 from consensus_lib.datasets.synthetic.colour import linear, skin_colour
-from consensus_lib.datasets.synthetic.layers import Layer, Stage, lit_colour, polygon, rounded
+from consensus_lib.datasets.synthetic.layers import FRONT, Layer, Stage, lit_colour, polygon, rounded
 from consensus_lib.datasets.synthetic.scene import random_colour
-
-FRONT = np.array([[0, 0, 1.0]])
 
 
 def _frame(angle: float) -> tuple[np.ndarray, np.ndarray]:
@@ -145,9 +143,7 @@ def phone(stage: Stage, rng: np.random.Generator) -> list[Layer]:
     round_x, round_y = (np.sign(f(angle)) * np.abs(f(angle)) ** 0.25 for f in (np.cos, np.sin))
     outline = middle + half[0] * round_x[:, None] * across + half[1] * round_y[:, None] * up
     colour = linear(str(rng.choice(["#141416", "#2a2c30", "#d9dadb", "#7c2231"])))
-    body = Layer(
-        polygon(size, outline), lit_colour(stage.light, np.array([[0.1, -0.1, 0.98]]), colour, 0.5)[0]
-    )
+    body = Layer(polygon(size, outline), lit_colour(stage.light, FRONT, colour, 0.15)[0])
     return [body, *_grip(stage, rng, middle, up, side * across, half[0], mm)]
 
 

@@ -5,6 +5,7 @@ soft coverage, its own colours, already lit, and a class; it throws a soft shado
 """
 
 import dataclasses
+from collections.abc import Iterable
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -16,6 +17,9 @@ from consensus_lib.datasets.synthetic.head import Shape
 from consensus_lib.datasets.synthetic.light import Light, shade
 from consensus_lib.datasets.synthetic.mesh import Fragments, View
 from consensus_lib.datasets.synthetic.skin import Look, Paint
+
+FRONT = np.array([[0, -0.1, 0.995]])
+"""The normal ``[1,3]`` of a flat thing that faces the camera, tipped up a little."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,16 +63,34 @@ class Layer:
     shadow: float = 0.5
 
 
-def coverage(size: int, paint, finer: int = 4) -> np.ndarray:
-    """Return coverage float32 ``[size,size]`` of what ``paint(draw, factor)`` draws in white."""
-    picture = Image.new("L", (finer * size, finer * size))
-    paint(ImageDraw.Draw(picture), finer)
-    return np.asarray(picture.reduce(finer), np.float32) / 255
+FINER = 4
+"""Shapes are drawn at so many times the size and averaged, which gives soft edges."""
 
 
-def polygon(size: int, points: np.ndarray) -> np.ndarray:
-    """Return coverage ``[size,size]`` of a polygon in pixel coordinates ``[P,2]``."""
-    return coverage(size, lambda draw, k: draw.polygon([tuple(p) for p in np.asarray(points) * k], fill=255))
+def _canvas(size: int) -> tuple[Image.Image, ImageDraw.ImageDraw]:
+    picture = Image.new("L", (FINER * size, FINER * size))
+    return picture, ImageDraw.Draw(picture)
+
+
+def _coverage(picture: Image.Image) -> np.ndarray:
+    return np.asarray(picture.reduce(FINER), np.float32) / 255
+
+
+def polygon(size: int, *outlines: np.ndarray) -> np.ndarray:
+    """Return coverage float32 ``[size,size]`` of polygons in pixel coordinates ``[P,2]``."""
+    picture, draw = _canvas(size)
+    for points in outlines:
+        draw.polygon([tuple(point) for point in points * FINER], fill=255)
+    return _coverage(picture)
+
+
+def strokes(size: int, lines: Iterable[np.ndarray], width: float) -> np.ndarray:
+    """Return coverage float32 ``[size,size]`` of lines ``[P,2]``, ``width`` thick, all in pixels."""
+    picture, draw = _canvas(size)
+    for points in lines:
+        path = [tuple(point) for point in points * FINER]
+        draw.line(path, fill=255, width=max(1, round(width * FINER)), joint="curve")
+    return _coverage(picture)
 
 
 def lay(image: np.ndarray, labels: np.ndarray, layer: Layer, light: Light) -> np.ndarray:

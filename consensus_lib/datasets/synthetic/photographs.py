@@ -68,3 +68,16 @@ def crop(rng: np.random.Generator, name: str, size: int, share: float) -> np.nda
     box = (left, top, left + side, top + side)
     tile = np.asarray(picture.resize((size, size), Image.Resampling.BILINEAR, box))
     return linear(tile[:, ::-1] if rng.random() < 0.5 else tile)
+
+
+@functools.cache
+def texture(name: str) -> np.ndarray:
+    """Return one photograph as linear float32 ``[H,W,3]``, for :func:`print_on`."""
+    return linear(np.asarray(photograph(name)))
+
+
+def print_on(name: str, u: np.ndarray, v: np.ndarray) -> np.ndarray:
+    """Return a photograph's colours ``[N,3]`` at the places (u, v) ``[N]`` in its pixels, repeated."""
+    picture = texture(name)
+    height, width = picture.shape[:2]
+    return picture[np.floor(v).astype(np.intp) % height, np.floor(u).astype(np.intp) % width]

@@ -1,11 +1,13 @@
 """What stands behind the person, and what they wear: walls, flags, lettering, photographs, clothes."""
 
+from collections.abc import Callable
+
 import numpy as np
 from PIL import Image, ImageDraw
 from scipy import ndimage
 
 from consensus_lib.datasets.synthetic import photographs
-from consensus_lib.datasets.synthetic.chance import choose, field, normal, profile
+from consensus_lib.datasets.synthetic.chance import choose, field, line, normal, profile
 from consensus_lib.datasets.synthetic.classes import CLOTH
 from consensus_lib.datasets.synthetic.colour import linear
 from consensus_lib.datasets.synthetic.mesh import Fragments
@@ -35,6 +37,34 @@ def random_colour(rng: np.random.Generator, strength: float = 1.0) -> np.ndarray
     level = rng.uniform(0, 1) ** 1.7
     hue = rng.uniform(-1, 1, 3) * strength
     return np.clip(level * np.exp(1.1 * hue), 0, 1).astype(np.float32)
+
+
+def draw_fabric(rng: np.random.Generator, photos: bool) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
+    """Draw a cloth: plain, striped or printed.
+
+    Returns:
+        a function of places (u, v) ``[N]`` in millimetres to linear colours float32 ``[N,3]``, with folds.
+    """
+    base, second = random_colour(rng), random_colour(rng)
+    kind = choose(
+        rng, {"plain": 0.55, "stripes": 0.25, "print": 0.2 if photos and photographs.names() else 0}
+    )
+    slant, step, scale = rng.uniform(-1, 1), rng.uniform(8, 30), rng.uniform(0.7, 3)
+    picture = photographs.names()[rng.integers(len(photographs.names()))] if kind == "print" else ""
+    fold, crease = line(rng), rng.integers(2**31)
+
+    def colour(u: np.ndarray, v: np.ndarray) -> np.ndarray:
+        if kind == "print":
+            albedo = photographs.print_on(picture, scale * (u + 300), scale * (v + 300)) + 0.01
+        elif kind == "stripes":
+            albedo = np.where((np.sin(2 * np.pi * (v + slant * u) / step) > 0.2)[:, None], second, base)
+        else:
+            albedo = np.broadcast_to(base, (len(u), 3))
+        folds = 0.28 * fold((v + 0.2 * u) / 9 + 128)
+        folds += 0.18 * field(np.random.default_rng(crease), u / 15 + 40, v / 6 + 40)
+        return (albedo * np.exp(folds)[:, None]).astype(np.float32)
+
+    return colour
 
 
 def wall(rng: np.random.Generator, size: int) -> np.ndarray:

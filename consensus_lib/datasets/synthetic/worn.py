@@ -1,68 +1,66 @@
 """Worn occluders: meshes and curves in millimetres that sit on the head and turn with it."""
 
+import dataclasses
+
 import numpy as np
 from scipy import ndimage
 
-from consensus_lib.datasets.synthetic.chance import choose, field, profile
+from consensus_lib.datasets.synthetic.chance import choose, field
 from consensus_lib.datasets.synthetic.classes import GLASSES, HAIR, OCCLUDER
 from consensus_lib.datasets.synthetic.colour import linear
 from consensus_lib.datasets.synthetic.head import head_grid, sections
-from consensus_lib.datasets.synthetic.layers import Layer, Stage, coverage, lit_colour, on_pixels, polygon
-from consensus_lib.datasets.synthetic.mesh import azimuths, grid_normals, rasterise, tube
-from consensus_lib.datasets.synthetic.scene import random_colour
+from consensus_lib.datasets.synthetic.layers import (
+    FRONT,
+    Layer,
+    Stage,
+    lit_colour,
+    on_pixels,
+    polygon,
+    strokes,
+)
+from consensus_lib.datasets.synthetic.mesh import azimuths, grid_normals, power, rasterise, tube
+from consensus_lib.datasets.synthetic.scene import draw_fabric, random_colour
 from consensus_lib.datasets.synthetic.skin import Paint, azimuth
 
 
 def mask(stage: Stage, rng: np.random.Generator) -> list[Layer]:
-    """A surgical or a cloth mask, stretched over nose and chin."""
+    """A surgical or a cloth mask, stretched over nose and chin, with loops to the ears."""
     shape = stage.shape
     grid = head_grid(shape)
-    wide = grid_normals(grid)
+    # Cloth spans the hollows beside nose and mouth.
+    taut = np.maximum(0.6 * ndimage.maximum_filter(grid[..., 2], (5, 5)) + 0.4 * grid[..., 2], grid[..., 2])
+    cloth = grid + 4 * grid_normals(grid)
+    cloth[..., 2] = np.where(grid[..., 2] > 30, taut + 4, cloth[..., 2])
+    seen = rasterise(stage.view, cloth, stage.turn, place=grid)
     high = shape.nose_length * rng.uniform(0.3, 0.75)
     low = 112 * shape.stretch + 0.6 * shape.jaw_open
-    # Cloth spans the hollows beside nose and mouth.
-    taut = ndimage.maximum_filter(grid[..., 2], (5, 5)) * 0.6 + 0.4 * grid[..., 2]
-    cloth = grid + 4 * wide
-    cloth[..., 2] = np.where(grid[..., 2] > 30, np.maximum(taut, grid[..., 2]) + 4, cloth[..., 2])
-    seen = rasterise(stage.view, cloth, stage.turn, place=grid)
-    y = seen.place[:, 1]
-    reach = rng.uniform(52, 66)
-    angle = np.abs(azimuth(seen.place))
+    y, angle = seen.place[:, 1], np.abs(azimuth(seen.place))
     top = high + np.clip(angle - 15, 0, None) * rng.uniform(0.2, 0.5)
-    inside = (y > top) & (y < low - np.clip(angle - 30, 0, None) * 0.8) & (angle < reach)
-    seen, y, angle = seen[inside], y[inside], angle[inside]
-    colour = linear(str(rng.choice(["#9fc4dd", "#b9d8e6", "#e8ecee", "#1d1d20", "#2c4a6e", "#8fae9a"])))
-    if rng.random() < 0.25:
-        colour = random_colour(rng)
-    paint = Paint.plain(len(y), colour, OCCLUDER, 0.1)
-    if rng.random() < 0.6:
+    bottom = low - np.clip(angle - 30, 0, None) * 0.8
+    seen = seen[(y > top) & (y < bottom) & (angle < rng.uniform(52, 66))]
+    x, y, _ = seen.place.T
+    if rng.random() < 0.6:  # surgical: one colour and pleats
+        colour = linear(str(rng.choice(["#9fc4dd", "#b9d8e6", "#e8ecee", "#1d1d20", "#8fae9a"])))
+        paint = Paint.plain(len(y), colour, OCCLUDER, 0.1)
         pleat = np.cos(2 * np.pi * (y - high) / rng.uniform(12, 17)) ** 6
         paint.darken((0.22 * pleat).astype(np.float32))
-    else:
-        paint.albedo *= np.exp(0.3 * field(rng, seen.place[:, 0] / 6, y / 6))[:, None]
-        paint.darken((0.3 * np.exp(-((seen.place[:, 0] / 1.5) ** 2))).astype(np.float32))
-    layers = [on_pixels(stage, seen, paint, stage.depth)]
-    for side in (-1, 1):  # loops to the ears
-        if side * stage.turn[0, 2] > 0.25:
-            continue
-        for height in (high + 12, low - 25):
-            start = np.array([side * 62, height, 42.0])
-            line = stage.at(start, (side * 73, 0.5 * height + 8, 8), (side * 78, 10, -12))
-            width = 1.8 * stage.view.scale
-
-            def loop(draw, k, line=line, width=width):
-                draw.line(
-                    [tuple(p) for p in line * k], fill=255, width=max(1, round(width * k)), joint="curve"
-                )
-
-            layers.append(
-                Layer(
-                    coverage(stage.view.size, loop),
-                    lit_colour(stage.light, np.array([[0, 0, 1.0]]), colour, 0)[0],
-                    shadow=0.0,
-                )
-            )
-    return layers[::-1]
+    else:  # cloth: any fabric, a seam in the middle
+        paint = Paint.plain(len(y), np.zeros(3), OCCLUDER, 0.05)
+        paint.albedo = draw_fabric(rng, stage.photos)(x, y)
+        paint.darken((0.3 * np.exp(-((x / 1.5) ** 2))).astype(np.float32))
+        colour = paint.albedo.mean(0) if len(y) else np.zeros(3)
+    loops = []
+    for side in (-1, 1):
+        if side * stage.turn[0, 2] < 0.25:  # the other ear is out of sight
+            ear = (side * 78, 10, -12)
+            for height in (high + 12, low - 25):
+                loops.append(stage.at((side * 62, height, 42), (side * 73, 0.5 * height + 8, 8), ear))
+    cord = Layer(
+        strokes(stage.view.size, loops, 1.8 * stage.view.scale),
+        lit_colour(stage.light, FRONT, colour, 0)[0],
+        shadow=0.0,
+    )
+    return [cord, on_pixels(stage, seen, paint, stage.depth)]
 
 
 def _crown(stage: Stage, rim: float, lift: float, tall: float, square: float) -> np.ndarray:
@@ -167,71 +165,56 @@ def scarf(stage: Stage, rng: np.random.Generator) -> list[Layer]:
     place = np.stack([angle, grid[..., 1], 0 * angle], axis=-1)
     seen = rasterise(stage.view, grid, stage.turn, place=place)
     a, h = seen.place[:, 0], seen.place[:, 1]
-    paint = Paint.plain(len(a), random_colour(rng), OCCLUDER, 0.05)
-    fold = profile(rng, (h + 0.15 * a) / 9 + 300) * 0.3 + 0.2 * field(rng, a / 14 + 40, h / 5)
-    paint.albedo *= np.exp(fold)[:, None]
-    if rng.random() < 0.4:
-        stripe = (np.sin(2 * np.pi * a / rng.uniform(8, 30)) > 0).astype(np.float32)
-        paint.cover(0.8 * stripe, random_colour(rng))
+    paint = Paint.plain(len(a), np.zeros(3), OCCLUDER, 0.05)
+    paint.albedo = draw_fabric(rng, stage.photos)(1.4 * a, h)  # a degree is 1.4 mm around the neck
     return [on_pixels(stage, seen, paint, stage.depth)]
+
+
+def _frame(stage: Stage, half_w: float, half_h: float, square: float) -> tuple[list, list]:
+    """Return the outlines of two lenses, and bridge and visible temples, ``[P,2]`` in pixels.
+
+    Args:
+        stage: where the head is.
+        half_w, half_h: half width and height of a lens in millimetres.
+        square: 1 for ellipses, smaller for squarer lenses.
+    """
+    angle = np.linspace(0, 2 * np.pi, 33)
+    ring_x, ring_y = half_w * power(np.cos(angle), square), half_h * power(np.sin(angle), square)
+    z = 86 + 0.25 * stage.shape.nose_height
+    apart = max(stage.shape.eye_x, half_w + 6)
+    lenses = []
+    for side in (-1, 1):
+        x = side * apart + ring_x
+        lenses.append(stage.at(*np.column_stack([x, 3 + ring_y, z - 0.007 * x**2])))  # bent round the face
+    wires = [stage.at((-apart + half_w, -2, z), (0, -5, z + 4), (apart - half_w, -2, z))]
+    for side in (-1, 1):
+        if side * stage.turn[0, 2] < 0.12:  # the other temple is behind the face
+            wires.append(
+                stage.at((side * (apart + half_w), -2, z - 18), (side * 79, -2, 30), (side * 80, 2, -14))
+            )
+    return lenses, wires
 
 
 def spectacles(stage: Stage, rng: np.random.Generator, dark: bool) -> list[Layer]:
     """Glasses: two lenses in a plane before the eyes, bridge and temples; clear with glare, or dark."""
-    shape, size, mm = stage.shape, stage.view.size, stage.view.scale
+    size = stage.view.size
     half_w = rng.uniform(24, 31) if dark else rng.uniform(19, 27)
     half_h = half_w * (rng.uniform(0.65, 0.95) if dark else rng.uniform(0.5, 0.95))
-    square = rng.uniform(0.45, 1.0)
-    angle = np.linspace(0, 2 * np.pi, 33)
-    ring = np.stack(
-        [
-            half_w * np.sign(np.cos(angle)) * np.abs(np.cos(angle)) ** square,
-            half_h * np.sign(np.sin(angle)) * np.abs(np.sin(angle)) ** square,
-        ],
-        1,
-    )
-    z = 86 + 0.25 * shape.nose_height
-    middle_x = max(shape.eye_x, half_w + 6)
+    lenses, wires = _frame(stage, half_w, half_h, square=rng.uniform(0.45, 1.0))
     frame_colour = random_colour(rng, 0.4) * 0.3 if rng.random() < 0.75 else linear("#b99a58")
     thick = rng.uniform(3.0, 5.5) if dark or rng.random() < 0.5 else rng.uniform(1.2, 2.4)
-    lenses = []
-    for side in (-1, 1):
-        bow = z - 0.006 * (side * middle_x + ring[:, 0]) ** 2 * 1.2
-        lenses.append(stage.at(*np.column_stack([side * middle_x + ring[:, 0], 3 + ring[:, 1], bow])))
-    bridge = stage.at((-middle_x + half_w, -2, z), (0, -5, z + 4), (middle_x - half_w, -2, z))
-    temples = [
-        stage.at((side * (middle_x + half_w), -2, z - 18), (side * 79, -2, 30), (side * 80, 2, -14))
-        for side in (-1, 1)
-        if side * stage.turn[0, 2] < 0.12
-    ]
-    width = max(0.9, thick * mm)
-
-    def frame(draw, k):
-        for line in (*lenses, bridge, *temples):
-            draw.line([tuple(p) for p in line * k], fill=255, width=max(1, round(width * k)), joint="curve")
-
-    front = np.array([[0, -0.2, 0.98]])
-    layers = []
-    glass = np.maximum(*[polygon(size, lens) for lens in lenses])
+    glass = polygon(size, *lenses)
     sweep = np.linspace(0, 1, size, dtype=np.float32)
     glare = np.exp(-(((sweep[None, :] + 0.6 * sweep[:, None] - rng.uniform(0.3, 1.2)) / 0.05) ** 2))
     if dark:
-        tint = random_colour(rng, 0.5) * 0.12
-        colour = lit_colour(stage.light, front, tint, 0.5)[0] + 0.15 * glare[..., None] * rng.uniform(0, 1)
-        layers.append(Layer(glass * np.float32(rng.uniform(0.88, 1.0)), colour, GLASSES, 0.3))
+        tint = lit_colour(stage.light, FRONT, random_colour(rng, 0.5) * 0.12, 0.12)[0]
+        shine = 0.15 * glare[..., None] * rng.uniform(0, 1)
+        lens = Layer(glass * np.float32(rng.uniform(0.88, 1.0)), tint + shine, GLASSES, 0.3)
     else:
-        layers.append(
-            Layer(
-                (glass * (0.04 + 0.35 * rng.uniform(0, 1) * glare)).astype(np.float32),
-                np.float32(0.8) * np.ones(3, np.float32),
-                None,
-                0.0,
-            )
-        )
-    layers.append(
-        Layer(coverage(size, frame), lit_colour(stage.light, front, frame_colour, 0.6)[0], GLASSES, 0.25)
-    )
-    return layers
+        haze = (glass * (0.04 + 0.35 * rng.uniform(0, 1) * glare)).astype(np.float32)
+        lens = Layer(haze, np.full(3, 0.8, np.float32), None, 0.0)
+    rim = strokes(size, [*lenses, *wires], max(0.9, thick * stage.view.scale))
+    return [lens, Layer(rim, lit_colour(stage.light, FRONT, frame_colour, 0.25)[0], GLASSES, 0.25)]
 
 
 def sunglasses(stage: Stage, rng: np.random.Generator) -> list[Layer]:
@@ -249,64 +232,46 @@ def strands(stage: Stage, rng: np.random.Generator) -> list[Layer]:
     for _ in range(int(rng.integers(20, 70))):
         t = np.linspace(0, 1, 9)
         drop = rng.uniform(40, 170)
-        x = side * (start + rng.normal(0, 11) + sweep * (drop * t / 110) ** 1.3 + rng.normal(0, 5) * t)
-        y = -shape.hairline - 10 + drop * t
+        x = side * (start + rng.normal(0, 15) + sweep * (drop * t / 110) ** 1.3 + rng.normal(0, 5) * t)
+        y = -shape.hairline - rng.uniform(2, 22) + drop * t
         z = np.sqrt(np.clip(84**2 - (x * 84 / 80) ** 2, 0, None)) + 8
         lines.append(stage.at(*np.column_stack([x, y, z])))
-    width = rng.uniform(1.5, 3.0) * mm
-
-    def locks(draw, k):
-        for line in lines:
-            draw.line([tuple(p) for p in line * k], fill=255, width=max(1, round(width * k)), joint="curve")
-
-    cover = coverage(size, locks)
+    cover = strokes(size, lines, rng.uniform(1.5, 3.0) * mm)
     grain = np.exp(0.35 * rng.standard_normal((size, size, 1), dtype=np.float32))
-    colour = lit_colour(stage.light, np.array([[0, 0, 1.0]]), np.asarray(stage.look.hair_rgb), 0.2)[0] * grain
+    colour = lit_colour(stage.light, FRONT, np.asarray(stage.look.hair_rgb), 0.2)[0] * grain
     return [Layer(cover, colour, HAIR, 0.35)]
 
 
 def veil(stage: Stage, rng: np.random.Generator) -> list[Layer]:
-    """A headscarf or hood that leaves the face free, or a veil over its lower half."""
+    """A headscarf or hood that leaves the face free, or a veil, some of them sheer, over its lower half."""
     shape = stage.shape
-    knots = sections(shape)[:9, :].copy()
     lift = min(34.0, 8 + 1.2 * max(stage.style.top, stage.style.sides))
-    fall = np.array(
-        [
-            [95, 78, 70, -92, -12],
-            [140, 88, 78, -98, -12],
-            [190, 104, 92, -104, -12],
-            [240, 118, 100, -110, -12],
-        ]
-    )
-    rings = np.concatenate([knots, fall.astype(float)])
-    grid = tube(rings, 30)
+    fall = [
+        [95, 78, 70, -92, -12],
+        [140, 88, 78, -98, -12],
+        [190, 104, 92, -104, -12],
+        [240, 118, 100, -110, -12],
+    ]
+    grid = tube(np.concatenate([sections(shape)[:9], fall]), 30)
     angle = np.broadcast_to(np.degrees(azimuths(45)), grid.shape[:2])
     place = np.stack([angle, grid[..., 1], 0 * angle], axis=-1)
     grid = grid + lift * grid_normals(grid)
-    phase = rng.uniform(0, 6)
-    crown, chin = (
-        -shape.hairline + rng.uniform(-8, 22),
-        rng.choice([124.0, 0.6 * shape.nose_length], p=[0.75, 0.25]),
-    )
-    colour = random_colour(rng)
-    stripes, second = rng.random() < 0.3, random_colour(rng)
-    threads, waves = rng.integers(2**31, size=2)
+    phase, crown, low = rng.uniform(0, 6), -shape.hairline + rng.uniform(-8, 22), 124.0
+    veiled = rng.random() < 0.3
+    sheer = rng.uniform(0.55, 0.9) if veiled and rng.random() < 0.4 else 1.0
+    fabric = draw_fabric(rng, stage.photos)
     layers = []
     for side in ("back", "front"):
         seen = rasterise(stage.view, grid, stage.turn, place=place, sides=side)
         a, h = seen.place[:, 0], seen.place[:, 1]
-        middle, half = 0.5 * (crown + 124), 0.5 * (124 - crown)
+        middle, half = 0.5 * (crown + low), 0.5 * (low - crown)
         opening = 66 * np.sqrt(np.clip(1 - ((h - middle) / half) ** 2, 0, 1)) + 3 * np.sin(h / 14 + phase)
-        free = (np.abs(a) < opening) & (h < chin)
+        free = (np.abs(a) < opening) & (h < (0.6 * shape.nose_length if veiled else low))
         seen, a, h = seen[~free], a[~free], h[~free]
-        paint = Paint.plain(len(a), colour, OCCLUDER, 0.06)
-        folds = 0.28 * profile(np.random.default_rng(threads), (a + 0.25 * h) / 7 + 300)
-        paint.albedo *= np.exp(folds + 0.15 * field(np.random.default_rng(waves), a / 20 + 40, h / 9))[
-            :, None
-        ]
-        if stripes:
-            paint.cover(0.8 * (np.sin((h + 0.3 * a) / 4) > 0.4).astype(np.float32), second)
+        paint = Paint.plain(len(a), np.zeros(3), OCCLUDER, 0.06)
+        paint.albedo = fabric(1.4 * h, 1.4 * a)
         if side == "back":
             paint.darken(np.full(len(a), 0.6, np.float32))
-        layers.append(on_pixels(stage, seen, paint, stage.depth, shadow=0.4 if side == "front" else 0.0))
+        layer = on_pixels(stage, seen, paint, stage.depth, shadow=0.4 if side == "front" else 0.0)
+        layers.append(dataclasses.replace(layer, cover=layer.cover * np.float32(sheer)))
     return layers

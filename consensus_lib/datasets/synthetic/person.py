@@ -1,0 +1,199 @@
+"""A person: shape, look, hair, clothes and pose, drawn from their streams and put on pixels.
+
+The sitter, the bystanders behind and the stranger in front are all persons; they differ in the view only.
+"""
+
+import dataclasses
+from collections.abc import Callable
+
+import numpy as np
+
+from consensus_lib.datasets.synthetic import hair, head, light, scene, skin
+from consensus_lib.datasets.synthetic.chance import normal, stream
+from consensus_lib.datasets.synthetic.classes import NECK
+from consensus_lib.datasets.synthetic.mesh import Fragments, View, rasterise, resolve, rotation
+from consensus_lib.datasets.synthetic.recipe import Recipe
+
+
+@dataclasses.dataclass(frozen=True)
+class Person:
+    """One person.
+
+    Attributes:
+        shape, look, style, outfit: see the modules ``head``, ``skin``, ``hair`` and ``scene``.
+        pose: yaw, pitch and roll of the head in degrees; see :func:`rotation`.
+        turn: rotation of the head ``[3,3]``.
+        body: rotation and shift of neck and torso ``[3,4]``.
+        neck: half width of the neck in millimetres.
+        drop: height y of the shoulders below the eyes in millimetres.
+        key: names the person's streams.
+        seed, index: the sample they belong to.
+    """
+
+    shape: head.Shape
+    look: skin.Look
+    style: hair.Style
+    outfit: dict
+    pose: tuple[float, float, float]
+    turn: np.ndarray
+    body: np.ndarray
+    neck: float
+    drop: float
+    key: str
+    seed: int
+    index: int
+
+
+def draw_person(seed: int, index: int, recipe: Recipe, key: str = "person") -> Person:
+    """Draw a person; ``key`` names the streams, so that bystanders differ from the sitter."""
+    shape = head.draw_shape(stream(seed, index, f"{key}/shape"))
+    look = skin.draw_look(stream(seed, index, f"{key}/look"), shape, recipe.tones)
+    style = hair.draw_style(stream(seed, index, f"{key}/hair"), shape, look)
+    outfit = scene.draw_outfit(stream(seed, index, f"{key}/clothes"), look)
+    rng = stream(seed, index, f"{key}/pose")
+    yaw, pitch, roll = (recipe.turn * normal(rng, 0, deviation, 2.2) for deviation in (19, 8, 5))
+    across = 0.35 * yaw + recipe.turn * normal(rng, 0, 14)
+    body = np.column_stack([rotation(across, 0, 0.2 * roll), [0, 0, 0]])
+    # The neck is fixed below the skull's base, which moves a little as the head nods and tilts.
+    base = np.array([0, 70, -20.0])
+    turn = rotation(yaw, pitch, roll)
+    body[:, 3] = turn @ base - body[:, :3] @ base
+    return Person(
+        shape=shape,
+        look=look,
+        style=style,
+        outfit=outfit,
+        pose=(yaw, pitch, roll),
+        turn=turn,
+        body=body,
+        neck=normal(rng, 54 - 7 * look.feminine, 4),
+        drop=normal(rng, 144, 8),
+        key=key,
+        seed=seed,
+        index=index,
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Solid:
+    """A mesh ``grid`` ``[R,C,3]`` and how to draw it; the other fields are as in :func:`rasterise`.
+
+    ``keep`` says which of its fragments exist, given their places; None keeps all.
+    """
+
+    grid: np.ndarray
+    turn: np.ndarray
+    place: np.ndarray | None = None
+    keep: Callable[[np.ndarray], np.ndarray] | None = None
+    closed: bool = True
+    sides: str = "front"
+
+
+def solids(person: Person) -> dict[str, Solid]:
+    """Return every part of a person by name."""
+    shape, style = person.shape, person.style
+    fixed = np.column_stack([person.turn, np.zeros(3)])
+    parts = {
+        "neck": Solid(head.neck_grid(shape, person.neck), person.body),
+        "torso": Solid(head.torso_grid(person.neck, person.drop), person.body),
+        "head": Solid(head.head_grid(shape), fixed),
+        "left ear": Solid(head.ear_grid(shape, -1), fixed, closed=False, sides="both"),
+        "right ear": Solid(head.ear_grid(shape, 1), fixed, closed=False, sides="both"),
+    }
+    if style.kind == "bald":
+        return parts
+    rng = stream(person.seed, person.index, f"{person.key}/hair shape")
+    grid, place = hair.hair_grid(shape, style, rng)
+    keep = hair.keeps(style, rng)
+    parts["hair"] = Solid(grid, fixed, place, keep)
+    if style.hangs:
+        # Where the near side of hanging hair is cut away, its far side shows: two solids, not one.
+        parts["hair inside"] = Solid(grid, fixed, place, keep, sides="back")
+    if style.bun:
+        grid, place = hair.bun_grid(shape, style)
+        parts["hair bun"] = Solid(grid, fixed, place)
+    return parts
+
+
+@dataclasses.dataclass(frozen=True)
+class Rendering:
+    """A person on pixels: flat ``pixel`` ``[N]``, linear ``colour`` ``[N,3]``, ``label`` ``[N]``; the head's
+    visible ``face`` pixels with the hair taken off; and the depth map ``[H*W]``."""
+
+    pixel: np.ndarray
+    colour: np.ndarray
+    label: np.ndarray
+    face: np.ndarray
+    depth: np.ndarray
+
+
+def render(person: Person, view: View, lamps: light.Light, recipe: Recipe, shadows: bool = True) -> Rendering:
+    """Project, light and paint a person; without ``shadows`` they throw none on themselves."""
+    meshes, parts = solids(person), {}
+    for name, solid in meshes.items():
+        seen = rasterise(
+            view, solid.grid, solid.turn, place=solid.place, closed=solid.closed, sides=solid.sides
+        )
+        parts[name] = seen if solid.keep is None else seen[solid.keep(seen.place)]
+    on_face = parts["head"][skin.on_face(parts["head"].place, person.shape)].pixel
+    visible, depth = resolve(parts, view.size)
+    depths = None
+    if recipe.light and shadows:
+        depths = light.shadow_map(lamps, [meshes[name] for name in ("head", "hair") if name in meshes])
+    pixels, colours, labels = [], [], []
+    for name, seen in visible.items():
+        if len(seen.pixel) == 0:
+            continue
+        paint = _paint(name, seen, person, 1 / view.scale)
+        if not recipe.texture:
+            _flatten(paint)
+        reached = np.ones(len(seen.pixel), np.float32)
+        if depths is not None:
+            reached = light.lit(lamps, depths, _unproject(view, seen))
+        pixels.append(seen.pixel)
+        colours.append(light.shade(lamps, paint, seen.normal, reached))
+        labels.append(paint.label)
+    # A person may stand wholly outside the frame.
+    pixels.append(np.zeros(0, np.intp))
+    colours.append(np.zeros((0, 3), np.float32))
+    labels.append(np.zeros(0, np.uint8))
+    return Rendering(np.concatenate(pixels), np.concatenate(colours), np.concatenate(labels), on_face, depth)
+
+
+def _paint(name: str, seen: Fragments, person: Person, pixel: float) -> skin.Paint:
+    """Paint the visible fragments of one part; ``pixel`` is a pixel's width in millimetres."""
+    shape, look = person.shape, person.look
+    rng = stream(person.seed, person.index, f"{person.key}/paint {name}")
+    if name == "head":
+        return skin.paint_head(seen, shape, look, pixel, rng)
+    if name == "neck":
+        return skin.paint_neck(seen, shape, look, rng)
+    if "ear" in name:
+        return skin.paint_ear(seen, look, rng)
+    if "hair" in name:
+        paint = hair.paint_hair(seen.place, person.style, look, rng)
+        if name == "hair inside":
+            paint.darken(np.full(len(seen.pixel), 0.55, np.float32))
+        return paint
+    paint = scene.paint_clothes(seen, person.outfit, person.drop, pixel, rng)
+    if person.outfit["kind"] == "low":
+        bare = scene.is_bare(seen.place, person.outfit, person.drop)
+        flesh = skin.paint_neck(seen, shape, look, rng)
+        paint.albedo[bare], paint.label[bare] = flesh.albedo[bare], NECK
+    return paint
+
+
+def _flatten(paint: skin.Paint) -> None:
+    """Give every class of a part its mean colour."""
+    for number in np.unique(paint.label):
+        same = paint.label == number
+        paint.albedo[same] = paint.albedo[same].mean(0)
+
+
+def _unproject(view: View, seen: Fragments) -> np.ndarray:
+    """Return the points ``[N,3]`` in millimetres that fragments show."""
+    zoom = view.scale * view.distance / (view.distance - seen.depth)
+    x, y = seen.pixel % view.size + 0.5, seen.pixel // view.size + 0.5
+    return np.stack([(x - view.centre[0]) / zoom, (y - view.centre[1]) / zoom, seen.depth], 1).astype(
+        np.float32
+    )
