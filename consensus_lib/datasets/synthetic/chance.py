@@ -19,14 +19,17 @@ def stream(seed: int, index: int, purpose: str) -> np.random.Generator:
 
 def normal(rng: np.random.Generator, mean: float, deviation: float, bound: float = 2.0) -> float:
     """Draw from a normal distribution cut off at ``bound`` standard deviations."""
-    return mean + deviation * float(np.clip(rng.standard_normal(), -bound, bound))
+    return mean + deviation * min(max(float(rng.standard_normal()), -bound), bound)
 
 
 def choose(rng: np.random.Generator, odds: dict):
     """Draw a key of ``odds`` with probability proportional to its value."""
-    names = list(odds)
-    weights = np.array([odds[name] for name in names], float)
-    return names[int(rng.choice(len(names), p=weights / weights.sum()))]
+    left = rng.random() * sum(odds.values())
+    for name, weight in odds.items():
+        left -= weight
+        if left < 0:
+            return name
+    return next(name for name in reversed(odds) if odds[name] > 0)  # rounding
 
 
 def field(rng: np.random.Generator, u: np.ndarray, v: np.ndarray, cells: int = 32) -> np.ndarray:

@@ -157,19 +157,25 @@ def _backdrop(
     rng = stream(seed, index, "others")
     if rng.random() >= recipe.people:
         return image, {"background": kind, "others": 0}
-    others = int(rng.choice([1, 2], p=[0.65, 0.35]))
+    others = int(rng.choice([1, 2], p=[0.8, 0.2]))
     side = rng.choice([-1, 1])
+    half = (size + 1) // 2  # they are out of focus: half the resolution will do
     for number in range(others):
         person = draw_person(seed, index, recipe, key=f"other {number}")
-        scale = view.scale * rng.uniform(0.55, 1.15)
-        away = side * rng.uniform(0.36, 0.62) * size
+        scale = view.scale * rng.uniform(0.55, 1.15) / 2
+        centre = (
+            half * (0.5 + side * rng.uniform(0.36, 0.62)),
+            view.centre[1] / 2 + rng.normal(0, 0.12) * half,
+        )
         side = -side
-        centre = (size / 2 + away, view.centre[1] + rng.normal(0, 0.12) * size)
-        drawn = render(person, View(scale, centre, 2500, size), lamps, recipe, shadows=False)
-        image.reshape(-1, 3)[drawn.pixel] = drawn.colour * np.float32(rng.uniform(0.4, 1.1))
-    blur = float(rng.choice([0, rng.uniform(0, 0.02)])) * size
-    if blur > 0.3:
-        image = ndimage.gaussian_filter(image, (blur, blur, 0), truncate=2.0)
+        drawn = render(person, View(scale, centre, 2500, half), lamps, recipe, rough=True)
+        small = np.zeros((half, half, 4), np.float32)
+        small.reshape(-1, 4)[drawn.pixel] = np.column_stack([drawn.colour, np.ones(len(drawn.pixel))])
+        small[..., :3] *= np.float32(rng.uniform(0.4, 1.1))
+        blur = max(0.5, float(rng.choice([0, rng.uniform(0, 0.02)])) * half)
+        small = ndimage.gaussian_filter(small, (blur, blur, 0), truncate=2.0)
+        large = small.repeat(2, axis=0).repeat(2, axis=1)[:size, :size]
+        image += large[..., :3] - large[..., 3:] * image
     return image, {"background": kind, "others": others}
 
 
@@ -223,7 +229,7 @@ def _stranger(stage: layers.Stage, rng: np.random.Generator, person: Person, rec
     scale = stage.view.scale * rng.uniform(1.0, 1.6)
     side = rng.choice([-1, 1])
     centre = (size / 2 + side * rng.uniform(0.36, 0.55) * size, size * rng.uniform(0.6, 1.05))
-    drawn = render(person, View(scale, centre, 2500, size), stage.light, recipe, shadows=False)
+    drawn = render(person, View(scale, centre, 2500, size), stage.light, recipe, rough=True)
     cover, shown = np.zeros(size * size, np.float32), np.zeros((size * size, 3), np.float32)
     cover[drawn.pixel], shown[drawn.pixel] = 1, drawn.colour
     return layers.Layer(cover.reshape(size, size), shown.reshape(size, size, 3), OCCLUDER, 0.2)
@@ -262,12 +268,12 @@ def outline(face: np.ndarray, points: int = CONTOUR_POINTS) -> np.ndarray:
     middle = np.array([x.mean(), y.mean()])
     angle = 2 * np.pi * np.arange(points) / points
     aim = np.stack([np.cos(angle), np.sin(angle)], axis=1)
-    steps = np.arange(0, np.hypot(np.ptp(x), np.ptp(y)) + 2, 0.25)
+    steps = np.arange(0, np.hypot(np.ptp(x), np.ptp(y)) + 2, 0.5)
     rays = (middle + 0.5 + steps[:, None, None] * aim).astype(np.intp)  # [S, P, 2]
     # A frame of empty pixels answers for rays that leave the image.
     framed = np.pad(face, 1)
     column, row = np.clip(rays + 1, 0, face.shape[0] + 1).transpose(2, 0, 1)
     inside = framed[row, column]
     last = len(steps) - 1 - inside[::-1].argmax(0)
-    edge = middle + 0.5 + (steps[last] + 0.125)[:, None] * aim
+    edge = middle + 0.5 + (steps[last] + 0.25)[:, None] * aim
     return np.clip(edge, 0, face.shape[0])

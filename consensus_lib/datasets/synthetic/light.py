@@ -83,9 +83,8 @@ def shadow_map(light: Light, casters: list) -> np.ndarray:
     view = View(_MAP / (2 * _REACH), (_MAP / 2, _MAP / 2), 1e9, _MAP)
     depth = np.full(_MAP * _MAP, -1e4, np.float32)
     for solid in casters:
-        # Every other ring and column is enough for a shadow.
-        place = None if solid.place is None else solid.place[::2, ::2]
-        seen = rasterise(view, solid.grid[::2, ::2], frame @ solid.turn, place=place, sides="both")
+        solid = solid.coarser()  # fine enough for a shadow
+        seen = rasterise(view, solid.grid, frame @ solid.turn, place=solid.place, sides="both")
         if solid.keep is not None:
             seen = seen[solid.keep(seen.place)]
         depth[seen.pixel] = np.maximum(depth[seen.pixel], seen.depth)
@@ -124,20 +123,17 @@ def shade(light: Light, paint, normal: np.ndarray, reached: np.ndarray) -> np.nd
     """
     reached = 1 - (1 - reached) * np.float32(1 - 0.5 * light.softness)
     wrap = np.float32(0.15 + 0.2 * light.softness)
-    key = np.clip((normal @ light.key.astype(np.float32) + wrap) / (1 + wrap), 0, 1) * reached
-    fill = np.clip(normal @ light.fill.astype(np.float32), 0, 1)
-    up = 0.5 - 0.5 * normal[:, 1]
-    ambient = up[:, None] * light.sky_rgb.astype(np.float32) + (1 - up)[:, None] * light.ground_rgb.astype(
-        np.float32
-    )
-    diffuse = (
-        key[:, None] * light.key_rgb.astype(np.float32)
-        + fill[:, None] * light.fill_rgb.astype(np.float32)
-        + ambient
-    )
+    towards = normal @ np.stack([light.key, light.fill], axis=1).astype(np.float32)  # [N, 2]
+    strength = np.empty((len(normal), 4), np.float32)
+    strength[:, 0] = np.maximum((towards[:, 0] + wrap) / (1 + wrap), 0) * reached
+    strength[:, 1] = np.maximum(towards[:, 1], 0)
+    strength[:, 2] = 0.5 - 0.5 * normal[:, 1]
+    strength[:, 3] = 1 - strength[:, 2]
+    lamps = np.stack([light.key_rgb, light.fill_rgb, light.sky_rgb, light.ground_rgb]).astype(np.float32)
+    diffuse = strength @ lamps  # [N, 3]
     half = light.key + np.array([0, 0, 1.0])
     half = (half / np.linalg.norm(half)).astype(np.float32)
-    spark = np.clip(normal @ half, 0, 1)
+    spark = np.maximum(normal @ half, 0)
     # Two lobes: a broad sheen and a small highlight.
     sheen = spark**2 * spark**2
     sheen *= sheen  # spark**8

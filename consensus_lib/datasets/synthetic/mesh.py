@@ -45,21 +45,54 @@ class View:
 class Fragments:
     """What of a mesh falls on which pixel.
 
+    The normals are interpolated when first asked for: most fragments are hidden before that.
+
     Attributes:
         pixel: intp ``[N]``, flat pixel index, each at most once.
         depth: float32 ``[N]``, millimetres, larger is nearer.
         place: float32 ``[N,3]``, the point on the unturned mesh in millimetres.
-        normal: float32 ``[N,3]``, unit normal of the turned mesh.
+        corner: intp ``[3,N]``, the vertices of the triangle that is seen.
+        weight: float32 ``[3,N,1]``, their barycentric weights.
+        normals: float32 ``[V,3]``, unit normals of all vertices of the turned mesh.
+        inner: whether inner sides may be seen, whose normals are turned round.
     """
 
     pixel: np.ndarray
     depth: np.ndarray
     place: np.ndarray
-    normal: np.ndarray
+    corner: np.ndarray
+    weight: np.ndarray
+    normals: np.ndarray
+    inner: bool
 
     def __getitem__(self, keep: np.ndarray) -> "Fragments":
         """Return the fragments that a boolean mask or an index array ``[N]`` selects."""
-        return Fragments(self.pixel[keep], self.depth[keep], self.place[keep], self.normal[keep])
+        keep = np.flatnonzero(keep) if keep.dtype == bool else keep
+        return dataclasses.replace(
+            self,
+            pixel=self.pixel[keep],
+            depth=self.depth[keep],
+            place=self.place[keep],
+            corner=self.corner[:, keep],
+            weight=self.weight[:, keep],
+        )
+
+    @functools.cached_property
+    def normal(self) -> np.ndarray:
+        """Return float32 ``[N,3]``, unit normals of the turned mesh."""
+        normal = _mix(self.normals, self.corner, self.weight)
+        normal /= np.maximum(np.sqrt((normal**2).sum(1, keepdims=True)), np.float32(1e-6))
+        if self.inner:
+            normal *= np.where(normal[:, 2:] < 0, np.float32(-1), np.float32(1))
+        return normal
+
+
+def _mix(values: np.ndarray, corner: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """Return ``values`` ``[V,A]`` of vertices interpolated between ``corner`` ``[3,N]``: ``[N,A]``."""
+    mixed = np.take(values, corner[0], axis=0) * weight[0]
+    mixed += np.take(values, corner[1], axis=0) * weight[1]
+    mixed += np.take(values, corner[2], axis=0) * weight[2]
+    return mixed
 
 
 def rotation(yaw: float, pitch: float, roll: float) -> np.ndarray:
@@ -188,18 +221,11 @@ def rasterise(
         normals = normals @ turn[:, :3].T
     screen = view.project(points)
     pixel, face, weights = _cover(screen, faces, view.size, sides)
-    attributes = np.concatenate(
-        [screen[:, 2:], (grid if place is None else place).reshape(-1, 3), normals], axis=1
-    ).astype(np.float32)
-    corner, weights = np.take(faces, face, axis=0).T, weights.T[:, :, None]
-    mixed = np.take(attributes, corner[0], axis=0) * weights[0]
-    mixed += np.take(attributes, corner[1], axis=0) * weights[1]
-    mixed += np.take(attributes, corner[2], axis=0) * weights[2]
-    normal = mixed[:, 4:]
-    normal /= np.maximum(np.sqrt((normal**2).sum(1, keepdims=True)), np.float32(1e-6))
-    if sides != "front":
-        normal *= np.where(normal[:, 2:] < 0, np.float32(-1), np.float32(1))
-    return Fragments(pixel, mixed[:, 0], mixed[:, 1:4], normal)
+    corner, weight = np.take(faces, face, axis=0).T, weights.T[:, :, None]
+    place = (grid if place is None else place).reshape(-1, 3)
+    mixed = _mix(np.column_stack([screen[:, 2], place]).astype(np.float32), corner, weight)
+    inner = sides != "front"
+    return Fragments(pixel, mixed[:, 0], mixed[:, 1:], corner, weight, normals.astype(np.float32), inner)
 
 
 def _cover(screen: np.ndarray, faces: np.ndarray, size: int, sides: str):

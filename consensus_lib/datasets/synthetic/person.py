@@ -88,6 +88,11 @@ class Solid:
     closed: bool = True
     sides: str = "front"
 
+    def coarser(self) -> "Solid":
+        """Return the solid with every other ring and column."""
+        place = None if self.place is None else self.place[::2, ::2]
+        return dataclasses.replace(self, grid=self.grid[::2, ::2], place=place)
+
 
 def solids(person: Person) -> dict[str, Solid]:
     """Return every part of a person by name."""
@@ -127,10 +132,11 @@ class Rendering:
     depth: np.ndarray
 
 
-def render(person: Person, view: View, lamps: light.Light, recipe: Recipe, shadows: bool = True) -> Rendering:
-    """Project, light and paint a person; without ``shadows`` they throw none on themselves."""
+def render(person: Person, view: View, lamps: light.Light, recipe: Recipe, rough: bool = False) -> Rendering:
+    """Project, light and paint a person; a ``rough`` one has coarser meshes and throws no shadows."""
     meshes, parts = solids(person), {}
     for name, solid in meshes.items():
+        solid = solid.coarser() if rough else solid
         seen = rasterise(
             view, solid.grid, solid.turn, place=solid.place, closed=solid.closed, sides=solid.sides
         )
@@ -138,7 +144,7 @@ def render(person: Person, view: View, lamps: light.Light, recipe: Recipe, shado
     on_face = parts["head"][skin.on_face(parts["head"].place, person.shape)].pixel
     visible, depth = resolve(parts, view.size)
     depths = None
-    if recipe.light and shadows:
+    if recipe.light and not rough:
         depths = light.shadow_map(lamps, [meshes[name] for name in ("head", "hair") if name in meshes])
     pixels, colours, labels = [], [], []
     for name, seen in visible.items():

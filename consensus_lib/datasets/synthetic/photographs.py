@@ -44,12 +44,12 @@ def names() -> tuple[str, ...]:
 
 @functools.cache
 def photograph(name: str) -> Image.Image:
-    """Return one photograph as RGB, its longer side at most 400 pixels."""
+    """Return one photograph as RGB, its longer side at most 320 pixels."""
     package, file, box = PHOTOGRAPHS[name]
     with resources.files(package).joinpath(file).open("rb") as stream:
         picture = Image.open(stream).convert("RGB")
     picture = picture if box is None else picture.crop(box)
-    picture.thumbnail((400, 400), Image.Resampling.LANCZOS)
+    picture.thumbnail((320, 320), Image.Resampling.LANCZOS)
     return picture
 
 

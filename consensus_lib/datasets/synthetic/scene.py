@@ -138,32 +138,31 @@ def clouds(rng: np.random.Generator, size: int) -> np.ndarray:
     return ((first + mix[:, None] * (second - first)) * light[:, None]).reshape(size, size, 3)
 
 
+def _photo(rng: np.random.Generator, size: int) -> np.ndarray:
+    """Return a piece of a bundled photograph in other colours, now and then mixed with a drawn interior."""
+    names = photographs.names()
+    picture = photographs.crop(rng, names[rng.integers(len(names))], size, rng.uniform(0.35, 1))
+    picture = picture * np.exp(rng.uniform(-0.36, 0.36, 3) + normal(rng, -0.2, 0.5)).astype(np.float32)
+    if rng.random() < 0.3:
+        picture += np.float32(rng.uniform(0.2, 0.7)) * (blocks(rng, size) - picture)
+    return picture
+
+
 def background(rng: np.random.Generator, size: int, photos: bool = True) -> tuple[np.ndarray, str]:
     """Return what stands behind the person, linear float32 ``[size,size,3]``, and what it is."""
-    odds = {
-        "wall": 0.25,
-        "blocks": 0.3,
-        "clouds": 0.15,
-        "photo": 0.3 if photos and photographs.names() else 0,
-    }
+    kinds = {"wall": wall, "blocks": blocks, "clouds": clouds, "photo": _photo}
+    odds = {"wall": 0.25, "blocks": 0.3, "clouds": 0.15, "photo": 0.3}
+    if not (photos and photographs.names()):
+        del odds["photo"]
     kind = choose(rng, odds)
-    if kind == "photo":
-        picture = photographs.crop(
-            rng, photographs.names()[rng.integers(len(photographs.names()))], size, rng.uniform(0.35, 1)
-        )
-        picture = picture * np.exp(rng.uniform(-0.6, 0.6, 3) * 0.6 + normal(rng, -0.2, 0.5)).astype(
-            np.float32
-        )
-        if rng.random() < 0.3:
-            picture = picture + np.float32(rng.uniform(0.2, 0.7)) * (blocks(rng, size) - picture)
-    else:
-        picture = {"wall": wall, "blocks": blocks, "clouds": clouds}[kind](rng, size)
-    blur = (
-        float(rng.choice([0, rng.uniform(0.002, 0.012), rng.uniform(0.012, 0.06)], p=[0.25, 0.4, 0.35]))
-        * size
-    )
-    if blur > 0.4 and kind != "wall":
-        picture = ndimage.gaussian_filter(picture, (blur, blur, 0), truncate=2.0)
+    focus = choose(rng, {"sharp": 0.25, "soft": 0.4, "far": 0.35})
+    blur = {"sharp": 0.0, "soft": rng.uniform(0.002, 0.012), "far": rng.uniform(0.014, 0.06)}[focus]
+    coarse = 2 if focus == "far" else 1  # a strong blur needs no fine pixels
+    small = -(-size // coarse)
+    picture = kinds[kind](rng, small)
+    if blur * small > 0.4 and kind != "wall":
+        picture = ndimage.gaussian_filter(picture, (blur * small, blur * small, 0), truncate=2.0)
+    picture = picture.repeat(coarse, axis=0).repeat(coarse, axis=1)[:size, :size]
     return picture.astype(np.float32), kind
 
 

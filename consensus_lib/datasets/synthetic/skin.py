@@ -81,6 +81,15 @@ class Paint:
         if gloss is not None:
             self.gloss += coverage * (np.float32(gloss) - self.gloss)
 
+    def part(self, where: np.ndarray) -> "Paint":
+        """Return a copy of the entries ``where`` ``[M]`` (indices), to be painted and put back."""
+        return Paint(self.albedo[where], self.label[where], self.gloss[where], self.glow[where])
+
+    def put(self, where: np.ndarray, part: "Paint") -> None:
+        """Put back the entries that :meth:`part` took."""
+        self.albedo[where], self.label[where] = part.albedo, part.label
+        self.gloss[where], self.glow[where] = part.gloss, part.glow
+
     def darken(self, amount: np.ndarray) -> None:
         """Multiply the colour by ``1 - amount`` ``[N]``."""
         self.albedo *= (1 - amount)[:, None]
@@ -193,7 +202,7 @@ def paint_ear(fragments: Fragments, look: Look, rng: np.random.Generator) -> Pai
 
 def _bare(fragments: Fragments, look: Look, label: int, rng: np.random.Generator) -> Paint:
     paint = Paint.plain(len(fragments.pixel), skin_colour(look.tone, look.blood), label, 0.25)
-    x, y = fragments.place[:, 0], fragments.place[:, 1]
+    x, y, _ = np.ascontiguousarray(fragments.place.T)
     blotch = 0.05 * field(rng, x / 24, y / 24)
     grain = 0.035 * field(rng, x / 6, y / 6) + 0.03 * field(rng, x / 1.7, y / 1.7, 64)
     # Where blood shines through, red stays and the rest darkens.
@@ -216,16 +225,26 @@ def paint_head(
     Returns:
         the paint, with the classes skin, brows, eyes, nose, mouth and (beard) hair.
     """
-    x, y, z = fragments.place.T
+    x, y, z = np.ascontiguousarray(fragments.place.T)
     paint = _bare(fragments, look, SKIN, rng)
     front = np.clip((z - 10) / 20, 0, 1)
     _complexion(paint, shape, look, x, y, front, rng)
     _beard(paint, shape, look, x, y, z, pixel, rng)
-    _nose(paint, shape, x, y, front, pixel)
+    # Each feature is painted on the few points around it only.
+    near = np.flatnonzero((np.abs(x) < 2.2 * shape.nose_width) & (y > -10) & (y < 1.5 * shape.nose_length))
+    part = paint.part(near)
+    _nose(part, shape, x[near], y[near], front[near], pixel)
+    paint.put(near, part)
     for side in (-1, 1):
-        _brow(paint, shape, look, side * x, y, front, pixel, rng)
-        _eye(paint, shape, look, side, x, y, front, pixel)
-    _mouth(paint, shape, look, x, y, front, pixel)
+        near = np.flatnonzero((np.abs(side * x - shape.eye_x) < 30) & (y > shape.brow_y - 20) & (y < 15))
+        part, u, v, ahead = paint.part(near), x[near], y[near], front[near]
+        _brow(part, shape, look, side * u, v, ahead, pixel, rng)
+        _eye(part, shape, look, side, u, v, ahead, pixel)
+        paint.put(near, part)
+    near = np.flatnonzero((np.abs(x) < 1.3 * shape.mouth_width) & (y > shape.mouth_y - 18))
+    part = paint.part(near)
+    _mouth(part, shape, look, x[near], y[near], front[near], pixel)
+    paint.put(near, part)
     return paint
 
 
@@ -242,13 +261,21 @@ def _complexion(paint, shape, look, x, y, front, rng) -> None:
         paint.darken((0.5 * look.freckles * front * np.clip(spots, 0, 1)).astype(np.float32))
     # Wrinkles: the forehead's, the fold from nose to mouth, crow's feet.
     wave = profile(rng, x / 25)
-    rows = np.cos(2 * np.pi * (y + 3 * wave) / 11) ** 8 * bump(x, y, 0, -42, 40, 16)
+    rows = _ridges(y + 3 * wave, 11) * bump(x, y, 0, -42, 40, 16)
     mouth = shape.mouth_y
     fold_x = shape.nose_width + 6 + 0.32 * (y - 0.8 * shape.nose_length)
     fold = np.exp(-(((np.abs(x) - fold_x) / 3.0) ** 2)) * bump(0, y, 0, mouth - 10, 1, 16)
-    feet = np.cos(2 * np.pi * y / 6) ** 6 * bump(np.abs(x), y, shape.eye_x + 22, 0, 6, 9)
+    feet = _ridges(y, 6) * bump(np.abs(x), y, shape.eye_x + 22, 0, 6, 9)
     depth = shape.age * (0.28 * rows + 0.22 * feet) + (0.10 + 0.3 * shape.age + 0.25 * shape.smile) * fold
     paint.darken((front * np.clip(depth, 0, 0.6)).astype(np.float32))
+
+
+def _ridges(y: np.ndarray, step: float) -> np.ndarray:
+    """Return narrow parallel ridges of height 1, ``step`` apart."""
+    wave = np.cos((2 * np.pi / step) * y)
+    wave *= wave
+    wave *= wave
+    return wave * wave
 
 
 def _nose(paint, shape, x, y, front, pixel) -> None:
