@@ -83,8 +83,7 @@ def draw_face(
     record["occluders"], covered = _occlude(seed, index, recipe, stage, image, labels)
     outside = np.zeros((full, full), bool)
     if recipe.camera:
-        near = ndimage.binary_dilation(face, iterations=max(1, full // 64))
-        outside = camera.corners(stream(seed, index, "corners"), full, near)
+        outside = camera.corners(stream(seed, index, "corners"), full, face)
     labels[outside] = complete[outside] = BACKGROUND
     covered &= ~outside
     image, labels, complete, face, covered, outside = _reduce(

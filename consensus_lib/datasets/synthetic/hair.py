@@ -177,7 +177,7 @@ def hair_grid(shape: Shape, style: Style, rng: np.random.Generator) -> tuple[np.
     )
     rings = np.concatenate([knots, hanging])
     grid = tube(rings, 32 if style.hangs else 24)
-    angle = np.broadcast_to(np.degrees(azimuths(45)), grid.shape[:2])
+    angle = np.broadcast_to(np.degrees(azimuths(41)), grid.shape[:2])
     height = grid[..., 1]
     place = np.stack([angle, height, 0 * height], axis=-1)
     up = np.clip((-height - 10) / 90, 0, 1)

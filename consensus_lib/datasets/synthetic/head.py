@@ -140,7 +140,7 @@ def sections(shape: Shape) -> np.ndarray:
     return SECTIONS + sum(weight * MODES[name] for name, weight in shape.weights.items())
 
 
-def head_grid(shape: Shape, rows: int = 42, columns: int = 45) -> np.ndarray:
+def head_grid(shape: Shape, rows: int = 39, columns: int = 41) -> np.ndarray:
     """Return the head's mesh ``[rows,columns,3]`` with nose, sockets, cheeks, lips and the open jaw."""
     grid = tube(sections(shape), rows, columns)
     x, y, z = grid[..., 0], grid[..., 1], grid[..., 2]

@@ -142,7 +142,7 @@ def _section(columns: int, exponent: float) -> tuple[np.ndarray, np.ndarray]:
     return power(np.sin(angle), exponent), power(np.cos(angle), exponent)
 
 
-def tube(rings: np.ndarray, rows: int, columns: int = 45, exponent: float = 0.87) -> np.ndarray:
+def tube(rings: np.ndarray, rows: int, columns: int = 41, exponent: float = 0.87) -> np.ndarray:
     """Build a tube from rings.
 
     Args:

@@ -111,8 +111,8 @@ def solids(person: Person) -> dict[str, Solid]:
     grid, place = hair.hair_grid(shape, style, rng)
     keep = hair.keeps(style, rng)
     parts["hair"] = Solid(grid, fixed, place, keep)
-    if style.hangs:
-        # Where the near side of hanging hair is cut away, its far side shows: two solids, not one.
+    if style.hangs or style.sides > 14:
+        # Where the near side of hanging or thick hair is cut away, its far side shows: a second solid.
         parts["hair inside"] = Solid(grid, fixed, place, keep, sides="back")
     if style.bun:
         grid, place = hair.bun_grid(shape, style)

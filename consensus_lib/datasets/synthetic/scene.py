@@ -129,13 +129,15 @@ def _lettering(rng: np.random.Generator, draw: ImageDraw.ImageDraw, size: int) -
 
 def clouds(rng: np.random.Generator, size: int) -> np.ndarray:
     """Return out-of-focus foliage or a crowd: coloured noise at two scales."""
-    ramp = np.linspace(0, 1, size, dtype=np.float32)
+    small = (size + 1) // 2
+    ramp = np.linspace(0, 1, small, dtype=np.float32)
     u, v = np.meshgrid(ramp * rng.uniform(3, 8), ramp * rng.uniform(3, 8))
     u, v = u.ravel(), v.ravel()
     first, second = random_colour(rng), random_colour(rng)
     mix = 1 / (1 + np.exp(-2.5 * field(rng, u, v)))
-    light = np.exp(0.5 * field(rng, 3.1 * u, 3.1 * v) + 0.3 * field(rng, 9 * u, 9 * v, 64))
-    return ((first + mix[:, None] * (second - first)) * light[:, None]).reshape(size, size, 3)
+    shade = np.exp(0.5 * field(rng, 3.1 * u, 3.1 * v) + 0.3 * field(rng, 9 * u, 9 * v, 64))
+    picture = ((first + mix[:, None] * (second - first)) * shade[:, None]).reshape(small, small, 3)
+    return picture.repeat(2, axis=0).repeat(2, axis=1)[:size, :size]
 
 
 def _photo(rng: np.random.Generator, size: int) -> np.ndarray:

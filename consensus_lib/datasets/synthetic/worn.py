@@ -64,7 +64,7 @@ def mask(stage: Stage, rng: np.random.Generator) -> list[Layer]:
 
 
 def _crown(stage: Stage, rim: float, lift: float, tall: float, square: float) -> np.ndarray:
-    """Return the crown of a hat ``[16,45,3]``: a dome over skull and hair.
+    """Return the crown of a hat ``[16,41,3]``: a dome over skull and hair.
 
     Args:
         stage: for the head's shape.
@@ -94,7 +94,7 @@ def _crown(stage: Stage, rim: float, lift: float, tall: float, square: float) ->
 
 
 def _brim(ring: np.ndarray, angle: np.ndarray, peak: bool, rng: np.random.Generator) -> np.ndarray:
-    """Return a brim ``[6,45,3]`` around a crown's lowest ``ring`` ``[45,3]``, or a cap's peak."""
+    """Return a brim ``[6,41,3]`` around a crown's lowest ``ring`` ``[41,3]``, or a cap's peak."""
     reach = rng.uniform(45, 75) if peak else rng.uniform(35, 70)
     out = np.ones(len(angle))
     if peak:
@@ -118,7 +118,7 @@ def hat(stage: Stage, rng: np.random.Generator) -> list[Layer]:
     colour = random_colour(rng)
     if rng.random() < 0.4:
         colour = linear(str(rng.choice(["#17181c", "#20304f", "#7d1f24"])))
-    angle = np.broadcast_to(np.degrees(azimuths(45)), crown.shape[:2])
+    angle = np.broadcast_to(np.degrees(azimuths(41)), crown.shape[:2])
     place = np.stack([angle, crown[..., 1], 0 * angle], axis=-1)
     seen = rasterise(stage.view, crown, stage.turn, place=place)
     paint = Paint.plain(len(seen.pixel), colour, OCCLUDER, 0.5 if kind == "helmet" else 0.08)
@@ -159,7 +159,7 @@ def scarf(stage: Stage, rng: np.random.Generator) -> list[Layer]:
         axis=1,
     )
     grid = tube(rings, 14)
-    angle = np.broadcast_to(np.degrees(azimuths(45)), grid.shape[:2])
+    angle = np.broadcast_to(np.degrees(azimuths(41)), grid.shape[:2])
     grid[..., 1] += 5 * np.sin(np.radians(angle) * 2 + rng.uniform(0, 6)) + 0.12 * (90 - grid[..., 2])
     grid *= 1 + 0.03 * np.cos(2 * np.pi * y * 3 + np.radians(angle).T).T[..., None] * np.array([1, 0, 1])
     place = np.stack([angle, grid[..., 1], 0 * angle], axis=-1)
@@ -253,7 +253,7 @@ def veil(stage: Stage, rng: np.random.Generator) -> list[Layer]:
         [240, 118, 100, -110, -12],
     ]
     grid = tube(np.concatenate([sections(shape)[:9], fall]), 30)
-    angle = np.broadcast_to(np.degrees(azimuths(45)), grid.shape[:2])
+    angle = np.broadcast_to(np.degrees(azimuths(41)), grid.shape[:2])
     place = np.stack([angle, grid[..., 1], 0 * angle], axis=-1)
     grid = grid + lift * grid_normals(grid)
     phase, crown, low = rng.uniform(0, 6), -shape.hairline + rng.uniform(-8, 22), 124.0
