@@ -52,7 +52,8 @@ def test_every_dependency_says_who_needs_it():
     [
         ("consensus_lib", "torch numpy pandas IPython ipywidgets papermill pooch matplotlib nbformat"),
         ("consensus_lib.losses", "pandas IPython ipywidgets papermill pooch matplotlib"),
-        ("consensus_lib.datasets", "pandas IPython ipywidgets papermill pooch matplotlib"),
+        ("consensus_lib.datasets.synthetic", "torch pandas IPython ipywidgets papermill pooch matplotlib"),
+        ("consensus_lib.datasets.face_dataset", "pandas IPython ipywidgets papermill pooch matplotlib"),
         ("consensus_lib.training", "pandas IPython ipywidgets papermill pooch matplotlib"),
         ("consensus_lib.metrics", "pandas IPython ipywidgets papermill pooch matplotlib"),
         ("consensus_lib.runs", "torch IPython ipywidgets papermill pooch matplotlib"),

@@ -1,24 +1,32 @@
-"""Data: one on-disk format, the data set that reads it, tasks, augmentation and the synthetic faces."""
+"""Data: one on-disk format, the data set that reads it, tasks, augmentation and the synthetic faces.
 
-from consensus_lib.datasets.augment import Augment
-from consensus_lib.datasets.face_dataset import FaceDataset, loader
-from consensus_lib.datasets.folder import IGNORE, DatasetError, DatasetInfo, DatasetWriter, read_info
-from consensus_lib.datasets.prepared import Splits, is_prepared, open_splits, prepared_folder
-from consensus_lib.datasets.tasks import TASKS, Task
+Names are loaded when they are first asked for: the data scripts and the processes that draw faces then do
+without torch.
+"""
 
-__all__ = [
-    "IGNORE",
-    "TASKS",
-    "Augment",
-    "DatasetError",
-    "DatasetInfo",
-    "DatasetWriter",
-    "FaceDataset",
-    "Splits",
-    "Task",
-    "is_prepared",
-    "loader",
-    "open_splits",
-    "prepared_folder",
-    "read_info",
-]
+import importlib
+
+_HOME = {
+    "IGNORE": "folder",
+    "DatasetError": "folder",
+    "DatasetInfo": "folder",
+    "DatasetWriter": "folder",
+    "read_info": "folder",
+    "TASKS": "tasks",
+    "Task": "tasks",
+    "Augment": "augment",
+    "FaceDataset": "face_dataset",
+    "loader": "face_dataset",
+    "Splits": "prepared",
+    "is_prepared": "prepared",
+    "open_splits": "prepared",
+    "prepared_folder": "prepared",
+}
+
+__all__ = sorted(_HOME)
+
+
+def __getattr__(name: str):
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
