@@ -203,6 +203,7 @@ def test_arguments_out_of_range(arguments):
         {"people": 2},
         {"occluded": -0.1},
         {"most": -1},
+        {"turn": -1},
         {"occluders": (("cat", 1),)},
         {"occluders": (("hand", 0),)},
         {"tones": (1,) * 9},

@@ -197,7 +197,7 @@ def test_coverage_is_half_on_the_edge():
 
 
 def test_layer_covers_and_shades(person):
-    image, labels = np.ones((32, 32, 3), np.float32), np.zeros((32, 32), np.uint8)
+    image, labels = np.ones((32, 32, 3), np.float32), np.ones((32, 32), np.uint8)
     cover = np.zeros((32, 32), np.float32)
     cover[10:20, 10:20] = 1
     lamps = light.draw_light(np.random.default_rng(0))

@@ -1,8 +1,8 @@
 """The head: a mean shape in millimetres, its linear variation, expression, and where the features lie.
 
-The mean is given by eleven horizontal sections, from measured proportions of adults: the eyes half-way
-between crown and chin, 63 mm between the pupils, 150 mm from ear to ear. A shape is the mean plus a weighted
-sum of modes, each a smooth change of the sections; features move with it.
+The mean is given by fourteen horizontal sections that follow the usual proportions of adults: the eyes
+about half-way between crown and chin, 63 mm between the pupils, 150 mm from ear to ear. A shape is the mean
+plus a weighted sum of modes, each a smooth change of the sections; features move with it.
 """
 
 import dataclasses
@@ -32,7 +32,6 @@ SECTIONS = np.array([
 ], float)
 # fmt: on
 
-# Change of each section for one standard deviation of the mode, in millimetres: y, width, front, back.
 _HEIGHT = SECTIONS[:, 0]
 _LOWER, _UPPER = np.clip(_HEIGHT / 117, 0, 1), np.clip(-_HEIGHT / 108, 0, 1)
 _ROUND = np.sqrt(np.clip(SECTIONS[:, 1] / 76, 0, 1))
@@ -47,6 +46,7 @@ def _mode(dy=0.0, width=0.0, front=0.0, back=0.0) -> np.ndarray:
     return np.stack([zero + dy, (zero + width) * _ROUND, zero + front, zero + back, zero], axis=1)
 
 
+# Change of the sections for one standard deviation of each mode, in millimetres.
 MODES = {
     "breadth": _mode(width=3.6),
     "length": _mode(dy=6.0 * _LOWER),
@@ -72,7 +72,7 @@ class Shape:
         mouth_y, mouth_width, lip: height, half width, thickness of the lower lip.
         smile, jaw_open, gaze: expression; corners up (0-1), opening (mm), iris offset (x, y mm).
         hairline: height of the hairline above the eyes.
-        ear: length of the ear; ear_out: how far it stands off.
+        ear, ear_out: length of the ear, and how far it stands off.
         age: 0 young to 1 old.
     """
 
@@ -192,15 +192,10 @@ def ear_grid(shape: Shape, side: int, rows: int = 6, columns: int = 17) -> np.nd
     down = radius * np.sin(angle) * half
     # A bowl: deep in the middle, a raised rim, standing off more at the back.
     lift = shape.ear_out * (0.25 + 0.75 * np.clip((back + 17) / 34, 0, 1)) * (0.35 + 0.65 * radius**2)
-    width = np.interp(6, *_profile(shape))
-    x = side * (width - 6 + lift)
+    knots = sections(shape)[:-2]
+    x = side * (np.interp(6, knots[:, 0], knots[:, 1]) - 6 + lift)
     grid = np.stack([x + 0 * angle, 10 + down, -12 - back - 4], axis=-1)
     return grid if side > 0 else grid[:, ::-1]
-
-
-def _profile(shape: Shape) -> tuple[np.ndarray, np.ndarray]:
-    knots = sections(shape)
-    return knots[:-2, 0], knots[:-2, 1]
 
 
 def neck_grid(shape: Shape, breadth: float) -> np.ndarray:

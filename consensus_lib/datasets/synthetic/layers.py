@@ -63,34 +63,38 @@ class Layer:
     shadow: float = 0.5
 
 
-FINER = 4
-"""Shapes are drawn at so many times the size and averaged, which gives soft edges."""
+class _Stencil:
+    """A canvas on which shapes are drawn finer than the image and averaged, which gives soft edges."""
 
+    def __init__(self, size: int):
+        self.finer = max(1, min(4, 2048 // size))  # large images are reduced later and need less
+        self.picture = Image.new("L", (self.finer * size, self.finer * size))
+        self.pen = ImageDraw.Draw(self.picture)
 
-def _canvas(size: int) -> tuple[Image.Image, ImageDraw.ImageDraw]:
-    picture = Image.new("L", (FINER * size, FINER * size))
-    return picture, ImageDraw.Draw(picture)
+    def path(self, points: np.ndarray) -> list[tuple]:
+        """Return pixel coordinates ``[P,2]`` as the pen wants them."""
+        return [tuple(point) for point in points * self.finer]
 
-
-def _coverage(picture: Image.Image) -> np.ndarray:
-    return np.asarray(picture.reduce(FINER), np.float32) / 255
+    def coverage(self) -> np.ndarray:
+        """Return how much of each pixel is drawn, float32 ``[size,size]``."""
+        return np.asarray(self.picture.reduce(self.finer), np.float32) / 255
 
 
 def polygon(size: int, *outlines: np.ndarray) -> np.ndarray:
     """Return coverage float32 ``[size,size]`` of polygons in pixel coordinates ``[P,2]``."""
-    picture, draw = _canvas(size)
+    stencil = _Stencil(size)
     for points in outlines:
-        draw.polygon([tuple(point) for point in points * FINER], fill=255)
-    return _coverage(picture)
+        stencil.pen.polygon(stencil.path(points), fill=255)
+    return stencil.coverage()
 
 
 def strokes(size: int, lines: Iterable[np.ndarray], width: float) -> np.ndarray:
     """Return coverage float32 ``[size,size]`` of lines ``[P,2]``, ``width`` thick, all in pixels."""
-    picture, draw = _canvas(size)
+    stencil = _Stencil(size)
+    thick = max(1, round(width * stencil.finer))
     for points in lines:
-        path = [tuple(point) for point in points * FINER]
-        draw.line(path, fill=255, width=max(1, round(width * FINER)), joint="curve")
-    return _coverage(picture)
+        stencil.pen.line(stencil.path(points), fill=255, width=thick, joint="curve")
+    return stencil.coverage()
 
 
 def lay(image: np.ndarray, labels: np.ndarray, layer: Layer, light: Light) -> np.ndarray:
@@ -111,6 +115,7 @@ def lay(image: np.ndarray, labels: np.ndarray, layer: Layer, light: Light) -> np
     cover, under = layer.cover[window], image[window]
     if layer.shadow:
         dark = ndimage.gaussian_filter(_shifted(cover, shift), 0.012 * size, truncate=2.5)
+        dark *= labels[window] > 0  # the background is too far away to catch it
         under *= (1 - layer.shadow * dark)[..., None]
     colour = layer.colour if layer.colour.ndim == 1 else layer.colour[window]
     under += cover[..., None] * (colour - under)

@@ -61,6 +61,8 @@ class Recipe:
                 raise ValueError(
                     f"{name}: expected a probability between 0 and 1, got {getattr(self, name)!r}"
                 )
+        if not 0 <= self.turn <= 2:
+            raise ValueError(f"turn: expected a scale between 0 and 2, got {self.turn!r}")
         unknown = {name for name, _ in self.occluders} - set(OCCLUDERS)
         if unknown:
             raise ValueError(f"occluders: expected names among {sorted(OCCLUDERS)}, got {sorted(unknown)}")
