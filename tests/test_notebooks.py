@@ -150,7 +150,7 @@ def compare(folder):
 
 def test_comparing_outputs_passes_on_the_same_and_fails_on_a_changed_one(tmp_path):
     """nbval passes vacuously where nothing is stored; hold it to a notebook that it must refuse."""
-    cell = nbformat.v4.new_code_cell("print(6 * 7)\n# NBVAL_CHECK_OUTPUT")
+    cell = nbformat.v4.new_code_cell("print(6 * 7)\n# NBVAL_CHECK_OUTPUT", execution_count=1)
     cell.outputs = [nbformat.v4.new_output("stream", name="stdout", text="42\n")]
     book = nbformat.v4.new_notebook(
         cells=[cell], metadata={"kernelspec": {"name": "python3", "display_name": "p"}}

@@ -3,6 +3,8 @@
 import dataclasses
 import json
 import multiprocessing
+import subprocess
+import sys
 from concurrent.futures import ProcessPoolExecutor
 
 import numpy as np
@@ -291,3 +293,15 @@ def test_synthetic_folder_is_named_by_its_parameters(tmp_path, monkeypatch):
     assert synthetic_folder(**arguments) == folder
     assert synthetic_folder(**arguments, recipe=Recipe(light=False)) != folder
     assert synthetic_folder(**arguments, seed=1) != folder
+
+
+def test_a_script_without_a_main_guard_is_told_so(tmp_path):
+    script = tmp_path / "unguarded.py"
+    script.write_text(
+        "from consensus_lib.datasets.synthetic import prepare_synthetic\n"
+        f"prepare_synthetic({str(tmp_path / 'faces')!r}, counts={{'train': 32}}, size=32, workers=2, progress=False)\n"
+    )
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "if __name__ == '__main__'" in done.stderr.splitlines()[-1]
+    assert not (tmp_path / "faces").exists()

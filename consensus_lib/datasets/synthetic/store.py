@@ -14,6 +14,7 @@ import multiprocessing
 import os
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 import numpy as np
@@ -82,6 +83,11 @@ def _drawn(tasks: list[tuple], workers: int) -> Iterator[tuple]:
     with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
         try:
             yield from pool.map(_encode, tasks, chunksize=max(1, min(32, len(tasks) // (4 * workers))))
+        except BrokenProcessPool:
+            raise RuntimeError(
+                "workers: expected drawing processes to start, but one ended at once. A script must keep its "
+                "work below `if __name__ == '__main__':`, since each process imports it; or take workers=0"
+            ) from None
         finally:
             pool.shutdown(cancel_futures=True)
 
