@@ -93,6 +93,14 @@ def test_the_tasks_know_every_synthetic_class():
         assert (table[len(SYNTHETIC_CLASSES) :] == IGNORE).all()
 
 
+def test_parts_are_those_of_part_labels():
+    table = TASKS["parts"].table(SYNTHETIC_CLASSES)
+    names = {c: [s for s, t in zip(SYNTHETIC_CLASSES, table, strict=False) if t == c] for c in range(3)}
+    assert names[0] == ["background", "cloth", "occluder"]
+    assert names[2] == ["hair"]
+    assert {"ears", "neck", "glasses"} < set(names[1])
+
+
 def test_a_task_refuses_a_class_that_it_does_not_know():
     with pytest.raises(DatasetError, match=r"with \['tail'\]"):
         TASKS["parts"].table(("background", "face", "hair", "tail"))

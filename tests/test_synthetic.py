@@ -299,7 +299,7 @@ def test_a_script_without_a_main_guard_is_told_so(tmp_path):
     script = tmp_path / "unguarded.py"
     script.write_text(
         "from consensus_lib.datasets.synthetic import prepare_synthetic\n"
-        f"prepare_synthetic({str(tmp_path / 'faces')!r}, counts={{'train': 32}}, size=32, workers=2, progress=False)\n"
+        f"prepare_synthetic({str(tmp_path / 'faces')!r}, counts={{'train': 32}}, size=32, workers=2)\n"
     )
     done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=False)
     assert done.returncode == 1

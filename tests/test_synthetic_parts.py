@@ -23,8 +23,6 @@ from consensus_lib.datasets.synthetic import (
     light,
     mesh,
     occluders,
-    occlusion_labels,
-    parts_labels,
     photographs,
     recipe,
     skin,
@@ -261,17 +259,6 @@ def test_occlusion_covers_the_whole_range():
     assert min(shares) < 0.05
     assert max(shares) > 0.45
     assert max(shares) <= 1
-
-
-def test_tasks():
-    labels = np.arange(12, dtype=np.uint8)
-    assert parts_labels(labels).tolist() == [0, 1, 2, 1, 1, 1, 1, 1, 1, 0, 1, 0]
-    assert parts_labels(np.array([255], np.uint8)).tolist() == [255]
-    sample = draw_face(0, 0, 64, recipe=Recipe(occluded=1.0, occluders=(("hand", 1.0),)))
-    occlusion = occlusion_labels(sample.labels, sample.complete, sample.face)
-    assert occlusion.dtype == np.uint8
-    assert np.array_equal(occlusion > 0, sample.face)
-    assert (occlusion == 2).sum() / sample.face.sum() == pytest.approx(sample.record["occlusion"], abs=1e-6)
 
 
 def test_photographs_are_bundled_and_need_no_network(monkeypatch):

@@ -68,7 +68,8 @@ TASKS = {
         },
         needs=("hair",),
     ),
-    # As COFW and the paper's transfer data draw it: the face alone, and what covers it.
+    # As COFW and the paper's transfer data draw it: the face alone, and what covers it. Glasses, dark ones
+    # too, belong to the face in both tasks.
     "occlusion": Task(
         "occlusion",
         ("background", "face", "occlusion"),

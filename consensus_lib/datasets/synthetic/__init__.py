@@ -18,7 +18,7 @@ One room, several shelves::
     mesh  colour  chance  photographs   solids to pixels, colours, streams and noise, bundled pictures
 """
 
-from consensus_lib.datasets.synthetic.classes import CLASSES, COLOURS, occlusion_labels, parts_labels
+from consensus_lib.datasets.synthetic.classes import CLASSES, COLOURS
 from consensus_lib.datasets.synthetic.draw import FaceSample, draw_face
 from consensus_lib.datasets.synthetic.recipe import OCCLUDERS, Recipe
 from consensus_lib.datasets.synthetic.store import prepare_synthetic, read_truth, synthetic_folder
@@ -30,8 +30,6 @@ __all__ = [
     "FaceSample",
     "Recipe",
     "draw_face",
-    "occlusion_labels",
-    "parts_labels",
     "prepare_synthetic",
     "read_truth",
     "synthetic_folder",
