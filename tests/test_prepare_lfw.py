@@ -276,11 +276,23 @@ def test_interrupted_under_other_conditions_is_started_anew(mirror, out, monkeyp
     assert "interrupted run" not in capsys.readouterr().out
 
 
+# The real script, slowed down so that a busy machine cannot finish it before the signal comes.
+SLOWLY = """
+import sys, time
+import prepare_lfw_part_labels as lfw
+from consensus_lib.datasets.folder import DatasetWriter
+add = DatasetWriter.add
+DatasetWriter.add = lambda *arguments, **options: (add(*arguments, **options), time.sleep(0.02))
+sys.exit(lfw.main(sys.argv[1:]))
+"""
+
+
 @pytest.mark.parametrize("by", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
 def test_killed_process_is_taken_up(mirror, out, by):
     mirror.photographs |= {photograph_name(f"Dan_{n:04d}"): photograph(7) for n in range(400)}
-    environment = {**os.environ, "CONSENSUS_DATA_MIRROR": mirror.write(), "PYTHONPATH": str(CHECKOUT)}
-    command = [sys.executable, str(CHECKOUT / "data_scripts/prepare_lfw_part_labels.py"), "--out", str(out)]
+    path = os.pathsep.join([str(CHECKOUT), str(CHECKOUT / "data_scripts")])
+    environment = {**os.environ, "CONSENSUS_DATA_MIRROR": mirror.write(), "PYTHONPATH": path}
+    command = [sys.executable, "-c", SLOWLY, "--out", str(out)]
     partial = out.with_name(f".{out.name}.partial")
     process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     while process.poll() is None and len(list(partial.glob("images/Dan*"))) < 20:

@@ -1,0 +1,35 @@
+"""The examples in docstrings run and print what they say."""
+
+import doctest
+import importlib
+import importlib.resources
+import pkgutil
+
+import pytest
+
+import consensus_lib
+
+MODULES = [
+    module.name
+    for module in pkgutil.walk_packages(consensus_lib.__path__, "consensus_lib.")
+    if not module.name.rpartition(".")[2].startswith("_")
+]
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_examples_are_right(name):
+    failed, _ = doctest.testmod(importlib.import_module(name), optionflags=doctest.NORMALIZE_WHITESPACE)
+    assert failed == 0
+
+
+def test_the_loss_of_the_readme_runs():
+    readme = (importlib.resources.files(consensus_lib).parent / "README.md").read_text(encoding="utf-8")
+    snippet = readme.split("## The loss in three lines")[1].split("```python\n")[1].split("```")[0]
+    scope = {}
+    exec(
+        "import torch\n"
+        "logits = torch.randn(2, 3, 8, 8, requires_grad=True)\n"
+        "labels = torch.randint(0, 3, (2, 8, 8))\n" + snippet,
+        scope,
+    )
+    assert scope["logits"].grad.abs().sum() > 0
