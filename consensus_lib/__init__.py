@@ -7,3 +7,6 @@ nothing but the standard library, so that a training script pays only for the mo
 """
 
 __version__ = "0.1.0"
+
+IGNORE = 255
+"""The label that no loss, no blob and no metric counts, everywhere in this project."""

@@ -8,10 +8,8 @@ from typing import NamedTuple
 
 import torch
 
+from consensus_lib import IGNORE
 from consensus_lib.components import label_components
-
-IGNORE = 255
-"""Pixels with this label belong to no blob (id -1)."""
 
 KINDS = ("class", "component", "pixel")
 

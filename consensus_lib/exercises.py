@@ -10,9 +10,10 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from consensus_lib import IGNORE
 from consensus_lib.blobs import label_blobs
 from consensus_lib.components import count_pieces
-from consensus_lib.datasets import IGNORE, FaceDataset
+from consensus_lib.datasets import FaceDataset
 from consensus_lib.metrics import SegmentationScores
 
 TODO = "not answered yet"

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 from matplotlib.ticker import LogLocator
 
-from consensus_lib.blobs import IGNORE
+from consensus_lib import IGNORE
 from consensus_lib.paths import atomic
 
 SINGLE, DOUBLE = 3.35, 7.0
@@ -167,7 +167,8 @@ def bars(panels: Mapping[str, Mapping[str, Sequence[float]]], names: Sequence[st
                 edgecolor="white",
                 linewidth=0.3,
             )
-            axis.bar_label(drawn, fmt="%.3g", fontsize=6, padding=1)
+            texts = [f"{v:.0f}" if abs(v) >= 100 else f"{v:.3g}" for v in values]
+            axis.bar_label(drawn, texts, fontsize=6, padding=1)
         axis.set(xticks=range(len(names)), xticklabels=names, ylabel=quantity)
         axis.margins(y=0.12)
         if len(series) > 1:

@@ -7,7 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from consensus_lib.blobs import IGNORE, Blobs, blobs_from_ids, label_blobs
+from consensus_lib import IGNORE
+from consensus_lib.blobs import Blobs, blobs_from_ids, label_blobs
 
 
 def pixelwise_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from consensus_lib.blobs import IGNORE
+from consensus_lib import IGNORE
 from consensus_lib.components import count_by_class
 
 

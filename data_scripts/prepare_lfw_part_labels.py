@@ -23,8 +23,8 @@ import numpy as np
 from PIL import Image
 
 from archives import LocalFile, PublicFile, fetch, members
+from consensus_lib import IGNORE
 from consensus_lib.datasets.folder import (
-    IGNORE,
     DatasetError,
     DatasetInfo,
     DatasetWriter,

@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from consensus_lib.blobs import IGNORE, blobs_from_ids, label_blobs
+from consensus_lib import IGNORE
+from consensus_lib.blobs import blobs_from_ids, label_blobs
 
 MAPS = arrays(
     np.int64,

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from consensus_lib import paths
-from consensus_lib.datasets import IGNORE, TASKS, Augment, DatasetError, FaceDataset, loader
+from consensus_lib import IGNORE, paths
+from consensus_lib.datasets import TASKS, Augment, DatasetError, FaceDataset, loader
 from consensus_lib.datasets.synthetic import CLASSES as SYNTHETIC_CLASSES
 
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from consensus_lib import IGNORE
 from consensus_lib.datasets.folder import (
-    IGNORE,
     DatasetError,
     DatasetInfo,
     DatasetWriter,

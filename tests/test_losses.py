@@ -5,7 +5,8 @@ import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 
-from consensus_lib.blobs import IGNORE, label_blobs
+from consensus_lib import IGNORE
+from consensus_lib.blobs import label_blobs
 from consensus_lib.losses import (
     ConsensusLoss,
     PixelwiseLoss,

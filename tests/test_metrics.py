@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from consensus_lib.metrics import IGNORE, SegmentationScores
+from consensus_lib import IGNORE
+from consensus_lib.metrics import SegmentationScores
 
 CLASSES = ("background", "face", "hair")
 

@@ -7,7 +7,6 @@ without torch.
 import importlib
 
 _HOME = {
-    "IGNORE": "folder",
     "DatasetError": "folder",
     "DatasetInfo": "folder",
     "DatasetWriter": "folder",

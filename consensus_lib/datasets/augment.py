@@ -13,7 +13,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from consensus_lib.datasets.folder import IGNORE
+from consensus_lib import IGNORE
 
 
 @dataclasses.dataclass(frozen=True)

@@ -25,10 +25,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from consensus_lib import IGNORE
 from consensus_lib.paths import atomic, write_json
-
-IGNORE = 255
-"""The label that no loss and no metric counts, everywhere in this project."""
 
 INDEX_COLUMNS = ("id", "split", "subject", "image", "labels", "superpixels")
 

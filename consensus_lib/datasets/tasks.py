@@ -8,7 +8,8 @@ import dataclasses
 
 import numpy as np
 
-from consensus_lib.datasets.folder import IGNORE, DatasetError
+from consensus_lib import IGNORE
+from consensus_lib.datasets.folder import DatasetError
 
 
 @dataclasses.dataclass(frozen=True)
