@@ -157,6 +157,7 @@ def fit(
         "clip": clip,
         "loss": repr(loss) if isinstance(loss, nn.Module) else getattr(loss, "__name__", type(loss).__name__),
         "data": data.fingerprint,
+        "task": data.task.name,
         "samples": len(data),
         "size": data.size,
         "data_seed": data.seed,
@@ -188,6 +189,8 @@ def fit(
             if validation is not None and (epoch % evaluate_every == 0 or epoch == epochs):
                 begin = time.perf_counter()
                 scores = evaluate(model, validation, batch_size=2 * batch_size).compute()
+                if monitor not in scores:
+                    raise ValueError(f"monitor: expected one of {sorted(scores)}, got {monitor!r}")
                 row |= {"evaluation_seconds": time.perf_counter() - begin, **scores}
                 if isinstance(schedule, ReduceLROnPlateau):
                     schedule.step(scores[monitor])

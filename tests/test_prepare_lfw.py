@@ -276,9 +276,11 @@ def test_interrupted_under_other_conditions_is_started_anew(mirror, out, monkeyp
     assert "interrupted run" not in capsys.readouterr().out
 
 
-# The real script, slowed down so that a busy machine cannot finish it before the signal comes.
+# The real script, slowed down so that a busy machine cannot finish it before the signal comes, and deaf to
+# no signal: a shell starts background jobs with SIGINT ignored.
 SLOWLY = """
-import sys, time
+import signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)
 import prepare_lfw_part_labels as lfw
 from consensus_lib.datasets.folder import DatasetWriter
 add = DatasetWriter.add

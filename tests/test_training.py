@@ -277,6 +277,11 @@ def test_wrong_arguments_are_named(data, options, expected):
         train(data, **options)
 
 
+def test_an_unknown_monitor_is_named(data, validation):
+    with pytest.raises(ValueError, match=r"monitor: expected one of .*'mean_iou'.*, got 'iou'"):
+        train(data, validation=validation, monitor="iou")
+
+
 def test_the_global_random_state_is_left_alone(data):
     torch.manual_seed(5)
     expected = torch.rand(3)
