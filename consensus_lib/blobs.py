@@ -6,10 +6,11 @@ or a single pixel. The losses see blobs as a map of ids; this module is where th
 
 from typing import NamedTuple
 
+import numpy as np
 import torch
 
 from consensus_lib import IGNORE
-from consensus_lib.components import label_components
+from consensus_lib.components import run_graph
 
 KINDS = ("class", "component", "pixel")
 
@@ -61,12 +62,14 @@ def label_blobs(labels: torch.Tensor, kind: str = "class", connectivity: int = 4
         raise ValueError(f"kind: expected one of {KINDS}, got {kind!r}")
     if connectivity not in (4, 8):
         raise ValueError(f"connectivity: expected 4 or 8, got {connectivity}")
+    if kind == "component":
+        return Blobs(
+            *(torch.from_numpy(part).to(labels.device) for part in _components(labels, connectivity))
+        )
     if kind == "pixel":
         keys = torch.arange(labels.numel(), device=labels.device).view_as(labels)
-    elif kind == "class":
-        keys = labels.long()
     else:
-        keys = torch.from_numpy(label_components(labels.cpu().numpy(), connectivity)).to(labels.device)
+        keys = labels.long()
     return blobs_from_ids(keys, labels)
 
 
@@ -96,3 +99,14 @@ def blobs_from_ids(ids: torch.Tensor, labels: torch.Tensor) -> Blobs:
     numbered[counted] = inverse
     label_of, image_of = found // span % (IGNORE + 1), found // (span * (IGNORE + 1))
     return Blobs(numbered, label_of, image_of, size)
+
+
+def _components(labels: torch.Tensor, connectivity: int) -> tuple[np.ndarray, ...]:
+    """Return ids, labels, images and sizes of the components, read off the graph of runs without a sort."""
+    graph = run_graph(labels.cpu().numpy(), connectivity)
+    member = graph.members()
+    kept = graph.label[member] != IGNORE
+    number = np.where(kept, np.cumsum(kept) - 1, -1)  # of each component, ignored ones left out
+    ids = number[graph.component][graph.of]  # [B, H, W]
+    size = np.bincount(ids.ravel() + 1, minlength=kept.sum() + 1)[1:]
+    return ids, graph.label[member][kept].astype(np.int64), graph.image[member][kept], size

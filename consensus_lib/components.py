@@ -29,6 +29,12 @@ class RunGraph(NamedTuple):
     edges: np.ndarray
     component: np.ndarray
 
+    def members(self) -> np.ndarray:
+        """Return one run of each component, int64 ``[C]``: where to look up its label and image."""
+        member = np.empty(self.component.max(initial=-1) + 1, np.int64)
+        member[self.component] = np.arange(len(self.label))
+        return member
+
 
 def run_graph(maps: np.ndarray, connectivity: int) -> RunGraph:
     """Return the graph of runs of label maps integer ``[N,H,W]`` for 4 or 8 neighbours.
@@ -66,12 +72,6 @@ def run_graph(maps: np.ndarray, connectivity: int) -> RunGraph:
     return RunGraph(of.reshape(maps.shape), label, image, edges, component)
 
 
-def label_components(maps: np.ndarray, connectivity: int) -> np.ndarray:
-    """Number the connected components of equal label, int64 ``[N,H,W]``, over the whole batch."""
-    graph = run_graph(maps, connectivity)
-    return graph.component[graph.of].astype(np.int64)
-
-
 def count_by_class(maps: np.ndarray, num_classes: int) -> np.ndarray:
     """Count the pieces of each class in each image and the holes in them.
 
@@ -94,9 +94,7 @@ def count_by_class(maps: np.ndarray, num_classes: int) -> np.ndarray:
     def tally(runs):
         return np.bincount(graph.image[runs] * num_classes + graph.label[runs], minlength=cells)
 
-    member = np.empty(graph.component.max(initial=-1) + 1, np.int64)
-    member[graph.component] = np.arange(len(graph.label))  # any one run of each component
-    pieces = tally(member)
+    pieces = tally(graph.members())
     holes = tally(graph.edges[0]) - tally(np.arange(len(graph.label))) + pieces
     return np.stack([pieces, holes], axis=-1).reshape(len(maps), num_classes, 2)
 

@@ -5,13 +5,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from consensus_lib.components import count_by_class, count_pieces, label_components, run_graph
+from consensus_lib.components import count_by_class, count_pieces, run_graph
 
 MAPS = arrays(
     np.int64,
     st.tuples(st.integers(0, 3), st.integers(1, 8), st.integers(1, 8)),
     elements=st.integers(0, 2),
 )
+
+
+def label_components(maps, connectivity):
+    graph = run_graph(maps, connectivity)
+    return graph.component[graph.of]
 
 
 def flood_fill(labels, connectivity):
