@@ -176,6 +176,38 @@ def bars(panels: Mapping[str, Mapping[str, Sequence[float]]], names: Sequence[st
     return figure
 
 
+def strips(
+    panels: Mapping[str, Mapping[str, Sequence[float]]], floors: Mapping[str, float] | None = None
+) -> Figure:
+    """Draw scores of several trainings: a dot for each, a tick at their mean, methods below each other.
+
+    Args:
+        panels: axis label → method → one value for each training. The methods are those of the first panel;
+            a thin line follows the mean of the first method, to compare with.
+        floors: axis label → a value to mark as the floor.
+    """
+    methods = list(next(iter(panels.values())))
+    figure, axes = plt.subplots(
+        1, len(panels), sharey=True, squeeze=False, layout="constrained",
+        figsize=(DOUBLE if len(panels) > 1 else SINGLE, 0.5 + 0.2 * len(methods)),
+    )  # fmt: skip
+    for axis, (quantity, values) in zip(axes[0], panels.items(), strict=True):
+        for row, method in enumerate(methods):
+            axis.plot(values[method], [row] * len(values[method]), "o", color="C0", markersize=3.5, alpha=0.7)
+            axis.plot(np.mean(values[method]), row, "|", color="black", markersize=10, markeredgewidth=1.4)
+        axis.axvline(np.mean(values[methods[0]]), color="0.8", linewidth=0.6, zorder=0)
+        if floors and quantity in floors:
+            axis.axvline(floors[quantity], color="0.4", linewidth=0.8, linestyle=":")
+            axis.annotate(
+                "floor", (floors[quantity], 1), xycoords=("data", "axes fraction"), ha="center", va="bottom",
+                fontsize=6.5, color="0.3",
+            )  # fmt: skip
+        axis.set(yticks=range(len(methods)), yticklabels=methods, xlabel=quantity)
+        axis.margins(x=0.08)
+    axes[0][0].set_ylim(len(methods) - 0.5, -0.5)
+    return figure
+
+
 def curves(
     histories: Mapping[str, Sequence[Sequence[Mapping]]],
     keys: Mapping[str, str],

@@ -75,6 +75,19 @@ def test_curves_show_the_range_over_seeds_and_the_floor():
     assert (iou.get_yscale(), off.get_yscale()) == ("linear", "log")
 
 
+def test_strips_show_every_training_the_mean_and_the_floor():
+    figure = figures.strips(
+        {"IoU": {"ours": [0.7, 0.9], "theirs": [0.5]}, "holes": {"ours": [1, 2], "theirs": [3]}}, {"IoU": 0.4}
+    )
+    iou, holes = figure.axes
+    assert [text.get_text() for text in iou.get_yticklabels()] == ["ours", "theirs"]
+    drawn = [line.get_xdata().tolist() for line in iou.lines if line.get_linestyle() == "None"]
+    np.testing.assert_allclose(np.concatenate(drawn), [0.7, 0.9, 0.8, 0.5, 0.5])
+    assert iou.lines[-1].get_xdata()[0] == 0.4
+    assert [text.get_text() for text in (*iou.texts, *holes.texts)] == ["floor"]
+    assert iou.yaxis_inverted()
+
+
 def test_a_network_is_drawn_block_by_block():
     shapes, branch = block_shapes(FaceOccNet(), 128)
     assert shapes[0] == ("image", (3, 128, 128))
