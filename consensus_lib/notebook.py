@@ -5,13 +5,33 @@ import hashlib
 import json
 import random
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
 
 import consensus_lib
 from consensus_lib import figures, paths, runs
-from consensus_lib.training import pick_device
+from consensus_lib.datasets import Splits
+from consensus_lib.metrics import SegmentationScores
+from consensus_lib.networks import FaceOccNet, count_parameters
+from consensus_lib.training import cosine, describe_loss, evaluate, fit, load_checkpoint, pick_device
+
+
+class Trained(NamedTuple):
+    """What a training leaves.
+
+    Attributes:
+        network: with its last weights.
+        history: one dictionary for each epoch; see :func:`consensus_lib.training.fit`.
+        scores: on the test split.
+        folder: with the checkpoint, the history and ``result.json``.
+    """
+
+    network: torch.nn.Module
+    history: list[dict]
+    scores: SegmentationScores
+    folder: Path
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,14 +61,96 @@ class Lesson:
 
         display(Markdown(text))
 
-    def training_folder(self, name: str, **settings) -> Path:
-        """Return the folder of a training with these settings, below ``out``.
+    def train(
+        self,
+        name: str,
+        data: Splits,
+        loss,
+        *,
+        seed: int,
+        epochs: int,
+        width: float,
+        dropout: float = 0.0,
+        batch_size: int = 16,
+        learning_rate: float = 0.01,
+        start: Path | None = None,
+        live: bool = True,
+        **about,
+    ) -> Trained:
+        """Train one network, score it on the test split, and file the result.
 
-        The name ends in a hash of the settings: run a cell again and the training is taken up or found
-        finished; change a setting and another one begins.
+        Adam with a cosine schedule. Call it again and the training is taken up, or found finished; change
+        a setting and another one begins, because the folder's name ends in a hash of them all.
+
+        Args:
+            name: the loss's name in results and the beginning of the folder's.
+            data: where to train, to follow and to test.
+            loss: a function or module of (logits, labels).
+            seed: of the weights, the dropout, and the result.
+            epochs, batch_size: as for :func:`consensus_lib.training.fit`.
+            width, dropout: of the :class:`~consensus_lib.networks.FaceOccNet`.
+            learning_rate: before the schedule.
+            start: a training's folder whose last weights to start from; None starts from random ones.
+            live: redraw the curves after each epoch, scored on the validation split; otherwise show a bar
+                and score the last epoch only.
+            about: whatever else the result should say.
         """
-        key = json.dumps(settings, sort_keys=True)
-        return self.out / f"{name}-{hashlib.sha256(key.encode()).hexdigest()[:8]}"
+        settings = dict(
+            epochs=epochs,
+            width=width,
+            dropout=dropout,
+            batch_size=batch_size,
+            learning_rate=learning_rate,
+            task=data.train.task.name,
+            image_size=data.train.size,
+            train_images=len(data.train),
+        )
+        key = [
+            settings,
+            data.train.fingerprint,
+            data.train.seed,
+            repr(data.train.augment),
+            describe_loss(loss),
+        ]
+        key = json.dumps([*key, start and start.name])
+        folder = self.out / f"{name}-seed{seed}-{hashlib.sha256(key.encode()).hexdigest()[:8]}"
+        torch.manual_seed(seed)
+        network = FaceOccNet(len(data.train.task.classes), width, dropout)
+        if start:
+            network, _ = load_checkpoint(start, network)
+        history = fit(
+            network,
+            data.train,
+            loss,
+            epochs=epochs,
+            batch_size=batch_size,
+            validation=data.validation,
+            evaluate_every=1 if live else epochs,
+            optimizer=lambda parameters: torch.optim.Adam(parameters, lr=learning_rate),
+            schedule=cosine,
+            seed=seed,
+            device=str(self.device),
+            out=folder,
+            progress=not live,
+            on_epoch=figures.LiveCurves(epochs) if live else None,
+        )
+        scores = evaluate(network, data.test)
+        self.write_result(
+            folder,
+            loss=name,
+            seed=seed,
+            **settings,
+            trained_on=data.train.info.name,
+            dataset=data.test.info.name,
+            split=data.test.split,
+            test_images=len(data.test),
+            parameters=count_parameters(network),
+            validation_mean_iou=history[-1]["mean_iou"],
+            seconds=history[-1]["seconds"],
+            **about,
+            **scores.compute(),
+        )
+        return Trained(network, history, scores, folder)
 
     def write_result(self, folder: Path, **values) -> None:
         """Write ``result.json`` of a training; notebook, device and, unless given, seed are filled in."""

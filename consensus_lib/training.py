@@ -73,6 +73,11 @@ def pick_precision(name: str, device: torch.device) -> str:
     return "bfloat16" if gains else "float32"
 
 
+def describe_loss(loss: Callable) -> str:
+    """Return a module with its settings or a function's name: the same text in every process."""
+    return repr(loss) if isinstance(loss, nn.Module) else getattr(loss, "__name__", type(loss).__name__)
+
+
 def cosine(optimizer: torch.optim.Optimizer, steps: int) -> LRScheduler:
     """Return a schedule that warms up over the first 5% of ``steps`` and falls to 0 along a cosine."""
     warm = max(1, steps // 20)
@@ -155,7 +160,7 @@ def fit(
         "seed": seed,
         "precision": precision,
         "clip": clip,
-        "loss": repr(loss) if isinstance(loss, nn.Module) else getattr(loss, "__name__", type(loss).__name__),
+        "loss": describe_loss(loss),
         "data": data.fingerprint,
         "task": data.task.name,
         "samples": len(data),

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from matplotlib import pyplot as plt
 
-from consensus_lib import figures, notebook
+from consensus_lib import figures
 from consensus_lib.networks import FaceOccNet, block_shapes, receptive_field
 
 COLOURS = ((0, 0, 0), (86, 180, 233), (213, 94, 0))
@@ -107,16 +107,3 @@ def test_style_colours_differ_in_greyscale_or_line():
     grey = [matplotlib.colors.to_rgb(c) @ np.array([0.3, 0.59, 0.11]) for c in cycle["color"]]
     looks = list(zip(grey, cycle["linestyle"], strict=True))
     assert all(abs(a[0] - b[0]) > 0.05 or a[1] != b[1] for i, a in enumerate(looks) for b in looks[:i])
-
-
-def test_a_lesson_begins_with_one_line(tmp_path, capsys):
-    lesson = notebook.begin("02_x", seed=3, out=str(tmp_path))
-    line = capsys.readouterr().out
-    assert line.count("\n") == 1
-    assert "seed 3" in line
-    assert lesson.out == tmp_path
-    one, two = lesson.training_folder("ce", epochs=1), lesson.training_folder("ce", epochs=2)
-    assert one != two
-    assert one == lesson.training_folder("ce", epochs=1)
-    with pytest.raises(ValueError, match="seed: expected at least 0, got -1"):
-        notebook.begin("02_x", seed=-1)

@@ -2,6 +2,7 @@ import json
 import math
 
 import nbformat
+import pandas as pd
 import pytest
 
 from consensus_lib import paths, runs
@@ -82,6 +83,16 @@ def test_a_result_that_is_not_flat_or_finite_is_refused(tmp_path, change, expect
 def test_a_result_without_a_key_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r"got none for \['seed'\]"):
         runs.write_result(tmp_path, **{key: value for key, value in GOOD.items() if key != "seed"})
+
+
+def test_results_gather_in_one_table(tmp_path):
+    for name, more in {"b": {}, "a": {"seed": 1, "iou_face": 1 / 3, "absent": ["hair"]}}.items():
+        runs.write_result(tmp_path / name, **GOOD | more)
+    runs.write_table(tmp_path / "table.csv", [tmp_path / "b", tmp_path / "a"], "python study.py")
+    table = pd.read_csv(tmp_path / "table.csv")
+    assert table.seed.tolist() == [0, 1]
+    assert table.iou_face[1] == 0.3333
+    assert set(table) == {*GOOD, "iou_face", "command"}
 
 
 def test_the_notebooks_run_in_order_with_their_parameters(checkout, capfd):

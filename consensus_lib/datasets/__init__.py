@@ -13,6 +13,7 @@ _HOME = {
     "read_info": "folder",
     "TASKS": "tasks",
     "Task": "tasks",
+    "MILD": "augment",
     "Augment": "augment",
     "FaceDataset": "face_dataset",
     "loader": "face_dataset",

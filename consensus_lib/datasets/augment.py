@@ -117,3 +117,7 @@ class Augment:
         images = mean + (images - mean) * (1 + contrast)
         grey = images.mean(1, keepdim=True)
         return (grey + (images - grey) * (1 + saturation)).clamp(-1, 1)
+
+
+MILD = Augment(flip=0.5, rotation=8, scale=0.9, shift=0.05, colour=0.2)
+"""What the notebooks and studies train with: aligned faces stay about where they are."""
