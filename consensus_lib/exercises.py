@@ -125,6 +125,52 @@ def check_blob_sizes(answer: Sequence[int] | None, labels: np.ndarray) -> None:
     )
 
 
+def check_deviation(function: Callable) -> None:
+    """Check a function from probabilities ``[N,K]`` of a blob's pixels to their mean deviation (Eq. 7)."""
+    for pixels in (
+        [[0.5, 0.5]],
+        [[0.9, 0.1], [0.2, 0.8]],
+        [[0.7, 0.2, 0.1], [0.1, 0.8, 0.1], [0.3, 0.3, 0.4]],
+    ):
+        p = torch.tensor(pixels, dtype=torch.float64)
+        answer = function(p)
+        if answer is None:
+            return print(TODO)
+        # The Jensen-Shannon divergence turned around: KL of the mean from each pixel, averaged.
+        right = F.kl_div(p.log(), p.mean(0).expand_as(p), reduction="batchmean").item()
+        if not abs(float(answer) - right) < 1e-6:
+            turned = F.kl_div(p.mean(0).log().expand_as(p), p, reduction="batchmean").item()
+            hint = "; that is KL(pixel || mean)" if abs(float(answer) - turned) < 1e-6 else ""
+            return _wrong(f"pixels {pixels}: expected {right:.4f}, got {float(answer):.4f}{hint}")
+    return _verdict(True, "")
+
+
+def check_match_gradient(function: Callable) -> None:
+    """Check a function from true-class probabilities ``[N]`` to the gradient of the first term ``[N]``."""
+    for true in ([0.5], [0.9, 0.2, 0.001]):
+        p = torch.tensor(true, dtype=torch.float64)
+        answer = function(p)
+        if answer is None:
+            return print(TODO)
+        logits = p.logit().requires_grad_()
+        (right,) = torch.autograd.grad(-logits.sigmoid().mean().log(), logits)
+        answer = torch.as_tensor(answer, dtype=torch.float64)
+        if answer.shape != right.shape or not torch.allclose(answer, right):
+            return _wrong(f"for {true} expected {right.tolist()}, got {answer.tolist()}")
+    return _verdict(True, "")
+
+
+def check_jensen(blob: Sequence[float] | None) -> None:
+    """Check three probabilities whose mean's -log lies at least 0.5 below the mean of their -log."""
+    if blob is None:
+        return print(TODO)
+    p = np.asarray(blob, float)
+    if p.shape != (3,) or not ((p > 0) & (p <= 1)).all():
+        return _wrong(f"expected three probabilities above 0, got {blob}")
+    first, entropy = -np.log(p.mean()), -np.log(p).mean()
+    return _verdict(entropy - first >= 0.5, f"first term {first:.3f}, mean cross-entropy {entropy:.3f}")
+
+
 def _verdict(right: bool, why: str) -> None:
     return print("right") if right else _wrong(why)
 

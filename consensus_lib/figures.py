@@ -345,3 +345,60 @@ def network(shapes: Sequence[tuple[str, tuple[int, int, int]]], branch: slice) -
     axis.set(xlim=(-4, right), ylim=(-76, 26))
     axis.set_axis_off()
     return figure
+
+
+def arrows(probability: np.ndarray, pulls: Mapping[str, np.ndarray], blobs: np.ndarray) -> Figure:
+    """Draw how losses pull the pixels of a two-class toy: up towards class 1, down towards class 0.
+
+    Args:
+        probability: float ``[H,W]`` of class 1, in grey.
+        pulls: loss → float ``[H,W]``, how far a step of descent moves each pixel towards class 1. Lengths
+            are relative to the longest of their panel, whose value stands below it.
+        blobs: integer ``[H,W]``; a line runs where it changes.
+    """
+    size = (DOUBLE, DOUBLE / len(pulls) + 0.35)
+    figure, axes = plt.subplots(1, len(pulls), squeeze=False, layout="constrained", figsize=size)
+    for axis, (name, pull) in zip(axes[0], pulls.items(), strict=True):
+        _arrows(axis, probability, pull, blobs)
+        axis.set_title(name)
+    return figure
+
+
+def toy(probability: np.ndarray, pull: np.ndarray, blobs: np.ndarray) -> Figure:
+    """Draw one state of a two-class toy: probabilities, the mean of each blob, and :func:`arrows`."""
+    size = (DOUBLE, DOUBLE / 3)
+    figure, (numbers, bars, pulled) = plt.subplots(1, 3, layout="constrained", figsize=size)
+    numbers.imshow(probability, vmin=0, vmax=1)
+    for (row, column), value in np.ndenumerate(probability):
+        colour = "white" if value < 0.5 else "black"
+        numbers.text(column, row, f"{value:.2f}", ha="center", va="center", fontsize=7, color=colour)
+    numbers.set(xticks=[], yticks=[], title="probability of face")
+    ids = np.unique(blobs)
+    bars.bar(ids, [probability[blobs == id].mean() for id in ids], color="0.75")
+    spread = np.linspace(-0.25, 0.25, probability.size)
+    bars.plot(blobs.ravel() + spread, probability.ravel(), "o", color="C0", markersize=3)
+    bars.set(xticks=ids, xticklabels=[f"blob {id}" for id in ids], ylim=(0, 1), title="blob means and pixels")
+    _arrows(pulled, probability, pull, blobs)
+    pulled.set_title("pull on each pixel")
+    return figure
+
+
+def _arrows(axis, probability: np.ndarray, pull: np.ndarray, blobs: np.ndarray) -> None:
+    axis.imshow(probability, vmin=-0.3, vmax=1.3)  # not to black and white: arrows stay visible on it
+    for row, column in np.argwhere(np.diff(blobs, axis=0)):
+        axis.plot([column - 0.5, column + 0.5], [row + 0.5, row + 0.5], "-", color="#D55E00")
+    for row, column in np.argwhere(np.diff(blobs, axis=1)):
+        axis.plot([column + 0.5, column + 0.5], [row - 0.5, row + 0.5], "-", color="#D55E00")
+    longest = np.abs(pull).max()
+    for (row, column), value in np.ndenumerate(pull / (longest or 1.0)):
+        ends = {"xy": (column, row - 0.42 * value), "xytext": (column, row + 0.42 * value)}
+        for colour, width in (("white", 2.6), ("#0072B2", 1.3)):  # a rim keeps them apart from any grey
+            style = {
+                "arrowstyle": "-|>",
+                "mutation_scale": 3 + 5 * abs(value),
+                "color": colour,
+                "linewidth": width,
+            }
+            axis.annotate("", **ends, arrowprops=style | {"shrinkA": 0, "shrinkB": 0})
+    axis.set(xticks=[], yticks=[], xlabel=f"longest: {longest:.2g}")
+    axis.spines[:].set_visible(False)

@@ -77,3 +77,31 @@ def test_blob_sizes(said):
     assert said(exercises.check_blob_sizes, None, labels) == exercises.TODO
     assert "corners" in said(exercises.check_blob_sizes, [2, 2], labels)
     assert "has 4 pixels" in said(exercises.check_blob_sizes, [1], labels)
+
+
+def test_deviation(said):
+    def right(p):
+        mean = p.mean(0)
+        return (mean * (mean.log() - p.log())).sum(1).mean()
+
+    def turned(p):
+        return (p * (p.log() - p.mean(0).log())).sum(1).mean()
+
+    assert said(exercises.check_deviation, right) == "right"
+    assert said(exercises.check_deviation, lambda p: None) == exercises.TODO
+    assert said(exercises.check_deviation, turned).endswith("that is KL(pixel || mean)")
+    assert "expected 0.3517, got 0.7034" in said(exercises.check_deviation, lambda p: 2 * right(p))
+
+
+def test_match_gradient(said):
+    assert said(exercises.check_match_gradient, lambda p: -p * (1 - p) / p.sum()) == "right"
+    assert said(exercises.check_match_gradient, lambda p: None) == exercises.TODO
+    assert "expected [-0.5]" in said(exercises.check_match_gradient, lambda p: p)
+    assert "not yet" in said(exercises.check_match_gradient, lambda p: -p * (1 - p) / p.sum() / len(p))
+
+
+def test_jensen(said):
+    assert said(exercises.check_jensen, [0.9, 0.9, 0.001]) == "right"
+    assert said(exercises.check_jensen, None) == exercises.TODO
+    assert "first term 0.105" in said(exercises.check_jensen, [0.9, 0.9, 0.9])
+    assert "three probabilities" in said(exercises.check_jensen, [0.9, 0.9])

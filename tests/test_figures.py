@@ -88,6 +88,25 @@ def test_strips_show_every_training_the_mean_and_the_floor():
     assert iou.yaxis_inverted()
 
 
+def test_arrows_point_up_towards_class_one_and_tell_the_longest():
+    blobs = np.array([[0, 0], [0, 1]])
+    pull = np.array([[-0.1, 0.0], [-0.2, 0.4]])
+    (axis,) = figures.arrows(np.full((2, 2), 0.5), {"ours": pull}, blobs).axes
+    ends = [(text.xy[1], text.xyann[1]) for text in axis.texts[1::2]]  # rows grow downwards
+    np.testing.assert_allclose([a - b for a, b in ends], [0.21, 0.0, 0.42, -0.84])
+    assert axis.get_xlabel() == "longest: 0.4"
+    borders = sorted((*line.get_xdata(), *line.get_ydata()) for line in axis.lines)
+    assert borders == [(0.5, 0.5, 0.5, 1.5), (0.5, 1.5, 0.5, 0.5)]
+
+
+def test_a_toy_shows_the_mean_of_each_blob():
+    probability = np.array([[0.2, 0.4], [0.9, 0.7]])
+    figure = figures.toy(probability, np.zeros((2, 2)), np.array([[0, 0], [1, 1]]))
+    numbers, bars, _ = figure.axes
+    assert [text.get_text() for text in numbers.texts] == ["0.20", "0.40", "0.90", "0.70"]
+    np.testing.assert_allclose([bar.get_height() for bar in bars.patches], [0.3, 0.8])
+
+
 def test_a_network_is_drawn_block_by_block():
     shapes, branch = block_shapes(FaceOccNet(), 128)
     assert shapes[0] == ("image", (3, 128, 128))
