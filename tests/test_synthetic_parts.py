@@ -27,7 +27,8 @@ from consensus_lib.datasets.synthetic import (
     recipe,
     skin,
 )
-from consensus_lib.datasets.synthetic.person import Solid, draw_person, solids
+from consensus_lib.datasets.synthetic.mesh import Solid
+from consensus_lib.datasets.synthetic.person import draw_person, solids
 from consensus_lib.datasets.synthetic.recipe import OCCLUDERS
 
 VIEW = mesh.View(scale=1.0, centre=(64.0, 64.0), distance=1e9, size=128)
@@ -214,7 +215,7 @@ def test_shadow_falls_behind_what_the_lamp_sees(person):
     lamps = light.draw_light(np.random.default_rng(3))
     depths = light.shadow_map(lamps, [Solid(ball(40.0), np.column_stack([np.eye(3), np.zeros(3)]))])
     points = np.stack([40 * lamps.key, -90 * lamps.key, 90 * lamps.key]).astype(np.float32)
-    lit = light.lit(lamps, depths, points)
+    lit = light.lit(lamps, depths, points.T)
     assert lit[0] > 0.7
     assert lit[1] < 0.05
     assert lit[2] == 1

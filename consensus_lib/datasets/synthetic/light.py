@@ -10,7 +10,7 @@ import dataclasses
 import numpy as np
 
 from consensus_lib.datasets.synthetic.chance import normal
-from consensus_lib.datasets.synthetic.mesh import View, rasterise
+from consensus_lib.datasets.synthetic.mesh import View, rasterise_all
 
 _MAP, _REACH = 96, 330.0  # pixels of the shadow map, millimetres from its middle to its edge
 
@@ -82,25 +82,24 @@ def shadow_map(light: Light, casters: list) -> np.ndarray:
     frame = _lamp_frame(light.key)
     view = View(_MAP / (2 * _REACH), (_MAP / 2, _MAP / 2), 1e9, _MAP)
     depth = np.full(_MAP * _MAP, -1e4, np.float32)
-    for solid in casters:
-        solid = solid.coarser()  # fine enough for a shadow
-        seen = rasterise(view, solid.grid, frame @ solid.turn, place=solid.place, sides="both")
-        if solid.keep is not None:
-            seen = seen[solid.keep(seen.place)]
+    turned = [
+        dataclasses.replace(solid.coarser(), turn=frame @ solid.turn, sides="both") for solid in casters
+    ]
+    for seen in rasterise_all(view, turned):  # coarser ones are fine enough for a shadow
         depth[seen.pixel] = np.maximum(depth[seen.pixel], seen.depth)
     return depth.reshape(_MAP, _MAP)
 
 
 def lit(light: Light, depths: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """Return the share 0-1 of key light that reaches points ``[N,3]`` (camera frame, millimetres)."""
-    u, v, depth = _lamp_frame(light.key).astype(np.float32) @ points.T
+    """Return the share 0-1 of key light that reaches points ``[3,N]`` (camera frame, millimetres)."""
+    u, v, depth = _lamp_frame(light.key).astype(np.float32) @ points
     scale = _MAP / (2 * _REACH)
     u, v = (np.clip(c * scale + _MAP / 2 - 0.5, 0, _MAP - 1.001) for c in (u, v))
     iu, iv = u.astype(np.intp), v.astype(np.intp)
     fu, fv = u - iu, v - iv
     edge = np.float32(4 + 10 * light.softness)  # millimetres over which a shadow begins
     flat, at = depths.ravel(), iv * _MAP + iu
-    share = np.zeros(len(points), np.float32)
+    share = np.zeros(len(u), np.float32)
     for offset, weight in (
         (0, (1 - fu) * (1 - fv)),
         (1, fu * (1 - fv)),

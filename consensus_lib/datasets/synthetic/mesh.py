@@ -12,6 +12,7 @@ never a mixture; the camera's blur, or supersampling, makes them soft in the ima
 
 import dataclasses
 import functools
+from collections.abc import Callable
 
 import numpy as np
 
@@ -45,16 +46,15 @@ class View:
 class Fragments:
     """What of a mesh falls on which pixel.
 
-    The normals are interpolated when first asked for: most fragments are hidden before that.
+    The normals are computed when first asked for: most fragments are hidden before that.
 
     Attributes:
         pixel: intp ``[N]``, flat pixel index, each at most once.
         depth: float32 ``[N]``, millimetres, larger is nearer.
         place: float32 ``[N,3]``, the point on the unturned mesh in millimetres.
-        corner: intp ``[3,N]``, the vertices of the triangle that is seen.
-        weight: float32 ``[3,N,1]``, their barycentric weights.
-        normals: float32 ``[V,3]``, unit normals of all vertices of the turned mesh.
-        inner: whether inner sides may be seen, whose normals are turned round.
+        corner: intp ``[N,3]``, the vertices of the triangle that is seen.
+        weight: float32 ``[N,3]``, their barycentric weights.
+        solid: the mesh they belong to.
     """
 
     pixel: np.ndarray
@@ -62,36 +62,32 @@ class Fragments:
     place: np.ndarray
     corner: np.ndarray
     weight: np.ndarray
-    normals: np.ndarray
-    inner: bool
+    solid: "Solid"
 
     def __getitem__(self, keep: np.ndarray) -> "Fragments":
         """Return the fragments that a boolean mask or an index array ``[N]`` selects."""
         keep = np.flatnonzero(keep) if keep.dtype == bool else keep
-        return dataclasses.replace(
-            self,
-            pixel=self.pixel[keep],
-            depth=self.depth[keep],
-            place=self.place[keep],
-            corner=self.corner[:, keep],
-            weight=self.weight[:, keep],
-        )
+        values = (self.pixel, self.depth, self.place, self.corner, self.weight)
+        return Fragments(*(value.take(keep, axis=0) for value in values), self.solid)
 
     @functools.cached_property
     def normal(self) -> np.ndarray:
         """Return float32 ``[N,3]``, unit normals of the turned mesh."""
-        normal = _mix(self.normals, self.corner, self.weight)
-        normal /= np.maximum(np.sqrt((normal**2).sum(1, keepdims=True)), np.float32(1e-6))
-        if self.inner:
+        normals = grid_normals(self.solid.grid, self.solid.closed).reshape(-1, 3)
+        if self.solid.turn is not None:
+            normals = normals @ self.solid.turn[:, :3].T
+        normal = _mix(normals.astype(np.float32), self.corner, self.weight)
+        normal /= np.maximum(np.sqrt(np.einsum("nc,nc->n", normal, normal)), np.float32(1e-6))[:, None]
+        if self.solid.sides != "front":  # an inner side's normal is turned round
             normal *= np.where(normal[:, 2:] < 0, np.float32(-1), np.float32(1))
         return normal
 
 
 def _mix(values: np.ndarray, corner: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    """Return ``values`` ``[V,A]`` of vertices interpolated between ``corner`` ``[3,N]``: ``[N,A]``."""
-    mixed = np.take(values, corner[0], axis=0) * weight[0]
-    mixed += np.take(values, corner[1], axis=0) * weight[1]
-    mixed += np.take(values, corner[2], axis=0) * weight[2]
+    """Return ``values`` ``[V,A]`` of vertices interpolated between ``corner`` ``[N,3]``: ``[N,A]``."""
+    mixed = values.take(corner[:, 0], axis=0) * weight[:, :1]
+    mixed += values.take(corner[:, 1], axis=0) * weight[:, 1:2]
+    mixed += values.take(corner[:, 2], axis=0) * weight[:, 2:]
     return mixed
 
 
@@ -189,59 +185,103 @@ def _slope(grid: np.ndarray) -> np.ndarray:
     return slope
 
 
-def rasterise(
-    view: View,
-    grid: np.ndarray,
-    turn: np.ndarray | None = None,
-    *,
-    place: np.ndarray | None = None,
-    closed: bool = True,
-    sides: str = "front",
-) -> Fragments:
-    """Find which point of a mesh each pixel shows.
+@dataclasses.dataclass(frozen=True)
+class Solid:
+    """A mesh and how to draw it.
 
-    Args:
-        view: the camera.
+    Attributes:
         grid: ``[R,C,3]`` in millimetres.
         turn: rotation ``[3,3]``, or rotation and shift ``[3,4]``; None leaves the mesh as it is.
         place: ``[R,C,3]`` to report instead of ``grid``, such as the unstyled shape.
+        keep: says which of its fragments exist, given their places; None keeps all.
         closed: whether the grid's first and last column coincide (for the normals).
         sides: ``"front"`` draws triangles whose outer side is seen, ``"back"`` those whose inner side is
             seen, with their normals turned round, ``"both"`` the nearer of either.
+    """
+
+    grid: np.ndarray
+    turn: np.ndarray | None = None
+    place: np.ndarray | None = None
+    keep: Callable[[np.ndarray], np.ndarray] | None = None
+    closed: bool = True
+    sides: str = "front"
+
+    def coarser(self) -> "Solid":
+        """Return the solid with every other ring and column."""
+        place = None if self.place is None else self.place[::2, ::2]
+        return dataclasses.replace(self, grid=self.grid[::2, ::2], place=place)
+
+
+def rasterise(view: View, grid: np.ndarray, turn: np.ndarray | None = None, **options) -> Fragments:
+    """Find which point of a mesh each pixel shows; arguments as for :class:`Solid`.
 
     Returns:
         the fragments, at most one for each pixel.
     """
-    rows, columns = grid.shape[:2]
-    faces = _grid_faces(rows, columns)
-    normals = grid_normals(grid, closed).reshape(-1, 3)
-    points = grid.reshape(-1, 3)
-    if turn is not None:
-        points = points @ turn[:, :3].T + (turn[:, 3] if turn.shape[1] == 4 else 0)
-        normals = normals @ turn[:, :3].T
-    screen = view.project(points)
-    pixel, face, weights = _cover(screen, faces, view.size, sides)
-    corner, weight = np.take(faces, face, axis=0).T, weights.T[:, :, None]
-    place = (grid if place is None else place).reshape(-1, 3)
-    mixed = _mix(np.column_stack([screen[:, 2], place]).astype(np.float32), corner, weight)
-    inner = sides != "front"
-    return Fragments(pixel, mixed[:, 0], mixed[:, 1:], corner, weight, normals.astype(np.float32), inner)
+    return rasterise_all(view, [Solid(grid, turn, **options)])[0]
 
 
-def _cover(screen: np.ndarray, faces: np.ndarray, size: int, sides: str):
-    """Return pixel ``[N]``, face ``[N]`` and barycentric weights ``[N,3]`` of the nearest faces."""
-    x, y, depth = np.take(screen.astype(np.float32).T, faces.T, axis=1)  # [3, F] each
+def rasterise_all(view: View, solids: list[Solid]) -> list[Fragments]:
+    """Rasterise several meshes, none of which hides another: much quicker than one at a time."""
+    points, places, faces, signs = [], [], [], []
+    start, ends = 0, []
+    for solid in solids:
+        rows, columns = solid.grid.shape[:2]
+        vertices = solid.grid.reshape(-1, 3)
+        places.append(vertices if solid.place is None else solid.place.reshape(-1, 3))
+        if solid.turn is not None:
+            vertices = vertices @ solid.turn[:, :3].T + (solid.turn[:, 3] if solid.turn.shape[1] == 4 else 0)
+        points.append(vertices)
+        faces.append(_grid_faces(rows, columns) + start)
+        signs.append(np.full(len(faces[-1]), {"front": 1, "back": -1, "both": 0}[solid.sides], np.int8))
+        start += rows * columns
+        ends.append(len(faces[-1]))
+    screen = view.project(np.concatenate(points)).astype(np.float32)
+    values = np.column_stack([screen[:, 2], np.concatenate(places)]).astype(np.float32)
+    faces, layer = np.concatenate(faces), np.repeat(np.arange(len(solids), dtype=np.int32), ends)
+    pixel, face, weight = _cover(screen, faces, np.concatenate(signs), layer, view.size)
+    corner = faces.take(face, axis=0)
+    mixed = _mix(values, corner, weight)
+    ends = np.searchsorted(pixel, np.arange(len(solids) + 1) * view.size**2)
+    parts, first = [], 0
+    for number, solid in enumerate(solids):
+        part = slice(ends[number], ends[number + 1])
+        seen = Fragments(
+            pixel[part] - number * view.size**2,
+            mixed[part, 0],
+            mixed[part, 1:],
+            corner[part] - first,
+            weight[part],
+            solid,
+        )
+        first += solid.grid.shape[0] * solid.grid.shape[1]
+        parts.append(seen if solid.keep is None else seen[solid.keep(seen.place)])
+    return parts
+
+
+def _cover(screen: np.ndarray, faces: np.ndarray, sign: np.ndarray, layer: np.ndarray, size: int):
+    """Return which face is seen where.
+
+    Args:
+        screen: projected vertices, float32 ``[V,3]``.
+        faces: their triangles, ``[F,3]``.
+        sign: 1 for a face to be seen from outside only, -1 from inside, 0 from both, ``[F]``.
+        layer: faces of one layer hide each other, int32 ``[F]``.
+        size: image size in pixels.
+
+    Returns:
+        pixel plus size² for each layer, sorted, ``[N]``; face ``[N]``; barycentric weights ``[N,3]``.
+    """
+    x, y, depth = screen.T.take(faces.T, axis=1)  # [3, F] each
     area = (x[1] - x[0]) * (y[2] - y[0]) - (y[1] - y[0]) * (x[2] - x[0])
-    facing = {"front": area, "back": -area, "both": np.abs(area)}[sides] > 1e-6
+    (left, right), (top, bottom) = _pixels(x, size), _pixels(y, size)
+    shown = (np.where(sign == 0, np.abs(area), sign * area) > 1e-6) & (right >= left) & (bottom >= top)
     # Painter's order: nearest triangle last, so that it overwrites the ones behind.
-    seen = np.flatnonzero(facing)
-    seen = seen[np.argsort(depth[:, seen].sum(0), kind="stable")]
-    area, (ax, bx, cx), (ay, by, cy) = area[seen], x[:, seen], y[:, seen]
-    # A pixel centre lies at +0.5, so pixel i is inside [low, high] when low - 0.5 <= i <= high - 0.5.
-    left, right = _pixels(ax, bx, cx, size)
-    top, bottom = _pixels(ay, by, cy, size)
-    wide, high = np.maximum(right - left + 1, 0), np.maximum(bottom - top + 1, 0)
-    # Barycentric weights are linear in the pixel's offset from the box's first pixel: [F, 6].
+    seen = np.flatnonzero(shown)
+    seen = seen[np.argsort(depth.take(seen, axis=1).sum(0), kind="stable")]
+    (ax, bx, cx), (ay, by, cy) = x.take(seen, axis=1), y.take(seen, axis=1)
+    left, right, top, bottom = (edge.take(seen) for edge in (left, right, top, bottom))
+    # Barycentric weights are linear in the offset from the box's first pixel: [F, 6].
     x0, y0 = left + np.float32(0.5), top + np.float32(0.5)
     plane = np.stack(
         [
@@ -250,31 +290,51 @@ def _cover(screen: np.ndarray, faces: np.ndarray, size: int, sides: str):
         ],
         axis=1,
     )  # fmt: skip
-    plane = (plane / area[:, None]).astype(np.float32, copy=False)
-    count = wide * high
-    face = np.repeat(np.arange(len(seen), dtype=np.int32), count)
-    first = np.cumsum(count) - count
-    step = np.arange(len(face), dtype=np.int32) - np.repeat(first.astype(np.int32), count)
-    dy, dx = np.divmod(step, np.repeat(wide.astype(np.int32), count))
-    terms = np.take(plane, face, axis=0).T  # [6, candidates]
-    one = terms[0] + terms[1] * dx + terms[2] * dy
-    two = terms[3] + terms[4] * dx + terms[5] * dy
-    inside = np.flatnonzero((one >= 0) & (two >= 0) & (one + two <= 1))
-    inner = face[inside]
-    flat = (top[inner] + dy[inside]) * size + left[inner] + dx[inside]
-    winner = np.full(size * size, -1, np.intp)
-    winner[flat] = inside  # numpy keeps the last of several values for one place
+    plane /= area.take(seen)[:, None]
+    # Every row of a triangle's box runs from the last edge that is entered to the first that is left.
+    row, dy = _runs(bottom - top + 1)
+    one, one_x, one_y, two, two_x, two_y = plane.take(row, axis=0).T
+    one, two = one + one_y * dy, two + two_y * dy
+    low, high = np.zeros(len(row), np.float32), (right - left).take(row).astype(np.float32)
+    for start, slope in ((one, one_x), (two, two_x), (1 - one - two, -one_x - two_x)):
+        with np.errstate(divide="ignore", invalid="ignore"):
+            crossing = (start + np.float32(1e-4)) / -slope  # a little more, or rounding leaves holes
+        low = np.fmax(low, np.where(slope > 0, crossing, 0))
+        high = np.fmin(high, np.where(slope < 0, crossing, high))
+    low = np.ceil(low).astype(np.int32)
+    run, step = _runs(np.floor(high).astype(np.int32) - low + 1)
+    dx = low.take(run) + step
+    owner = row.take(run)
+    winner = np.full((layer[-1] + 1) * size * size, -1, np.int32)
+    base = (layer.take(seen) * size + top) * size + left
+    winner[base.take(owner) + dy.take(run) * size + dx] = np.arange(
+        len(run), dtype=np.int32
+    )  # the last stays
     pixel = np.flatnonzero(winner >= 0)
-    winner = winner[pixel]
-    one, two = one[winner], two[winner]
-    return pixel, seen[face[winner]], np.stack([one, two, 1 - one - two], axis=1)
+    winner = winner.take(pixel)
+    run, dx = run.take(winner), dx.take(winner)
+    weight = np.empty((len(pixel), 3), np.float32)
+    weight[:, 0] = one.take(run) + one_x.take(run) * dx
+    weight[:, 1] = two.take(run) + two_x.take(run) * dx
+    weight[:, 2] = 1 - weight[:, 0] - weight[:, 1]
+    return pixel, seen.take(owner.take(winner)), weight
 
 
-def _pixels(a: np.ndarray, b: np.ndarray, c: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the first and the last pixel whose centre can lie inside triangles, along one axis."""
-    low = np.maximum(np.minimum(np.minimum(a, b), c), 0) - 0.5
-    high = np.minimum(np.maximum(np.maximum(a, b), c), size) - 0.5
-    return np.ceil(low).astype(np.int32), np.floor(high).astype(np.int32)
+def _runs(count: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the number of the run and the place in it of each member of runs of ``count`` members."""
+    count = np.maximum(count, 0)
+    end = np.cumsum(count, dtype=np.int32)
+    total = int(end[-1]) if len(end) else 0
+    run = np.repeat(np.arange(len(count), dtype=np.int32), count)
+    return run, np.arange(total, dtype=np.int32) - (end - count).take(run)
+
+
+def _pixels(corners: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the first and the last pixel whose centre can lie inside triangles ``[3,F]``, on one axis."""
+    low, high = corners.min(0), corners.max(0)
+    # A pixel centre lies at +0.5, so pixel i is inside [low, high] when low - 0.5 <= i <= high - 0.5.
+    low, high = np.ceil(low - np.float32(0.5)), np.floor(high - np.float32(0.5))
+    return np.clip(low, 0, size).astype(np.int32), np.clip(high, -1, size - 1).astype(np.int32)
 
 
 def resolve(

@@ -4,14 +4,13 @@ The sitter, the bystanders behind and the stranger in front are all persons; the
 """
 
 import dataclasses
-from collections.abc import Callable
 
 import numpy as np
 
 from consensus_lib.datasets.synthetic import hair, head, light, scene, skin
 from consensus_lib.datasets.synthetic.chance import normal, stream
 from consensus_lib.datasets.synthetic.classes import NECK
-from consensus_lib.datasets.synthetic.mesh import Fragments, View, rasterise, resolve, rotation
+from consensus_lib.datasets.synthetic.mesh import Fragments, Solid, View, rasterise_all, resolve, rotation
 from consensus_lib.datasets.synthetic.recipe import Recipe
 
 
@@ -74,26 +73,6 @@ def draw_person(seed: int, index: int, recipe: Recipe, key: str = "person") -> P
     )
 
 
-@dataclasses.dataclass(frozen=True)
-class Solid:
-    """A mesh ``grid`` ``[R,C,3]`` and how to draw it; the other fields are as in :func:`rasterise`.
-
-    ``keep`` says which of its fragments exist, given their places; None keeps all.
-    """
-
-    grid: np.ndarray
-    turn: np.ndarray
-    place: np.ndarray | None = None
-    keep: Callable[[np.ndarray], np.ndarray] | None = None
-    closed: bool = True
-    sides: str = "front"
-
-    def coarser(self) -> "Solid":
-        """Return the solid with every other ring and column."""
-        place = None if self.place is None else self.place[::2, ::2]
-        return dataclasses.replace(self, grid=self.grid[::2, ::2], place=place)
-
-
 def solids(person: Person) -> dict[str, Solid]:
     """Return every part of a person by name."""
     shape, style = person.shape, person.style
@@ -134,36 +113,27 @@ class Rendering:
 
 def render(person: Person, view: View, lamps: light.Light, recipe: Recipe, rough: bool = False) -> Rendering:
     """Project, light and paint a person; a ``rough`` one has coarser meshes and throws no shadows."""
-    meshes, parts = solids(person), {}
-    for name, solid in meshes.items():
-        solid = solid.coarser() if rough else solid
-        seen = rasterise(
-            view, solid.grid, solid.turn, place=solid.place, closed=solid.closed, sides=solid.sides
-        )
-        parts[name] = seen if solid.keep is None else seen[solid.keep(seen.place)]
+    meshes = solids(person)
+    drawn = [solid.coarser() if rough else solid for solid in meshes.values()]
+    parts = dict(zip(meshes, rasterise_all(view, drawn), strict=True))
     on_face = parts["head"][skin.on_face(parts["head"].place, person.shape)].pixel
     visible, depth = resolve(parts, view.size)
-    depths = None
+    visible = {name: seen for name, seen in visible.items() if len(seen.pixel)}
+    if not visible:  # wholly outside the frame
+        none = np.zeros(0, np.intp)
+        return Rendering(none, np.zeros((0, 3), np.float32), none, on_face, depth)
+    pixel = np.concatenate([seen.pixel for seen in visible.values()])
+    reached = np.ones(len(pixel), np.float32)
     if recipe.light and not rough:
         depths = light.shadow_map(lamps, [meshes[name] for name in ("head", "hair") if name in meshes])
-    pixels, colours, labels = [], [], []
-    for name, seen in visible.items():
-        if len(seen.pixel) == 0:
-            continue
-        paint = _paint(name, seen, person, 1 / view.scale)
-        if not recipe.texture:
+        reached = light.lit(lamps, depths, _unproject(view, pixel, depth[pixel]))
+    paints = [_paint(name, seen, person, 1 / view.scale) for name, seen in visible.items()]
+    if not recipe.texture:
+        for paint in paints:
             _flatten(paint)
-        reached = np.ones(len(seen.pixel), np.float32)
-        if depths is not None:
-            reached = light.lit(lamps, depths, _unproject(view, seen))
-        pixels.append(seen.pixel)
-        colours.append(light.shade(lamps, paint, seen.normal, reached))
-        labels.append(paint.label)
-    # A person may stand wholly outside the frame.
-    pixels.append(np.zeros(0, np.intp))
-    colours.append(np.zeros((0, 3), np.float32))
-    labels.append(np.zeros(0, np.uint8))
-    return Rendering(np.concatenate(pixels), np.concatenate(colours), np.concatenate(labels), on_face, depth)
+    paint = skin.Paint.joined(paints)
+    normal = np.concatenate([seen.normal for seen in visible.values()])
+    return Rendering(pixel, light.shade(lamps, paint, normal, reached), paint.label, on_face, depth)
 
 
 def _paint(name: str, seen: Fragments, person: Person, pixel: float) -> skin.Paint:
@@ -196,10 +166,12 @@ def _flatten(paint: skin.Paint) -> None:
         paint.albedo[same] = paint.albedo[same].mean(0)
 
 
-def _unproject(view: View, seen: Fragments) -> np.ndarray:
-    """Return the points ``[N,3]`` in millimetres that fragments show."""
-    zoom = view.scale * view.distance / (view.distance - seen.depth)
-    x, y = seen.pixel % view.size + 0.5, seen.pixel // view.size + 0.5
-    return np.stack([(x - view.centre[0]) / zoom, (y - view.centre[1]) / zoom, seen.depth], 1).astype(
-        np.float32
+def _unproject(view: View, pixel: np.ndarray, depth: np.ndarray) -> np.ndarray:
+    """Return the points ``[3,N]`` in millimetres that are seen at pixels ``[N]`` in a depth ``[N]``."""
+    zoom = (view.distance - depth) / np.float32(view.scale * view.distance)
+    row, column = np.divmod(pixel.astype(np.int32), np.int32(view.size))
+    points = np.stack(
+        [column - np.float32(view.centre[0] - 0.5), row - np.float32(view.centre[1] - 0.5), depth]
     )
+    points[:2] *= zoom
+    return points.astype(np.float32)

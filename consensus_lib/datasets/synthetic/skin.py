@@ -71,6 +71,16 @@ class Paint:
             np.zeros(count, np.float32),
         )
 
+    @classmethod
+    def joined(cls, paints: list["Paint"]) -> "Paint":
+        """Return the entries of several paints one after the other."""
+        return cls(
+            *(
+                np.concatenate([getattr(p, f.name) for p in paints], dtype=kind)
+                for f, kind in zip(dataclasses.fields(cls), (np.float32, np.uint8, np.float32, np.float32))
+            )
+        )
+
     def cover(
         self, coverage: np.ndarray, colour: np.ndarray, label: int | None = None, gloss: float | None = None
     ) -> None:
