@@ -7,7 +7,9 @@ from PIL import Image
 from scipy import ndimage
 
 from consensus_lib.datasets.synthetic.chance import normal
-from consensus_lib.datasets.synthetic.colour import screen
+
+
+_ROOTS = np.linspace(0, 1, 1024)
 
 
 def expose(image: np.ndarray, face: np.ndarray, level: float, pull: float) -> np.ndarray:
@@ -30,14 +32,18 @@ def develop(image: np.ndarray, outside: np.ndarray, rng: np.random.Generator) ->
     cast = np.exp(np.array([1, 0, -1]) * normal(rng, 0.0, 0.07) + np.array([0, 1, 0]) * normal(rng, 0, 0.03))
     image = image * cast.astype(np.float32)
     # A shoulder, so that highlights roll off instead of clipping hard.
-    image = np.where(image > 0.6, 0.6 + 0.4 * np.tanh((image - 0.6) / 0.4), image)
+    bright = image > 0.6
+    image[bright] = 0.6 + 0.4 * np.tanh((image[bright] - 0.6) / 0.4)
     blur = (0.45 + 0.7 * rng.uniform() ** 2) * size / 128
     image = ndimage.gaussian_filter(image, (blur, blur, 0), truncate=2.5)
     if rng.random() < 0.03:
         grey = image @ np.array([0.3, 0.59, 0.11], np.float32)
         image = np.repeat(grey[..., None], 3, axis=2)
-    contrast, lift = np.float32(normal(rng, 1.15, 0.15)), np.float32(max(0, normal(rng, 0, 0.01)))
-    picture = screen(np.clip(0.2 * (np.maximum(image, 0) / 0.2) ** contrast + lift, 0, 1)).astype(np.float32)
+    contrast, lift = normal(rng, 1.15, 0.15), max(0, normal(rng, 0, 0.01))
+    # The curve, looked up by the root of the light, which keeps the dark end fine.
+    curve = 255 * np.minimum(0.2 * (_ROOTS**2 / 0.2) ** contrast + lift, 1) ** (1 / 2.2)
+    root = np.sqrt(np.minimum(np.maximum(image, 0), 1)) * np.float32(len(_ROOTS) - 1)
+    picture = curve.astype(np.float32).take((root + np.float32(0.5)).astype(np.intp))
     noise = rng.uniform(0, 1) ** 2 * 7
     if noise > 0.7:  # less is lost in rounding
         picture += noise * rng.standard_normal(picture.shape, dtype=np.float32)

@@ -49,21 +49,21 @@ def field(rng: np.random.Generator, u: np.ndarray, v: np.ndarray, cells: int = 3
     grid[-1], grid[:, -1] = grid[0], grid[:, 0]
     (iu, fu), (iv, fv) = _split(u, cells), _split(v, cells)
     at, flat = iu * (cells + 1) + iv, grid.ravel()
-    first, second = flat[at], flat[at + (cells + 1)]
-    top = first + fv * (flat[at + 1] - first)
-    low = second + fv * (flat[at + (cells + 2)] - second)
-    return top + fu * (low - top)
+    at = at.astype(np.intp)
+    first, second = flat.take(at), flat[cells + 1 :].take(at)
+    first += fv * (flat[1:].take(at) - first)
+    second += fv * (flat[cells + 2 :].take(at) - second)
+    return first + fu * (second - first)
 
 
 def line(rng: np.random.Generator, cells: int = 256) -> Callable[[np.ndarray], np.ndarray]:
     """Return smooth noise along one coordinate as a function: float ``[N]`` in cells to float32 ``[N]``."""
     row = rng.standard_normal(cells, dtype=np.float32)
-    row = np.append(row, row[0])
+    rise = np.append(row[1:], row[0]) - row
 
     def along(u: np.ndarray) -> np.ndarray:
         at, part = _split(u, cells)
-        low = row[at]
-        return low + part * (row[at + 1] - low)
+        return row.take(at) + part * rise.take(at)
 
     return along
 

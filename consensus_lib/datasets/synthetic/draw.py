@@ -267,11 +267,12 @@ def outline(face: np.ndarray, points: int = CONTOUR_POINTS) -> np.ndarray:
     middle = np.array([x.mean(), y.mean()])
     angle = 2 * np.pi * np.arange(points) / points
     aim = np.stack([np.cos(angle), np.sin(angle)], axis=1)
-    steps = np.arange(0, np.hypot(np.ptp(x), np.ptp(y)) + 2, 0.5)
-    rays = (middle + 0.5 + steps[:, None, None] * aim).astype(np.intp)  # [S, P, 2]
+    far = np.sqrt(((x - middle[0]) ** 2 + (y - middle[1]) ** 2).max())
+    steps = np.arange(0, far + 2, 0.5)
+    rays = steps[:, None] * aim.T[:, None, :] + (middle + 1.5)[:, None, None]  # [2, S, P]
     # A frame of empty pixels answers for rays that leave the image.
     framed = np.pad(face, 1)
-    column, row = np.clip(rays + 1, 0, face.shape[0] + 1).transpose(2, 0, 1)
+    column, row = np.minimum(np.maximum(rays, 0), face.shape[0] + 1).astype(np.intp)
     inside = framed[row, column]
     last = len(steps) - 1 - inside[::-1].argmax(0)
     edge = middle + 0.5 + (steps[last] + 0.25)[:, None] * aim

@@ -165,16 +165,18 @@ def _grid_faces(rows: int, columns: int) -> np.ndarray:
 
 def grid_normals(grid: np.ndarray, closed: bool = True) -> np.ndarray:
     """Return outward unit normals ``[R,C,3]`` of a grid of rings (``closed``) or of an open sheet."""
-    down = _slope(grid)
+    planes = np.ascontiguousarray(grid.transpose(2, 0, 1))  # [3, R, C]
+    (dx, dy, dz), across = _slope(planes.swapaxes(0, 1)).swapaxes(0, 1), np.empty_like(planes)
+    across[..., 1:-1] = planes[..., 2:] - planes[..., :-2]
+    across[..., 0], across[..., -1] = planes[..., 1] - planes[..., 0], planes[..., -1] - planes[..., -2]
     if closed:
-        across = np.empty_like(grid)
-        across[:, 1:-1] = grid[:, 2:] - grid[:, :-2]
-        across[:, 0] = across[:, -1] = grid[:, 1] - grid[:, -2]
-    else:
-        across = _slope(grid.swapaxes(0, 1)).swapaxes(0, 1)
-    (ax, ay, az), (dx, dy, dz) = np.moveaxis(across, -1, 0), np.moveaxis(down, -1, 0)
-    normal = np.stack([ay * dz - az * dy, az * dx - ax * dz, ax * dy - ay * dx], axis=-1)
-    return normal / np.maximum(np.sqrt((normal**2).sum(-1, keepdims=True)), 1e-9)
+        across[..., 0] += across[..., -1]
+        across[..., -1] = across[..., 0]
+    ax, ay, az = across
+    normal = np.empty_like(planes)
+    normal[0], normal[1], normal[2] = ay * dz - az * dy, az * dx - ax * dz, ax * dy - ay * dx
+    normal /= np.maximum(np.sqrt(np.einsum("arc,arc->rc", normal, normal)), 1e-9)
+    return normal.transpose(1, 2, 0)
 
 
 def _slope(grid: np.ndarray) -> np.ndarray:

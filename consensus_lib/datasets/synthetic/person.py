@@ -143,9 +143,9 @@ def _paint(name: str, seen: Fragments, person: Person, pixel: float) -> skin.Pai
     if name == "head":
         return skin.paint_head(seen, shape, look, pixel, rng)
     if name == "neck":
-        return skin.paint_neck(seen, shape, look, rng)
+        return skin.paint_neck(seen, shape, look, pixel, rng)
     if "ear" in name:
-        return skin.paint_ear(seen, look, rng)
+        return skin.paint_ears(seen, look, pixel, rng)
     if "hair" in name:
         paint = hair.paint_hair(seen.place, person.style, look, rng)
         if name == "hair inside":
@@ -154,7 +154,7 @@ def _paint(name: str, seen: Fragments, person: Person, pixel: float) -> skin.Pai
     paint = scene.paint_clothes(seen, person.outfit, person.drop, pixel, rng)
     if person.outfit["kind"] == "low":
         bare = scene.is_bare(seen.place, person.outfit, person.drop)
-        flesh = skin.paint_neck(seen, shape, look, rng)
+        flesh = skin.paint_neck(seen, shape, look, pixel, rng)
         paint.albedo[bare], paint.label[bare] = flesh.albedo[bare], NECK
     return paint
 

@@ -75,10 +75,10 @@ class Paint:
     def joined(cls, paints: list["Paint"]) -> "Paint":
         """Return the entries of several paints one after the other."""
         return cls(
-            *(
-                np.concatenate([getattr(p, f.name) for p in paints], dtype=kind)
-                for f, kind in zip(dataclasses.fields(cls), (np.float32, np.uint8, np.float32, np.float32))
-            )
+            np.concatenate([paint.albedo for paint in paints], dtype=np.float32),
+            np.concatenate([paint.label for paint in paints]),
+            np.concatenate([paint.gloss for paint in paints], dtype=np.float32),
+            np.concatenate([paint.glow for paint in paints], dtype=np.float32),
         )
 
     def cover(
@@ -190,19 +190,21 @@ def on_face(place: np.ndarray, shape: Shape) -> np.ndarray:
     return np.abs(azimuth(place)) < limit
 
 
-def paint_neck(fragments: Fragments, shape: Shape, look: Look, rng: np.random.Generator) -> Paint:
-    """Paint the neck."""
+def paint_neck(
+    fragments: Fragments, shape: Shape, look: Look, pixel: float, rng: np.random.Generator
+) -> Paint:
+    """Paint the neck; ``pixel`` is a pixel's width in millimetres."""
     x, y = fragments.place[:, 0], fragments.place[:, 1]
-    paint = _bare(fragments, look, NECK, rng)
+    paint = _bare(fragments, look, NECK, pixel, rng)
     for side in (-1, 1):  # the two cords from the ears to the breastbone
         paint.darken(0.12 * np.exp(-(((x - side * (52 - 0.3 * (y - 80))) / 7) ** 2)).astype(np.float32))
     paint.darken((0.10 * shape.age * np.clip(profile(rng, y / 9), 0, 1)).astype(np.float32))
     return paint
 
 
-def paint_ear(fragments: Fragments, look: Look, rng: np.random.Generator) -> Paint:
-    """Paint an ear: redder than the face, dark inside the bowl."""
-    paint = _bare(fragments, look, EARS, rng)
+def paint_ears(fragments: Fragments, look: Look, pixel: float, rng: np.random.Generator) -> Paint:
+    """Paint ears: redder than the face, dark inside the bowl."""
+    paint = _bare(fragments, look, EARS, pixel, rng)
     y, z = fragments.place[:, 1] - 10, fragments.place[:, 2] + 18
     inside = np.exp(-((y / 16) ** 2) - ((z - 3) / 8) ** 2)
     paint.albedo *= np.array([1.05, 0.9, 0.88], np.float32)
@@ -210,8 +212,13 @@ def paint_ear(fragments: Fragments, look: Look, rng: np.random.Generator) -> Pai
     return paint
 
 
-def _bare(fragments: Fragments, look: Look, label: int, rng: np.random.Generator) -> Paint:
+def _bare(
+    fragments: Fragments, look: Look, label: int, pixel: float, rng: np.random.Generator
+) -> Paint:
+    """Paint plain skin; ``pixel`` is a pixel's width in millimetres."""
     paint = Paint.plain(len(fragments.pixel), skin_colour(look.tone, look.blood), label, 0.25)
+    if pixel > 4:  # too coarse to show any grain
+        return paint
     x, y, _ = np.ascontiguousarray(fragments.place.T)
     blotch = 0.05 * field(rng, x / 24, y / 24)
     grain = 0.035 * field(rng, x / 6, y / 6) + 0.03 * field(rng, x / 1.7, y / 1.7, 64)
@@ -236,7 +243,7 @@ def paint_head(
         the paint, with the classes skin, brows, eyes, nose, mouth and (beard) hair.
     """
     x, y, z = np.ascontiguousarray(fragments.place.T)
-    paint = _bare(fragments, look, SKIN, rng)
+    paint = _bare(fragments, look, SKIN, pixel, rng)
     front = np.clip((z - 10) / 20, 0, 1)
     _complexion(paint, shape, look, x, y, front, rng)
     _beard(paint, shape, look, x, y, z, pixel, rng)
@@ -245,12 +252,11 @@ def paint_head(
     part = paint.part(near)
     _nose(part, shape, x[near], y[near], front[near], pixel)
     paint.put(near, part)
-    for side in (-1, 1):
-        near = np.flatnonzero((np.abs(side * x - shape.eye_x) < 30) & (y > shape.brow_y - 20) & (y < 15))
-        part, u, v, ahead = paint.part(near), x[near], y[near], front[near]
-        _brow(part, shape, look, side * u, v, ahead, pixel, rng)
-        _eye(part, shape, look, side, u, v, ahead, pixel)
-        paint.put(near, part)
+    near = np.flatnonzero((np.abs(np.abs(x) - shape.eye_x) < 30) & (y > shape.brow_y - 20) & (y < 15))
+    part, u, v, ahead = paint.part(near), x[near], y[near], front[near]
+    _brows(part, shape, look, u, v, ahead, pixel, rng)
+    _eyes(part, shape, look, u, v, ahead, pixel)
+    paint.put(near, part)
     near = np.flatnonzero((np.abs(x) < 1.3 * shape.mouth_width) & (y > shape.mouth_y - 18))
     part = paint.part(near)
     _mouth(part, shape, look, x[near], y[near], front[near], pixel)
@@ -303,9 +309,9 @@ def _nose(paint, shape, x, y, front, pixel) -> None:
     paint.cover(0.75 * soft(hole, max(pixel, 1.5)) * front.astype(np.float32), np.array([0.03, 0.012, 0.01]))
 
 
-def _brow(paint, shape, look, x, y, front, pixel, rng) -> None:
-    """Paint one brow; ``x`` is positive on its side."""
-    along = (x - (shape.eye_x - 19)) / 40  # 0 at the inner end, 1 at the outer
+def _brows(paint, shape, look, x, y, front, pixel, rng) -> None:
+    """Paint both brows."""
+    along = (np.abs(x) - (shape.eye_x - 19)) / 40  # 0 at the inner end, 1 at the outer
     middle = (
         shape.brow_y
         - shape.brow_arch * np.sin(np.pi * np.clip(along, 0, 1) ** 1.4)
@@ -321,10 +327,10 @@ def _brow(paint, shape, look, x, y, front, pixel, rng) -> None:
     paint.label[cover >= 0.5] = BROWS
 
 
-def _eye(paint, shape, look, side, x, y, front, pixel) -> None:
-    """Paint one eye: lashes, white, iris, pupil, glint."""
-    cx, half, opening = side * shape.eye_x, shape.eye_width, shape.eye_open
-    u = np.clip((x - cx) / half, -1.3, 1.3) * side  # -1 at the inner corner, 1 at the outer
+def _eyes(paint, shape, look, x, y, front, pixel) -> None:
+    """Paint both eyes: lashes, white, iris, pupil, glint."""
+    cx, half, opening = np.sign(x) * np.float32(shape.eye_x), shape.eye_width, shape.eye_open
+    u = np.clip((np.abs(x) - shape.eye_x) / half, -1.3, 1.3)  # -1 at the inner corner, 1 at the outer
     v = y + shape.eye_tilt * u * half
     arc = np.clip(1 - u**2, 0, 1)
     upper, lower = -0.62 * opening * arc**0.7, 0.38 * opening * arc
