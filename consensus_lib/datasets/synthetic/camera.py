@@ -8,7 +8,6 @@ from scipy import ndimage
 
 from consensus_lib.datasets.synthetic.chance import normal
 
-
 _ROOTS = np.linspace(0, 1, 1024)
 
 

@@ -52,22 +52,22 @@ class Fragments:
         pixel: intp ``[N]``, flat pixel index, each at most once.
         depth: float32 ``[N]``, millimetres, larger is nearer.
         place: float32 ``[N,3]``, the point on the unturned mesh in millimetres.
-        corner: intp ``[N,3]``, the vertices of the triangle that is seen.
-        weight: float32 ``[N,3]``, their barycentric weights.
+        face: intp ``[N]``, the triangle that is seen.
+        weight: float32 ``[N,3]``, barycentric weights of its corners.
         solid: the mesh they belong to.
     """
 
     pixel: np.ndarray
     depth: np.ndarray
     place: np.ndarray
-    corner: np.ndarray
+    face: np.ndarray
     weight: np.ndarray
     solid: "Solid"
 
     def __getitem__(self, keep: np.ndarray) -> "Fragments":
         """Return the fragments that a boolean mask or an index array ``[N]`` selects."""
         keep = np.flatnonzero(keep) if keep.dtype == bool else keep
-        values = (self.pixel, self.depth, self.place, self.corner, self.weight)
+        values = (self.pixel, self.depth, self.place, self.face, self.weight)
         return Fragments(*(value.take(keep, axis=0) for value in values), self.solid)
 
     @functools.cached_property
@@ -76,7 +76,8 @@ class Fragments:
         normals = grid_normals(self.solid.grid, self.solid.closed).reshape(-1, 3)
         if self.solid.turn is not None:
             normals = normals @ self.solid.turn[:, :3].T
-        normal = _mix(normals.astype(np.float32), self.corner, self.weight)
+        corner = _grid_faces(*self.solid.grid.shape[:2]).take(self.face, axis=0)
+        normal = _mix(normals.astype(np.float32), corner, self.weight)
         normal /= np.maximum(np.sqrt(np.einsum("nc,nc->n", normal, normal)), np.float32(1e-6))[:, None]
         if self.solid.sides != "front":  # an inner side's normal is turned round
             normal *= np.where(normal[:, 2:] < 0, np.float32(-1), np.float32(1))
@@ -225,39 +226,30 @@ def rasterise(view: View, grid: np.ndarray, turn: np.ndarray | None = None, **op
 
 def rasterise_all(view: View, solids: list[Solid]) -> list[Fragments]:
     """Rasterise several meshes, none of which hides another: much quicker than one at a time."""
-    points, places, faces, signs = [], [], [], []
-    start, ends = 0, []
+    points, places, faces, first, counts = [], [], [], 0, []
     for solid in solids:
-        rows, columns = solid.grid.shape[:2]
         vertices = solid.grid.reshape(-1, 3)
         places.append(vertices if solid.place is None else solid.place.reshape(-1, 3))
         if solid.turn is not None:
             vertices = vertices @ solid.turn[:, :3].T + (solid.turn[:, 3] if solid.turn.shape[1] == 4 else 0)
         points.append(vertices)
-        faces.append(_grid_faces(rows, columns) + start)
-        signs.append(np.full(len(faces[-1]), {"front": 1, "back": -1, "both": 0}[solid.sides], np.int8))
-        start += rows * columns
-        ends.append(len(faces[-1]))
+        faces.append(_grid_faces(*solid.grid.shape[:2]) + first)
+        first += len(vertices)
+        counts.append(len(faces[-1]))
     screen = view.project(np.concatenate(points)).astype(np.float32)
     values = np.column_stack([screen[:, 2], np.concatenate(places)]).astype(np.float32)
-    faces, layer = np.concatenate(faces), np.repeat(np.arange(len(solids), dtype=np.int32), ends)
-    pixel, face, weight = _cover(screen, faces, np.concatenate(signs), layer, view.size)
-    corner = faces.take(face, axis=0)
-    mixed = _mix(values, corner, weight)
+    faces, layer = np.concatenate(faces), np.repeat(np.arange(len(solids), dtype=np.int32), counts)
+    sign = np.array([{"front": 1, "back": -1, "both": 0}[solid.sides] for solid in solids], np.int8)
+    pixel, face, weight = _cover(screen, faces, sign.take(layer), layer, view.size)
+    mixed = _mix(values, faces.take(face, axis=0), weight)
     ends = np.searchsorted(pixel, np.arange(len(solids) + 1) * view.size**2)
     parts, first = [], 0
     for number, solid in enumerate(solids):
         part = slice(ends[number], ends[number + 1])
-        seen = Fragments(
-            pixel[part] - number * view.size**2,
-            mixed[part, 0],
-            mixed[part, 1:],
-            corner[part] - first,
-            weight[part],
-            solid,
-        )
-        first += solid.grid.shape[0] * solid.grid.shape[1]
-        parts.append(seen if solid.keep is None else seen[solid.keep(seen.place)])
+        pixels, depth, place = pixel[part] - number * view.size**2, mixed[part, 0], mixed[part, 1:]
+        seen = Fragments(pixels, depth, place, face[part] - first, weight[part], solid)
+        first += counts[number]
+        parts.append(seen if solid.keep is None else seen[solid.keep(place)])
     return parts
 
 
@@ -276,50 +268,48 @@ def _cover(screen: np.ndarray, faces: np.ndarray, sign: np.ndarray, layer: np.nd
     """
     x, y, depth = screen.T.take(faces.T, axis=1)  # [3, F] each
     area = (x[1] - x[0]) * (y[2] - y[0]) - (y[1] - y[0]) * (x[2] - x[0])
-    (left, right), (top, bottom) = _pixels(x, size), _pixels(y, size)
-    shown = (np.where(sign == 0, np.abs(area), sign * area) > 1e-6) & (right >= left) & (bottom >= top)
+    seen = np.flatnonzero(np.where(sign == 0, np.abs(area), sign * area) > 1e-6)
     # Painter's order: nearest triangle last, so that it overwrites the ones behind.
-    seen = np.flatnonzero(shown)
-    seen = seen[np.argsort(depth.take(seen, axis=1).sum(0), kind="stable")]
-    (ax, bx, cx), (ay, by, cy) = x.take(seen, axis=1), y.take(seen, axis=1)
-    left, right, top, bottom = (edge.take(seen) for edge in (left, right, top, bottom))
-    # Barycentric weights are linear in the offset from the box's first pixel: [F, 6].
-    x0, y0 = left + np.float32(0.5), top + np.float32(0.5)
-    plane = np.stack(
-        [
-            (bx - x0) * (cy - y0) - (by - y0) * (cx - x0), by - cy, cx - bx,
-            (cx - x0) * (ay - y0) - (cy - y0) * (ax - x0), cy - ay, ax - cx,
-        ],
-        axis=1,
-    )  # fmt: skip
-    plane /= area.take(seen)[:, None]
-    # Every row of a triangle's box runs from the last edge that is entered to the first that is left.
-    row, dy = _runs(bottom - top + 1)
-    one, one_x, one_y, two, two_x, two_y = plane.take(row, axis=0).T
-    one, two = one + one_y * dy, two + two_y * dy
-    low, high = np.zeros(len(row), np.float32), (right - left).take(row).astype(np.float32)
-    for start, slope in ((one, one_x), (two, two_x), (1 - one - two, -one_x - two_x)):
-        with np.errstate(divide="ignore", invalid="ignore"):
-            crossing = (start + np.float32(1e-4)) / -slope  # a little more, or rounding leaves holes
-        low = np.fmax(low, np.where(slope > 0, crossing, 0))
-        high = np.fmin(high, np.where(slope < 0, crossing, high))
-    low = np.ceil(low).astype(np.int32)
-    run, step = _runs(np.floor(high).astype(np.int32) - low + 1)
-    dx = low.take(run) + step
-    owner = row.take(run)
-    winner = np.full((layer[-1] + 1) * size * size, -1, np.int32)
+    near = depth.take(seen, axis=1).sum(0)
+    near = (near - near.min(initial=0)) * np.float32(
+        65535 / max(float(np.ptp(near)), 1e-6) if len(near) else 0
+    )
+    seen = seen[np.argsort(near.astype(np.uint16), kind="stable")]  # 16 bits are sorted faster than floats
+    x, y = x.take(seen, axis=1), y.take(seen, axis=1)
+    (left, right), (top, bottom) = _pixels(x, size), _pixels(y, size)
+    # Barycentric weights are linear in the offset from the box's first pixel.
+    x, y = x - (left + np.float32(0.5)), y - (top + np.float32(0.5))
+    scale = 1 / area.take(seen)
+    start, along, down = (np.empty((3, len(seen)), np.float32) for _ in range(3))
+    for k, (i, j) in enumerate(((1, 2), (2, 0))):
+        start[k] = (x[i] * y[j] - y[i] * x[j]) * scale
+        along[k], down[k] = (y[i] - y[j]) * scale, (x[j] - x[i]) * scale
+    start[2], along[2], down[2] = 1 - start[0] - start[1], -along[0] - along[1], -down[0] - down[1]
+    # In every row, a triangle runs from the last edge that is entered to the first that is left.
+    row, dy = _runs(np.where(right >= left, bottom - top + 1, 0))
+    enters = along >= 0
+    inverse = -1 / np.where(along == 0, np.float32(np.inf), along)
+    # A little more than the triangle, or rounding would leave holes between two.
+    edge = ((start + np.float32(1e-4)) * inverse).take(row, axis=1)
+    edge += (down * inverse).take(row, axis=1) * dy
+    enters = enters.take(row, axis=1)
+    low = np.ceil(np.where(enters, edge, 0).max(0, initial=0)).astype(np.int32)
+    high = np.where(enters, np.float32(size), edge).min(0, initial=size)
+    high = np.floor(np.minimum(high, (right - left).take(row))).astype(np.int32)
+    run, dx = _runs(high - low + 1)
+    dx += low.take(run)
+    dy, owner = dy.take(run), row.take(run)
     base = (layer.take(seen) * size + top) * size + left
-    winner[base.take(owner) + dy.take(run) * size + dx] = np.arange(
-        len(run), dtype=np.int32
-    )  # the last stays
-    pixel = np.flatnonzero(winner >= 0)
-    winner = winner.take(pixel)
-    run, dx = run.take(winner), dx.take(winner)
-    weight = np.empty((len(pixel), 3), np.float32)
-    weight[:, 0] = one.take(run) + one_x.take(run) * dx
-    weight[:, 1] = two.take(run) + two_x.take(run) * dx
-    weight[:, 2] = 1 - weight[:, 0] - weight[:, 1]
-    return pixel, seen.take(owner.take(winner)), weight
+    winner = np.zeros((layer[-1] + 1) * size * size, np.int32)
+    winner[base.take(owner) + dy * size + dx] = np.arange(1, len(run) + 1, dtype=np.int32)  # the last stays
+    pixel = np.flatnonzero(winner)
+    winner = winner.take(pixel) - 1
+    dx, dy, owner = dx.take(winner), dy.take(winner), owner.take(winner)
+    weight = np.empty((3, len(pixel)), np.float32)
+    for k in range(2):
+        weight[k] = start[k].take(owner) + along[k].take(owner) * dx + down[k].take(owner) * dy
+    weight[2] = 1 - weight[0] - weight[1]
+    return pixel, seen.take(owner), weight.T
 
 
 def _runs(count: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -212,9 +212,7 @@ def paint_ears(fragments: Fragments, look: Look, pixel: float, rng: np.random.Ge
     return paint
 
 
-def _bare(
-    fragments: Fragments, look: Look, label: int, pixel: float, rng: np.random.Generator
-) -> Paint:
+def _bare(fragments: Fragments, look: Look, label: int, pixel: float, rng: np.random.Generator) -> Paint:
     """Paint plain skin; ``pixel`` is a pixel's width in millimetres."""
     paint = Paint.plain(len(fragments.pixel), skin_colour(look.tone, look.blood), label, 0.25)
     if pixel > 4:  # too coarse to show any grain
