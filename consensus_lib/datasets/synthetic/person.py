@@ -127,7 +127,11 @@ def render(person: Person, view: View, lamps: light.Light, recipe: Recipe, rough
     if recipe.light and not rough:
         depths = light.shadow_map(lamps, [meshes[name] for name in ("head", "hair") if name in meshes])
         reached = light.lit(lamps, depths, _unproject(view, pixel, depth[pixel]))
-    paints = [_paint(name, seen, person, 1 / view.scale) for name, seen in visible.items()]
+    bare = [name for name in visible if _shows_skin(name, person)]
+    rng = stream(person.seed, person.index, f"{person.key}/paint skin")
+    flesh = skin.flesh([visible[name].place for name in bare], person.look, 1 / view.scale, rng)
+    flesh = dict(zip(bare, flesh, strict=True))
+    paints = [_paint(name, seen, flesh.get(name), person, 1 / view.scale) for name, seen in visible.items()]
     if not recipe.texture:
         for paint in paints:
             _flatten(paint)
@@ -136,26 +140,43 @@ def render(person: Person, view: View, lamps: light.Light, recipe: Recipe, rough
     return Rendering(pixel, light.shade(lamps, paint, normal, reached), paint.label, on_face, depth)
 
 
-def _paint(name: str, seen: Fragments, person: Person, pixel: float) -> skin.Paint:
-    """Paint the visible fragments of one part; ``pixel`` is a pixel's width in millimetres."""
+def _shows_skin(name: str, person: Person) -> bool:
+    """Say whether a part is skin, or cloth with an opening."""
+    return (
+        name in ("head", "neck")
+        or name.endswith(" ear")
+        or (name == "torso" and person.outfit["kind"] == "low")
+    )
+
+
+def _paint(name: str, seen: Fragments, flesh: skin.Paint | None, person: Person, pixel: float) -> skin.Paint:
+    """Paint the visible fragments of one part.
+
+    Args:
+        name: the part.
+        seen: its fragments.
+        flesh: the same as plain skin, for a part that shows any.
+        person: whose it is.
+        pixel: a pixel's width in millimetres.
+    """
     shape, look = person.shape, person.look
     rng = stream(person.seed, person.index, f"{person.key}/paint {name}")
     if name == "head":
-        return skin.paint_head(seen, shape, look, pixel, rng)
+        return skin.paint_head(flesh, seen.place, shape, look, pixel, rng)
     if name == "neck":
-        return skin.paint_neck(seen, shape, look, pixel, rng)
-    if "ear" in name:
-        return skin.paint_ears(seen, look, pixel, rng)
+        return skin.paint_neck(flesh, seen.place, shape, rng)
     if "hair" in name:
         paint = hair.paint_hair(seen.place, person.style, look, rng)
         if name == "hair inside":
             paint.darken(np.full(len(seen.pixel), 0.55, np.float32))
         return paint
+    if name.endswith(" ear"):
+        return skin.paint_ear(flesh, seen.place)
     paint = scene.paint_clothes(seen, person.outfit, person.drop, pixel, rng)
-    if person.outfit["kind"] == "low":
-        bare = scene.is_bare(seen.place, person.outfit, person.drop)
-        flesh = skin.paint_neck(seen, shape, look, pixel, rng)
-        paint.albedo[bare], paint.label[bare] = flesh.albedo[bare], NECK
+    if flesh is not None:
+        open_ = scene.is_bare(seen.place, person.outfit, person.drop)
+        flesh = skin.paint_neck(flesh, seen.place, shape, rng)
+        paint.albedo[open_], paint.label[open_], paint.gloss[open_] = flesh.albedo[open_], NECK, 0.25
     return paint
 
 

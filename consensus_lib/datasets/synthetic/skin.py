@@ -14,7 +14,6 @@ from consensus_lib.datasets.synthetic.chance import choose, field, normal, profi
 from consensus_lib.datasets.synthetic.classes import BROWS, EARS, EYES, HAIR, MOUTH, NECK, NOSE, SKIN
 from consensus_lib.datasets.synthetic.colour import HAIR_COLOURS, IRIS_COLOURS, linear, skin_colour
 from consensus_lib.datasets.synthetic.head import Shape
-from consensus_lib.datasets.synthetic.mesh import Fragments
 
 
 @dataclasses.dataclass(frozen=True)
@@ -190,48 +189,60 @@ def on_face(place: np.ndarray, shape: Shape) -> np.ndarray:
     return np.abs(azimuth(place)) < limit
 
 
-def paint_neck(
-    fragments: Fragments, shape: Shape, look: Look, pixel: float, rng: np.random.Generator
-) -> Paint:
-    """Paint the neck; ``pixel`` is a pixel's width in millimetres."""
-    x, y = fragments.place[:, 0], fragments.place[:, 1]
-    paint = _bare(fragments, look, NECK, pixel, rng)
-    for side in (-1, 1):  # the two cords from the ears to the breastbone
-        paint.darken(0.12 * np.exp(-(((x - side * (52 - 0.3 * (y - 80))) / 7) ** 2)).astype(np.float32))
+def flesh(places: list[np.ndarray], look: Look, pixel: float, rng: np.random.Generator) -> list[Paint]:
+    """Paint plain skin on several parts at once, so that its grain goes on from one to the next.
+
+    Args:
+        places: of each part, places ``[N,3]`` in millimetres.
+        look: the person's look.
+        pixel: a pixel's width in millimetres.
+        rng: stream for the grain.
+
+    Returns:
+        the paint of each part.
+    """
+    counts = [len(place) for place in places]
+    albedo = np.tile(skin_colour(look.tone, look.blood), (sum(counts), 1))
+    if pixel <= 4:  # coarser ones show no grain
+        x, y, _ = np.concatenate(places).T.copy()
+        blotch = 0.05 * field(rng, x / 24, y / 24)
+        grain = 0.035 * field(rng, x / 6, y / 6) + 0.03 * field(rng, x / 1.7, y / 1.7, 64)
+        # Where blood shines through, red stays and the rest darkens.
+        albedo *= (1 + grain)[:, None] + blotch[:, None] * np.array([0.2, 1.2, 1.2], np.float32)
+    return [
+        Paint(part, np.full(n, SKIN, np.uint8), np.full(n, 0.25, np.float32), np.zeros(n, np.float32))
+        for part, n in zip(np.split(albedo, np.cumsum(counts)[:-1]), counts, strict=True)
+    ]
+
+
+def paint_neck(paint: Paint, place: np.ndarray, shape: Shape, rng: np.random.Generator) -> Paint:
+    """Turn plain skin at ``place`` ``[N,3]`` into a neck."""
+    x, y = place[:, 0], place[:, 1]
+    paint.label[:] = NECK
+    cords = np.exp(-(((np.abs(x) - (52 - 0.3 * (y - 80))) / 7) ** 2))  # from the ears to the breastbone
+    paint.darken(0.12 * cords)
     paint.darken((0.10 * shape.age * np.clip(profile(rng, y / 9), 0, 1)).astype(np.float32))
     return paint
 
 
-def paint_ears(fragments: Fragments, look: Look, pixel: float, rng: np.random.Generator) -> Paint:
-    """Paint ears: redder than the face, dark inside the bowl."""
-    paint = _bare(fragments, look, EARS, pixel, rng)
-    y, z = fragments.place[:, 1] - 10, fragments.place[:, 2] + 18
+def paint_ear(paint: Paint, place: np.ndarray) -> Paint:
+    """Turn plain skin at ``place`` ``[N,3]`` into an ear: redder than the face, dark inside the bowl."""
+    y, z = place[:, 1] - 10, place[:, 2] + 18
+    paint.label[:] = EARS
     inside = np.exp(-((y / 16) ** 2) - ((z - 3) / 8) ** 2)
     paint.albedo *= np.array([1.05, 0.9, 0.88], np.float32)
     paint.darken((0.45 * inside).astype(np.float32))
     return paint
 
 
-def _bare(fragments: Fragments, look: Look, label: int, pixel: float, rng: np.random.Generator) -> Paint:
-    """Paint plain skin; ``pixel`` is a pixel's width in millimetres."""
-    paint = Paint.plain(len(fragments.pixel), skin_colour(look.tone, look.blood), label, 0.25)
-    if pixel > 4:  # too coarse to show any grain
-        return paint
-    x, y, _ = np.ascontiguousarray(fragments.place.T)
-    blotch = 0.05 * field(rng, x / 24, y / 24)
-    grain = 0.035 * field(rng, x / 6, y / 6) + 0.03 * field(rng, x / 1.7, y / 1.7, 64)
-    # Where blood shines through, red stays and the rest darkens.
-    paint.albedo *= (1 + grain)[:, None] + blotch[:, None] * np.array([0.2, 1.2, 1.2], np.float32)
-    return paint
-
-
 def paint_head(
-    fragments: Fragments, shape: Shape, look: Look, pixel: float, rng: np.random.Generator
+    paint: Paint, place: np.ndarray, shape: Shape, look: Look, pixel: float, rng: np.random.Generator
 ) -> Paint:
-    """Paint the head without hair on the scalp.
+    """Turn plain skin into the head without hair on the scalp.
 
     Args:
-        fragments: visible points of the head's mesh.
+        paint: the plain skin.
+        place: visible points ``[N,3]`` of the head's mesh.
         shape: the person's shape.
         look: the person's look.
         pixel: width of a pixel on the head in millimetres.
@@ -240,8 +251,7 @@ def paint_head(
     Returns:
         the paint, with the classes skin, brows, eyes, nose, mouth and (beard) hair.
     """
-    x, y, z = np.ascontiguousarray(fragments.place.T)
-    paint = _bare(fragments, look, SKIN, pixel, rng)
+    x, y, z = np.ascontiguousarray(place.T)
     front = np.clip((z - 10) / 20, 0, 1)
     _complexion(paint, shape, look, x, y, front, rng)
     _beard(paint, shape, look, x, y, z, pixel, rng)
