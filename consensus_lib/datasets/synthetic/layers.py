@@ -97,6 +97,26 @@ def strokes(size: int, lines: Iterable[np.ndarray], width: float) -> np.ndarray:
     return stencil.coverage()
 
 
+def ribbons(
+    size: int, lines: list[np.ndarray], width: float, tones: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Draw lines ``[P,2]`` that taper from ``width`` to a point, all in pixels, the last one on top.
+
+    Returns:
+        coverage float32 ``[size,size]``, and there the tone 0-1 of the line that is seen.
+    """
+    cover, tone = _Stencil(size), _Stencil(size)
+    for points, shade_ in zip(lines, tones, strict=True):
+        along = np.gradient(points, axis=0)
+        side = along[:, ::-1] * [1, -1] / np.maximum(np.linalg.norm(along, axis=1, keepdims=True), 1e-6)
+        side *= 0.5 * width * (1 - np.linspace(0, 1, len(points))[:, None] ** 2)
+        outline = cover.path(np.concatenate([points + side, (points - side)[::-1]]))
+        cover.pen.polygon(outline, fill=255)
+        tone.pen.polygon(outline, fill=int(255 * shade_))
+    covered = cover.coverage()
+    return covered, tone.coverage() / np.maximum(covered, 1 / 255)
+
+
 def lay(image: np.ndarray, labels: np.ndarray, layer: Layer, light: Light) -> np.ndarray:
     """Lay a layer over ``image`` ``[H,W,3]`` and ``labels`` ``[H,W]``, both changed in place.
 

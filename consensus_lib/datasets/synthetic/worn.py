@@ -16,6 +16,7 @@ from consensus_lib.datasets.synthetic.layers import (
     lit_colour,
     on_pixels,
     polygon,
+    ribbons,
     strokes,
 )
 from consensus_lib.datasets.synthetic.mesh import azimuths, grid_normals, power, rasterise, tube
@@ -223,23 +224,26 @@ def sunglasses(stage: Stage, rng: np.random.Generator) -> list[Layer]:
 
 
 def strands(stage: Stage, rng: np.random.Generator) -> list[Layer]:
-    """Locks of hair that fall across the face."""
-    size, mm = stage.view.size, stage.view.scale
+    """Locks of hair that fall across the face: curved, tapering, with gaps between them."""
     side = rng.choice([-1, 1])
-    shape = stage.shape
-    lines = []
     start, sweep = rng.uniform(-10, 30), rng.uniform(10, 60)
-    for _ in range(int(rng.integers(20, 70))):
-        t = np.linspace(0, 1, 9)
-        drop = rng.uniform(40, 170)
-        x = side * (start + rng.normal(0, 15) + sweep * (drop * t / 110) ** 1.3 + rng.normal(0, 5) * t)
-        y = -shape.hairline - rng.uniform(2, 22) + drop * t
-        z = np.sqrt(np.clip(84**2 - (x * 84 / 80) ** 2, 0, None)) + 8
-        lines.append(stage.at(*np.column_stack([x, y, z])))
-    cover = strokes(size, lines, rng.uniform(1.5, 3.0) * mm)
-    grain = np.exp(0.35 * rng.standard_normal((size, size, 1), dtype=np.float32))
-    colour = lit_colour(stage.light, FRONT, np.asarray(stage.look.hair_rgb), 0.2)[0] * grain
-    return [Layer(cover, colour, HAIR, 0.35)]
+    t = np.linspace(0, 1, 12)
+    lines = []
+    for _ in range(int(rng.integers(4, 11))):
+        drop, root = rng.uniform(60, 170), start + rng.normal(0, 18)
+        lean, bend, phase = sweep * rng.uniform(0.6, 1.4), rng.normal(0, 6), rng.uniform(0, 3)
+        for _ in range(int(rng.integers(5, 11))):
+            fall = drop * rng.uniform(0.75, 1)
+            # The hairs of a lock part a little on the way and meet again at its tip.
+            apart = rng.normal(0, 3.5) * (1 - 0.8 * t**2)
+            x = root + lean * (fall * t / 110) ** 1.3 + bend * np.sin(phase + 4 * t) * t + apart
+            y = -stage.shape.hairline - rng.uniform(4, 20) + fall * t
+            z = np.sqrt(np.clip(84**2 - (x * 84 / 80) ** 2, 0, None)) + 8
+            lines.append(stage.at(*np.column_stack([side * x, y, z])))
+    tones = rng.uniform(0.3, 1, len(lines))
+    cover, tone = ribbons(stage.view.size, lines, rng.uniform(2.0, 3.2) * stage.view.scale, tones)
+    hair = lit_colour(stage.light, FRONT, np.asarray(stage.look.hair_rgb), 0.02)[0]
+    return [Layer(cover, hair * (0.4 + 1.1 * tone[..., None]), HAIR, 0.35)]
 
 
 def veil(stage: Stage, rng: np.random.Generator) -> list[Layer]:
