@@ -69,8 +69,8 @@ TASKS = {
         },
         needs=("hair",),
     ),
-    # As COFW and the paper's transfer data draw it: the face alone, and what covers it. Glasses, dark ones
-    # too, belong to the face in both tasks.
+    # As COFW and the paper's transfer data draw it: the face alone, and what covers it. Clear glasses belong
+    # to the face in both tasks; sunglasses are drawn as an occluder.
     "occlusion": Task(
         "occlusion",
         ("background", "face", "occlusion"),

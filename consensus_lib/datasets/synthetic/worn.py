@@ -197,8 +197,11 @@ def _frame(stage: Stage, half_w: float, half_h: float, square: float) -> tuple[l
 
 
 def spectacles(stage: Stage, rng: np.random.Generator, dark: bool) -> list[Layer]:
-    """Glasses: two lenses in a plane before the eyes, bridge and temples; clear with glare, or dark."""
-    size = stage.view.size
+    """Glasses: two lenses in a plane before the eyes, bridge and temples; clear with glare, or dark.
+
+    Clear ones are part of the person; dark ones hide what is behind them, so they are an occluder.
+    """
+    size, label = stage.view.size, OCCLUDER if dark else GLASSES
     half_w = rng.uniform(24, 31) if dark else rng.uniform(19, 27)
     half_h = half_w * (rng.uniform(0.65, 0.95) if dark else rng.uniform(0.5, 0.95))
     lenses, wires = _frame(stage, half_w, half_h, square=rng.uniform(0.45, 1.0))
@@ -210,12 +213,12 @@ def spectacles(stage: Stage, rng: np.random.Generator, dark: bool) -> list[Layer
     if dark:
         tint = lit_colour(stage.light, FRONT, random_colour(rng, 0.5) * 0.12, 0.12)[0]
         shine = 0.15 * glare[..., None] * rng.uniform(0, 1)
-        lens = Layer(glass * np.float32(rng.uniform(0.88, 1.0)), tint + shine, GLASSES, 0.3)
+        lens = Layer(glass * np.float32(rng.uniform(0.88, 1.0)), tint + shine, label, 0.3)
     else:
         haze = (glass * (0.04 + 0.35 * rng.uniform(0, 1) * glare)).astype(np.float32)
         lens = Layer(haze, np.full(3, 0.8, np.float32), None, 0.0)
     rim = strokes(size, [*lenses, *wires], max(0.9, thick * stage.view.scale))
-    return [lens, Layer(rim, lit_colour(stage.light, FRONT, frame_colour, 0.25)[0], GLASSES, 0.25)]
+    return [lens, Layer(rim, lit_colour(stage.light, FRONT, frame_colour, 0.25)[0], label, 0.25)]
 
 
 def sunglasses(stage: Stage, rng: np.random.Generator) -> list[Layer]:
