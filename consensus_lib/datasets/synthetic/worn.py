@@ -104,8 +104,13 @@ def _brim(ring: np.ndarray, angle: np.ndarray, peak: bool, rng: np.random.Genera
     away = ring - ring.mean(0)
     away[:, 1] = 0
     away /= np.linalg.norm(away, axis=1, keepdims=True)
-    away[:, 1] = rng.uniform(-0.05, 0.35)
-    return ring + np.linspace(0, reach, 6)[:, None, None] * out[:, None] * away
+    steps = np.linspace(0, reach, 6)[:, None, None] * out[:, None]
+    if not peak:
+        away[:, 1] = rng.uniform(-0.05, 0.35)
+        return ring + steps * away
+    # A peak slopes down, and its sides more than its middle.
+    away[:, 1] = rng.uniform(0.3, 0.6) + 0.5 * np.sin(np.radians(facing)) ** 2
+    return ring + steps * away
 
 
 def hat(stage: Stage, rng: np.random.Generator) -> list[Layer]:
@@ -116,6 +121,9 @@ def hat(stage: Stage, rng: np.random.Generator) -> list[Layer]:
     tall = {"cap": 4, "wool": 10, "felt": 16, "helmet": 10}[kind] * rng.uniform(0.7, 1.5)
     square = {"cap": 2.4, "wool": 2.2, "felt": 5.0, "helmet": 2.1}[kind]
     crown = _crown(stage, rim, lift, tall, square)
+    if kind == "cap":  # its edge lies close to the head
+        close = np.clip((crown[..., 1] - rim + 22) / 30, 0, 1)[..., None]
+        crown = crown * (1 - np.array([0.055, 0, 0.055]) * close)
     colour = random_colour(rng)
     if rng.random() < 0.4:
         colour = linear(str(rng.choice(["#17181c", "#20304f", "#7d1f24"])))
@@ -127,9 +135,12 @@ def hat(stage: Stage, rng: np.random.Generator) -> list[Layer]:
     if kind == "wool":
         rib = np.cos(2 * np.pi * a / 5) * (0.5 + 0.5 * (h > rim - 26))
         paint.darken((0.2 * np.clip(rib, 0, 1)).astype(np.float32))
-    elif kind == "cap" and rng.random() < 0.6:
-        badge = np.hypot(a * 1.3, h - rim + 32) < rng.uniform(10, 20)
-        paint.cover(badge.astype(np.float32), random_colour(rng))
+    elif kind == "cap":
+        seams = np.exp(-((((a + 30) % 60 - 30) / 1.5) ** 2)) * (h < rim - 4)  # six panels
+        paint.darken((0.35 * seams).astype(np.float32))
+        if rng.random() < 0.6:
+            badge = np.hypot(a * 1.3, h - rim + 32) < rng.uniform(10, 20)
+            paint.cover(badge.astype(np.float32), random_colour(rng))
     elif kind == "felt":
         paint.cover((np.abs(h - rim + 8) < 9).astype(np.float32) * 0.8, random_colour(rng) * 0.5)
     weave = 0.12 * field(rng, a / 9 + 40, h / 12) + 0.06 * field(rng, a / 1.5 + 300, h / 2, 64)
@@ -143,7 +154,7 @@ def hat(stage: Stage, rng: np.random.Generator) -> list[Layer]:
             stage.view, _brim(crown[-1], angle[-1], kind == "cap", rng), stage.turn, sides="both"
         )
         paint = Paint.plain(len(seen.pixel), colour * np.float32(0.8), OCCLUDER, 0.1)
-        layers.append(on_pixels(stage, seen, paint, hidden=hidden, shadow=0.5))
+        layers.append(on_pixels(stage, seen, paint, hidden, shadow=0.6 if kind == "cap" else 0.5))
     return layers
 
 
