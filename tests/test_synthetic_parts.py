@@ -213,7 +213,7 @@ def test_layer_covers_and_shades(person):
 
 def test_shadow_falls_behind_what_the_lamp_sees(person):
     lamps = light.draw_light(np.random.default_rng(3))
-    depths = light.shadow_map(lamps, [Solid(ball(40.0), np.column_stack([np.eye(3), np.zeros(3)]))])
+    depths = light.shadow_map(lamps, [Solid(ball(40.0), np.column_stack([np.eye(3), np.zeros(3)]))], 128)
     points = np.stack([40 * lamps.key, -90 * lamps.key, 90 * lamps.key]).astype(np.float32)
     lit = light.lit(lamps, depths, points.T)
     assert lit[0] > 0.7

@@ -6,13 +6,14 @@ shadows that way, consistent with the pose.
 """
 
 import dataclasses
+import itertools
 
 import numpy as np
 
 from consensus_lib.datasets.synthetic.chance import normal
 from consensus_lib.datasets.synthetic.mesh import View, rasterise_all
 
-_MAP, _REACH = 96, 330.0  # pixels of the shadow map, millimetres from its middle to its edge
+_REACH = 330.0  # millimetres from the middle of the shadow map to its edge
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,34 +78,51 @@ def _lamp_frame(direction: np.ndarray) -> np.ndarray:
     return np.array([[z / level, 0, -x / level], [-x * y / level, level, -z * y / level], direction])
 
 
-def shadow_map(light: Light, casters: list) -> np.ndarray:
-    """Return depth towards the key lamp, float32 ``[96,96]``, of the solids ``casters``."""
+def shadow_map(light: Light, casters: list, size: int) -> np.ndarray:
+    """Return depth towards the key lamp of the solids ``casters``, for an image of ``size`` pixels.
+
+    Returns:
+        float32 ``[M,M]``, finer for large images, whose shadows would show steps.
+    """
+    side = int(np.clip(3 * size // 4, 96, 384))
     frame = _lamp_frame(light.key)
-    view = View(_MAP / (2 * _REACH), (_MAP / 2, _MAP / 2), 1e9, _MAP)
-    depth = np.full(_MAP * _MAP, -1e4, np.float32)
-    turned = [
-        dataclasses.replace(solid.coarser(), turn=frame @ solid.turn, sides="both") for solid in casters
-    ]
-    for seen in rasterise_all(view, turned):  # coarser ones are fine enough for a shadow
+    view = View(side / (2 * _REACH), (side / 2, side / 2), 1e9, side)
+    depth = np.full(side * side, -1e4, np.float32)
+    if side < 192:
+        casters = [solid.coarser() for solid in casters]  # fine enough
+    turned = [dataclasses.replace(solid, turn=frame @ solid.turn, sides="both") for solid in casters]
+    for seen in rasterise_all(view, turned):
         depth[seen.pixel] = np.maximum(depth[seen.pixel], seen.depth)
-    return depth.reshape(_MAP, _MAP)
+    return depth.reshape(side, side)
 
 
 def lit(light: Light, depths: np.ndarray, points: np.ndarray) -> np.ndarray:
     """Return the share 0-1 of key light that reaches points ``[3,N]`` (camera frame, millimetres)."""
     u, v, depth = _lamp_frame(light.key).astype(np.float32) @ points
-    scale = _MAP / (2 * _REACH)
-    u, v = (np.clip(c * scale + _MAP / 2 - 0.5, 0, _MAP - 1.001) for c in (u, v))
+    side = len(depths)
+    # A fine map's edge shows steps; the mean over some millimetres around a point does not.
+    steps = [0.0] if side == 96 else np.array([-1.0, -0.4, 0.4, 1.0]) * 5 * side / (2 * _REACH)
+    u, v = (c * np.float32(side / (2 * _REACH)) + np.float32(side / 2 - 0.5) for c in (u, v))
+    share = np.zeros(len(u), np.float32)
+    for du, dv in itertools.product(steps, steps):
+        share += _reached(light, depths, u + np.float32(du), v + np.float32(dv), depth)
+    return share / len(steps) ** 2
+
+
+def _reached(light: Light, depths: np.ndarray, u: np.ndarray, v: np.ndarray, depth: np.ndarray) -> np.ndarray:
+    """Return the share 0-1 of light at ``depth`` at the places (u, v) of a shadow map, all ``[N]``."""
+    side = len(depths)
+    u, v = (np.clip(c, 0, side - 1.001) for c in (u, v))
     iu, iv = u.astype(np.intp), v.astype(np.intp)
     fu, fv = u - iu, v - iv
     edge = np.float32(4 + 10 * light.softness)  # millimetres over which a shadow begins
-    flat, at = depths.ravel(), iv * _MAP + iu
+    flat, at = depths.ravel(), iv * side + iu
     share = np.zeros(len(u), np.float32)
     for offset, weight in (
         (0, (1 - fu) * (1 - fv)),
         (1, fu * (1 - fv)),
-        (_MAP, (1 - fu) * fv),
-        (_MAP + 1, fu * fv),
+        (side, (1 - fu) * fv),
+        (side + 1, fu * fv),
     ):
         behind = flat[at + offset] - depth - 7  # 7 mm: a map's pixel is that deep on a slanting surface
         share += weight * np.clip(1 - behind / edge, 0, 1)

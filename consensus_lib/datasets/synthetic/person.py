@@ -125,7 +125,8 @@ def render(person: Person, view: View, lamps: light.Light, recipe: Recipe, rough
     pixel = np.concatenate([seen.pixel for seen in visible.values()])
     reached = np.ones(len(pixel), np.float32)
     if recipe.light and not rough:
-        depths = light.shadow_map(lamps, [meshes[name] for name in ("head", "hair") if name in meshes])
+        casters = [meshes[name] for name in ("head", "hair") if name in meshes]
+        depths = light.shadow_map(lamps, casters, view.size)
         reached = light.lit(lamps, depths, _unproject(view, pixel, depth[pixel]))
     bare = [name for name in visible if _shows_skin(name, person)]
     rng = stream(person.seed, person.index, f"{person.key}/paint skin")
