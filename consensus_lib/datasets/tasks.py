@@ -57,27 +57,27 @@ class Task:
 _FACE = ("face", "skin", "brows", "eyes", "nose", "mouth", "glasses")
 
 TASKS = {
-    # As Part Labels draws it: the neck and ears belong to the face, beards to the hair.
+    # As Part Labels draws it: neck, ears and glasses of any kind belong to the face, beards to the hair.
     "parts": Task(
         "parts",
         ("background", "face", "hair"),
         ((0, 0, 0), (86, 180, 233), (213, 94, 0)),
         {
-            **dict.fromkeys((*_FACE, "ears", "neck"), "face"),
+            **dict.fromkeys((*_FACE, "sunglasses", "ears", "neck"), "face"),
             "hair": "hair",
             **dict.fromkeys(("background", "cloth", "occluder"), "background"),
         },
         needs=("hair",),
     ),
     # As COFW and the paper's transfer data draw it: the face alone, and what covers it. Clear glasses belong
-    # to the face in both tasks; sunglasses are drawn as an occluder.
+    # to the face, dark ones cover it.
     "occlusion": Task(
         "occlusion",
         ("background", "face", "occlusion"),
         ((0, 0, 0), (86, 180, 233), (240, 228, 66)),
         {
             **dict.fromkeys(_FACE, "face"),
-            "occluder": "occlusion",
+            **dict.fromkeys(("occluder", "sunglasses"), "occlusion"),
             **dict.fromkeys(("background", "hair", "ears", "neck", "cloth"), "background"),
         },
         needs=("occluder",),

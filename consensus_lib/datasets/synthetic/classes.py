@@ -13,6 +13,7 @@ CLASSES = (
     "cloth",
     "glasses",
     "occluder",
+    "sunglasses",
 )
 
 # Wong's palette for colour-blind readers (Nature Methods 8, 441, 2011), with tints of it for the classes
@@ -30,6 +31,22 @@ COLOURS = (
     (0, 158, 115),
     (86, 180, 233),
     (150, 150, 150),
+    (85, 85, 85),
 )
 
-(BACKGROUND, SKIN, HAIR, BROWS, EYES, NOSE, MOUTH, EARS, NECK, CLOTH, GLASSES, OCCLUDER) = range(len(CLASSES))
+# Sunglasses hide the face as an occluder does, but Part Labels counts them as face: they are a class apart.
+(
+    BACKGROUND,
+    SKIN,
+    HAIR,
+    BROWS,
+    EYES,
+    NOSE,
+    MOUTH,
+    EARS,
+    NECK,
+    CLOTH,
+    GLASSES,
+    OCCLUDER,
+    SUNGLASSES,
+) = range(len(CLASSES))

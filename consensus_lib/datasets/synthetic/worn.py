@@ -6,7 +6,7 @@ import numpy as np
 from scipy import ndimage
 
 from consensus_lib.datasets.synthetic.chance import choose, field
-from consensus_lib.datasets.synthetic.classes import GLASSES, HAIR, OCCLUDER
+from consensus_lib.datasets.synthetic.classes import GLASSES, HAIR, OCCLUDER, SUNGLASSES
 from consensus_lib.datasets.synthetic.colour import linear
 from consensus_lib.datasets.synthetic.head import head_grid, sections
 from consensus_lib.datasets.synthetic.layers import (
@@ -210,9 +210,9 @@ def _frame(stage: Stage, half_w: float, half_h: float, square: float) -> tuple[l
 def spectacles(stage: Stage, rng: np.random.Generator, dark: bool) -> list[Layer]:
     """Glasses: two lenses in a plane before the eyes, bridge and temples; clear with glare, or dark.
 
-    Clear ones are part of the person; dark ones hide what is behind them, so they are an occluder.
+    Clear ones are part of the person; dark ones hide what is behind them, and are labelled apart.
     """
-    size, label = stage.view.size, OCCLUDER if dark else GLASSES
+    size, label = stage.view.size, SUNGLASSES if dark else GLASSES
     half_w = rng.uniform(24, 31) if dark else rng.uniform(19, 27)
     half_h = half_w * (rng.uniform(0.65, 0.95) if dark else rng.uniform(0.5, 0.95))
     lenses, wires = _frame(stage, half_w, half_h, square=rng.uniform(0.45, 1.0))
