@@ -64,7 +64,7 @@ def test_shapes_types_and_ranges(samples):
 
 
 def test_classes_and_colours_match():
-    assert len(CLASSES) == len(COLOURS) == len(set(COLOURS)) == 12
+    assert len(CLASSES) == len(COLOURS) == len(set(COLOURS)) == 13
     assert COLOURS[0] == (0, 0, 0)
 
 
@@ -168,6 +168,10 @@ def test_every_occluder_covers_something(kind):
     drawn = [draw_face(11, index, 64, recipe=only(kind)) for index in range(6)]
     assert all(sample.record["occluders"] == [kind] for sample in drawn)
     assert sum((sample.labels != sample.complete).any() for sample in drawn) >= 4
+
+
+def test_a_person_of_whom_no_skin_is_in_the_picture_is_drawn():
+    assert draw_face(0, 1144, 48).record["others"]  # one of the others stands almost outside
 
 
 def test_sunglasses_have_a_class_and_clear_glasses_do_not():

@@ -203,15 +203,15 @@ def flesh(places: list[np.ndarray], look: Look, pixel: float, rng: np.random.Gen
     """
     counts = [len(place) for place in places]
     albedo = np.tile(skin_colour(look.tone, look.blood), (sum(counts), 1))
-    if pixel <= 4:  # coarser ones show no grain
+    if places and pixel <= 4:  # coarser ones show no grain
         x, y, _ = np.concatenate(places).T.copy()
         blotch = 0.05 * field(rng, x / 24, y / 24)
         grain = 0.035 * field(rng, x / 6, y / 6) + 0.03 * field(rng, x / 1.7, y / 1.7, 64)
         # Where blood shines through, red stays and the rest darkens.
         albedo *= (1 + grain)[:, None] + blotch[:, None] * np.array([0.2, 1.2, 1.2], np.float32)
     return [
-        Paint(part, np.full(n, SKIN, np.uint8), np.full(n, 0.25, np.float32), np.zeros(n, np.float32))
-        for part, n in zip(np.split(albedo, np.cumsum(counts)[:-1]), counts, strict=True)
+        Paint(albedo[end - n : end], np.full(n, SKIN, np.uint8), np.full(n, 0.25, "f4"), np.zeros(n, "f4"))
+        for n, end in zip(counts, np.cumsum(counts), strict=True)
     ]
 
 
