@@ -3,6 +3,7 @@
 Shapes: logits ``[B,K,H,W]``, labels int64 ``[B,H,W]`` with 255 = ignore. All sums run in float32 at least.
 """
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -88,7 +89,7 @@ def consensus_loss(
     computed.
 
     Args:
-        logits: float ``[B,K,H,W]``.
+        logits: float ``[B,K,H,W]``. Half precision is computed in float32.
         labels: int64 ``[B,H,W]``, 255 = ignore.
         blobs: blobs or an id map ``[B,H,W]``; None takes one blob for each class of each image.
         alpha: weight of matching the label.
@@ -99,12 +100,12 @@ def consensus_loss(
         pixel_weight: weight of an added :func:`pixelwise_loss`.
 
     Returns:
-        A scalar; 0 where every pixel is ignored.
+        A scalar; 0 where every pixel is ignored. It can be differentiated once, not twice.
 
     Raises:
         ValueError: shapes, types or ``reduction`` differ from the above.
 
-    Not deterministic on CUDA to the last bit: blob sums use atomic additions.
+    Not deterministic on CUDA to the last bit: blob sums use atomic additions. On the CPU it is.
 
     Source: Masi et al., CVPR 2020, Eq. 6 to 8.
 
@@ -116,18 +117,19 @@ def consensus_loss(
         raise ValueError(f"reduction: expected 'paper', got {reduction!r}")
     _check(logits, labels)
     blobs = _blobs(blobs, labels)
-    log_p = _exact(logits).log_softmax(1)
-    mean_p = _blob_means(log_p.exp(), blobs)  # [M, K]
-    mean_log_p = _blob_means(log_p, blobs)  # [M, K]
-    log_mean_p = mean_p.clamp(min=torch.finfo(mean_p.dtype).tiny).log()
-    match = -log_mean_p.gather(1, blobs.labels[:, None])[:, 0]  # [M]
-    deviation = (mean_p * (log_mean_p - mean_log_p)).sum(1)  # [M]
-
-    zeros = log_p.new_zeros(len(logits))
-    weight = (blobs.size / zeros.index_add(0, blobs.image, blobs.size.to(zeros))[blobs.image]) ** size_weight
-    weight = weight / zeros.index_add(0, blobs.image, weight)[blobs.image]  # sums to 1 in each image
-    images = (torch.bincount(blobs.image, minlength=len(logits)) > 0).sum().clamp(min=1)
-    loss = (weight * (alpha * match + beta * deviation)).sum() / images
+    match = deviation = _paper_weights(blobs, len(logits), size_weight)  # [M]
+    loss, *_ = _consensus(
+        _exact(logits),
+        blobs.ids,
+        _runs(blobs.ids),
+        blobs.size,
+        blobs.ids,
+        blobs.size,
+        blobs.labels,
+        alpha * match,
+        beta * deviation,
+        False,
+    )
     return loss + pixel_weight * pixelwise_loss(logits, labels) if pixel_weight else loss
 
 
@@ -193,3 +195,199 @@ def _blob_means(values: torch.Tensor, blobs: Blobs) -> torch.Tensor:
     inside = ids >= 0
     sums = rows.new_zeros(len(blobs.size), rows.shape[1]).index_add(0, ids[inside], rows[inside])
     return sums / blobs.size[:, None]
+
+
+def _wide(device: torch.device) -> torch.dtype:
+    """Return the type in which the tables of blobs are computed; Apple's GPUs have no float64."""
+    return torch.float32 if device.type == "mps" else torch.float64
+
+
+def _paper_weights(blobs: Blobs, images: int, size_weight: float) -> torch.Tensor:
+    """Return the weight of each blob in Eq. 8, ``[M]``: they sum to 1 over all images that hold a blob."""
+    size = blobs.size.to(_wide(blobs.size.device))
+    zeros = size.new_zeros(images)
+    weight = (size / zeros.index_add(0, blobs.image, size)[blobs.image]) ** size_weight
+    total = zeros.index_add(0, blobs.image, weight)
+    return weight / total[blobs.image] / (total > 0).sum().clamp(min=1)
+
+
+# The heart of the loss is an operator with a gradient of its own. It keeps one tensor of the size of the
+# logits where autograd would keep four, and torch.compile takes it as a whole. Pixels are columns: N = B·H·W.
+
+
+@torch.library.custom_op("consensus_lib::consensus", mutates_args=())
+def _consensus(
+    logits: torch.Tensor,
+    ids: torch.Tensor,
+    first: torch.Tensor,
+    size: torch.Tensor,
+    kept: torch.Tensor,
+    kept_size: torch.Tensor,
+    labels: torch.Tensor,
+    match_weight: torch.Tensor,
+    deviation_weight: torch.Tensor,
+    stop_gradient: bool,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    r"""Return :math:`\sum_c` of match and deviation by their weights, and what its gradient needs.
+
+    Args:
+        logits: float32 or float64 ``[B,K,H,W]``.
+        ids, first, size: the blobs' map ``[B,H,W]``, its runs as of :func:`_runs`, the sizes ``[M]``.
+        kept, kept_size: the same with only the pixels that enter the mean.
+        labels, match_weight, deviation_weight: of each blob, ``[M]``.
+        stop_gradient: hold the mean constant in the deviation.
+
+    Returns:
+        The loss; p ``[K,N]``; its derivatives by p and by log p of a pixel, ``[K,M+1]`` each, 0 in the last
+        column, which is for pixels in no blob; and, for blobs whose mean at the label is too small for p
+        to tell, the log of its sum, ``[M]``, infinite for all others.
+    """
+    pixels = _Pixels(ids, first, len(size))
+    kept_pixels = pixels if kept.data_ptr() == ids.data_ptr() else _Pixels(kept, first[:0], len(size))
+    log_p = logits.log_softmax(1)  # [B, K, H, W]
+    mean_log_p = pixels.sums(log_p) / size  # [K, M]
+    p = log_p.exp_()  # in place: for large batches, fresh memory costs more than exp
+    sum_p = kept_pixels.sums(p)  # [K, M]
+    mean_p = sum_p / kept_size
+    label_sum = sum_p.gather(0, labels[None])[0]  # [M]
+
+    # A mean that underflows has a logarithm still: those blobs are done again with their largest log p
+    # taken out.
+    low = label_sum < torch.finfo(p.dtype).tiny / torch.finfo(p.dtype).eps
+    log_label_sum, low_log_sum = label_sum.log(), torch.full_like(label_sum, torch.inf)
+    if low.any():
+        _, blob, label_log_p = _low_pixels(logits, kept, labels, low)
+        top = label_sum.new_full(label_sum.shape, -torch.inf).scatter_reduce(0, blob, label_log_p, "amax")
+        rest = torch.zeros_like(top).scatter_add(0, blob, (label_log_p - top[blob]).exp())
+        low_log_sum[low] = log_label_sum[low] = (top + rest.log())[low]
+
+    gap = mean_p.clamp(min=torch.finfo(p.dtype).tiny).log() - mean_log_p  # [K, M]
+    match = kept_size.log() - log_label_sum  # [M]
+    deviation = (mean_p * gap).sum(0).clamp(min=0)  # [M]; rounding alone can take it below 0
+    loss = match_weight @ match + deviation_weight @ deviation
+
+    by_p = torch.zeros_like(gap) if stop_gradient else deviation_weight * gap
+    by_label = torch.where(low, 0, -match_weight / label_sum * kept_size)
+    by_p = by_p.scatter_add(0, labels[None], by_label[None]) / kept_size
+    by_log_p = -deviation_weight / size * mean_p
+    tables = (F.pad(table, (1, 0)).to(p) for table in (by_p, by_log_p))  # [K, M+1]
+    return loss.to(p), p, *tables, low_log_sum
+
+
+@torch.library.custom_op("consensus_lib::consensus_gradient", mutates_args=())
+def _consensus_gradient(
+    grad: torch.Tensor,
+    logits: torch.Tensor,
+    ids: torch.Tensor,
+    first: torch.Tensor,
+    kept: torch.Tensor,
+    labels: torch.Tensor,
+    match_weight: torch.Tensor,
+    p: torch.Tensor,
+    by_p: torch.Tensor,
+    by_log_p: torch.Tensor,
+    low_log_sum: torch.Tensor,
+) -> torch.Tensor:
+    """Return the gradient ``[B,K,H,W]`` by the logits: g - p Σ g, for g = p ∂/∂p + ∂/∂log p."""
+    gradient = torch.empty_like(logits, memory_format=torch.contiguous_format)
+    by_p, by_log_p = by_p * grad, by_log_p * grad
+    pixels = _Pixels(ids, first, len(labels))
+    kept_pixels = pixels if kept.data_ptr() == ids.data_ptr() else _Pixels(kept, first[:0], len(labels))
+    total = pixels.look_up(by_log_p.sum(0))  # [B, H, W], Σ g
+    for k, p_k in enumerate(p.unbind(1)):
+        total += torch.mul(p_k, kept_pixels.look_up(by_p[k]), out=gradient[:, k])
+    low = low_log_sum < torch.inf
+    if low.any():
+        where, blob, label_log_p = _low_pixels(logits, kept, labels, low)
+        share = (match_weight[blob] * (label_log_p - low_log_sum[blob]).exp()).to(p) * grad
+        gradient[where[0], labels[blob], where[1], where[2]] -= share
+        total[where] -= share
+    for k, p_k in enumerate(p.unbind(1)):
+        gradient[:, k].addcmul_(p_k, total, value=-1).add_(pixels.look_up(by_log_p[k]))
+    return gradient
+
+
+@_consensus.register_fake
+def _(logits, ids, first, size, kept, kept_size, labels, match_weight, deviation_weight, stop_gradient):
+    table = logits.new_empty(logits.shape[1], len(labels) + 1)
+    return (
+        logits.new_empty(()),
+        torch.empty_like(logits),
+        table,
+        torch.empty_like(table),
+        torch.empty_like(match_weight),
+    )
+
+
+@_consensus_gradient.register_fake
+def _(grad, logits, *_):
+    return torch.empty_like(logits, memory_format=torch.contiguous_format)
+
+
+def _keep(ctx, inputs, output):
+    logits, ids, first, _, kept, _, labels, match_weight, *_ = inputs
+    ctx.set_materialize_grads(False)
+    ctx.save_for_backward(logits, ids, first, kept, labels, match_weight, *output[1:])
+
+
+def _backward(ctx, grad, *_):
+    return None if grad is None else _consensus_gradient(grad, *ctx.saved_tensors), *[None] * 9
+
+
+_consensus.register_autograd(_backward, setup_context=_keep)
+
+
+def _runs(ids: torch.Tensor) -> torch.Tensor:
+    """Return where the runs of equal ids begin, int64 ``[R]``, by position in the flat map.
+
+    Empty where taking each pixel by itself is faster: on a GPU, or where the runs are short.
+    """
+    if ids.device.type != "cpu" or not ids.numel() or torch.compiler.is_compiling():
+        return ids.new_empty(0)
+    flat = ids.flatten().numpy()
+    first = np.flatnonzero(flat[1:] != flat[:-1]) + 1
+    return torch.from_numpy(np.append(0, first) if 8 * len(first) < len(flat) else first[:0])
+
+
+class _Pixels:
+    """The pixels of an id map ``[B,H,W]`` of M blobs, ready to sum over blobs and to look up in tables of them.
+
+    Where runs are given, blobs are summed and filled run by run: they are many times fewer than pixels, and
+    adding pixel after pixel to one number would wait for each addition.
+    """
+
+    def __init__(self, ids: torch.Tensor, first: torch.Tensor, count: int):
+        self.shape, self.count, self.first = ids.shape, count, first.numpy() if len(first) else None
+        column = ids.flatten()
+        if self.first is not None:
+            self.length = np.diff(self.first, append=len(column))
+            column = column.index_select(0, first)
+        self.column = column + 1  # [R] or [N]; column 0 is for pixels in no blob
+
+    def sums(self, values: torch.Tensor) -> torch.Tensor:
+        """Return the sums of ``values`` ``[B,K,H,W]`` over each blob, float64 ``[K,M]``."""
+        sums = values.new_zeros(values.shape[1], self.count + 1, dtype=_wide(values.device))
+        for total, row in zip(sums, values.unbind(1), strict=True):
+            if self.first is None:
+                row = row.to(total).flatten()
+            else:
+                row = torch.from_numpy(np.add.reduceat(row.flatten().numpy(), self.first)).to(total)
+            total.scatter_add_(0, self.column, row)
+        return sums[:, 1:]
+
+    def look_up(self, table: torch.Tensor) -> torch.Tensor:
+        """Return each pixel's entry of a table ``[M+1]``, ``[B,H,W]``."""
+        at = table.index_select(0, self.column)
+        if self.first is not None:
+            at = torch.from_numpy(np.repeat(at.numpy(), self.length))
+        return at.view(self.shape)
+
+
+def _low_pixels(
+    logits: torch.Tensor, ids: torch.Tensor, labels: torch.Tensor, low: torch.Tensor
+) -> tuple[tuple[torch.Tensor, ...], torch.Tensor, torch.Tensor]:
+    """Return where the pixels of the blobs ``low`` bool ``[M]`` are, their blobs, and log p of the label."""
+    where = (F.pad(low, (1, 0))[ids + 1]).nonzero(as_tuple=True)  # (image, y, x), [n] each
+    blob = ids[where]
+    log_p = logits.movedim(1, -1)[where].to(_wide(logits.device)).log_softmax(1)  # [n, K]
+    return where, blob, log_p.gather(1, labels[blob, None])[:, 0]
