@@ -8,11 +8,12 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 
 from consensus_lib import IGNORE
 from consensus_lib.components import run_graph
 
-KINDS = ("class", "component", "pixel")
+KINDS = ("class", "component", "occlusion", "superpixel", "pixel")
 
 
 class Blobs(NamedTuple):
@@ -23,33 +24,54 @@ class Blobs(NamedTuple):
         labels: int64 ``[M]``, the class of each blob.
         image: int64 ``[M]``, the image (0..B-1) that each blob lies in; ascending.
         size: int64 ``[M]``, the number of pixels of each blob.
+        group: int64 ``[M]``, or None: the id that each blob had in the map it was cut from. Blobs of
+            different images with one group are one blob to ``reduction="released"``; None: none are.
     """
 
     ids: torch.Tensor
     labels: torch.Tensor
     image: torch.Tensor
     size: torch.Tensor
+    group: torch.Tensor | None = None
 
     def to(self, device: torch.device | str, **options) -> "Blobs":
         """Return the blobs on ``device``."""
-        return Blobs(*(part.to(device, **options) for part in self))
+        return Blobs(*(part if part is None else part.to(device, **options) for part in self))
 
 
-def label_blobs(labels: torch.Tensor, kind: str = "class", connectivity: int = 4) -> Blobs:
-    """Cut label maps into blobs.
+def label_blobs(
+    labels: torch.Tensor,
+    kind: str = "class",
+    connectivity: int = 4,
+    image: torch.Tensor | None = None,
+    *,
+    segments: int = 200,
+    min_size: int = 0,
+    specks: str = "drop",
+) -> Blobs:
+    """Cut label maps into blobs. Ignored pixels are in none.
 
     Args:
         labels: int64 ``[B,H,W]``, class numbers, 255 = ignore.
         kind: ``"class"``, all pixels of one class in an image (the paper on Part Labels);
             ``"component"``, each connected component of a class (the paper on COFW);
+            ``"occlusion"``, background (class 0) and face (1) one blob each, and each component of the
+            occlusion (2) one (Eq. 2);
+            ``"superpixel"``, segments of even colour of ``image``, each cut by the labels;
             ``"pixel"``, each pixel by itself.
         connectivity: 4 or 8 neighbours, for components.
+        image: float ``[B,3,H,W]`` in [-1, 1], for superpixels only.
+        segments: about how many superpixels an image.
+        min_size: blobs of fewer pixels are specks, as human masks have them.
+        specks: ``"drop"``, a speck's pixels are in no blob; ``"merge"``, they join the blob that a speck
+            shares the longest border with, and count there as pixels of that blob's label. What borders
+            on specks or ignored pixels only is dropped.
 
     Returns:
-        The blobs, on the device of ``labels``. Components are found on the CPU.
+        The blobs, on the device of ``labels``. Components and superpixels are found on the CPU.
 
     Raises:
-        ValueError: ``kind`` or ``connectivity`` is unknown, or ``labels`` is not integer ``[B,H,W]``.
+        ValueError: an argument differs from the above.
 
     >>> label_blobs(torch.tensor([[[0, 1], [1, 0]]]), "component").size.tolist()
     [1, 1, 1, 1]
@@ -62,51 +84,122 @@ def label_blobs(labels: torch.Tensor, kind: str = "class", connectivity: int = 4
         raise ValueError(f"kind: expected one of {KINDS}, got {kind!r}")
     if connectivity not in (4, 8):
         raise ValueError(f"connectivity: expected 4 or 8, got {connectivity}")
+    if specks not in ("drop", "merge"):
+        raise ValueError(f"specks: expected 'drop' or 'merge', got {specks!r}")
     if kind == "component":
-        return Blobs(
-            *(torch.from_numpy(part).to(labels.device) for part in _components(labels, connectivity))
-        )
-    if kind == "pixel":
+        blobs = _components(labels, connectivity)
+    elif kind == "occlusion":
+        blobs = blobs_from_ids(_occlusion_ids(labels, connectivity), labels)
+    elif kind == "superpixel":
+        blobs = blobs_from_ids(_superpixels(labels, image, segments), labels)._replace(group=None)
+    elif kind == "pixel":
         keys = torch.arange(labels.numel(), device=labels.device).view_as(labels)
+        blobs = blobs_from_ids(keys, labels)._replace(group=None)
     else:
-        keys = labels.long()
-    return blobs_from_ids(keys, labels)
+        blobs = blobs_from_ids(labels.long(), labels)
+    return _without_specks(blobs, min_size, specks == "merge") if min_size > 1 else blobs
 
 
 def blobs_from_ids(ids: torch.Tensor, labels: torch.Tensor) -> Blobs:
     """Number any map of ids anew, so that a blob lies in one image and has one label.
 
     Args:
-        ids: integer ``[B,H,W]``. Equal ids in different images are different blobs; pixels of one id
-            with different labels become one blob for each label; negative ids belong to no blob.
-        labels: int64 ``[B,H,W]``, 255 = ignore.
+        ids: integer ``[B,H,W]``. Equal ids in different images are different blobs, of one ``group``;
+            pixels of one id with different labels become one blob for each label; negative ids belong to
+            no blob.
+        labels: int64 ``[B,H,W]``, 0..254, 255 = ignore.
 
     Raises:
-        ValueError: shapes or types differ from the above.
+        ValueError: shapes, types, devices or values differ from the above.
     """
-    if ids.shape != labels.shape or ids.is_floating_point():
+    if ids.shape != labels.shape or ids.is_floating_point() or ids.device != labels.device:
         raise ValueError(
-            f"ids: expected integers of the shape of labels {list(labels.shape)}, "
-            f"got {ids.dtype} {list(ids.shape)}"
+            f"ids: expected integers of the shape of labels {list(labels.shape)} on {labels.device}, "
+            f"got {ids.dtype} {list(ids.shape)} on {ids.device}"
         )
-    counted = (labels != IGNORE) & (ids >= 0)
-    image = torch.arange(len(ids), device=ids.device)[:, None, None].expand_as(ids)
-    # One number for each (image, label, id), so that a single sort finds all blobs.
-    span = int(ids.max()) + 1 if ids.numel() else 1
-    keys = ((image * (IGNORE + 1) + labels) * span + ids.long())[counted]
-    found, inverse, size = torch.unique(keys, return_inverse=True, return_counts=True)
-    numbered = torch.full_like(ids, -1, dtype=torch.int64)
-    numbered[counted] = inverse
-    label_of, image_of = found // span % (IGNORE + 1), found // (span * (IGNORE + 1))
-    return Blobs(numbered, label_of, image_of, size)
+    if not ids.numel():
+        none = ids.new_empty(0, dtype=torch.int64)
+        return Blobs(ids.long(), none, none, none, none)
+    low, high = (int(value) for value in labels.aminmax())
+    if low < 0 or high > IGNORE:
+        raise ValueError(f"labels: expected classes 0..254 or {IGNORE}, got {low}..{high}")
+    span = max(0, int(ids.max())) + 1
+    if span > 2**62 // (len(ids) * (IGNORE + 1)):
+        raise ValueError(f"ids: expected numbers small enough to sort beside image and label, got {span - 1}")
+    # One number for each (image, label, id), so that a single sort finds all blobs; runs, not pixels, are
+    # sorted. -1 is for pixels in none.
+    image = torch.arange(len(ids), device=ids.device)[:, None, None]
+    keys = (image * (IGNORE + 1) + labels) * span + ids
+    keys = torch.where((labels == IGNORE) | (ids < 0), -1, keys).flatten()
+    begins = F.pad(keys[1:] != keys[:-1], (1, 0), value=True).nonzero()[:, 0]  # [R]
+    length = torch.diff(begins, append=begins.new_full((1,), len(keys)))
+    found, number = torch.unique(keys[begins], return_inverse=True)
+    outside = int(found[0] < 0)
+    found, number = found[outside:], number - outside
+    size = found.new_zeros(len(found)).index_add(0, number[number >= 0], length[number >= 0])
+    numbered = torch.repeat_interleave(number, length, output_size=len(keys)).view_as(labels)
+    return Blobs(numbered, found // span % (IGNORE + 1), found // (span * (IGNORE + 1)), size, found % span)
 
 
-def _components(labels: torch.Tensor, connectivity: int) -> tuple[np.ndarray, ...]:
-    """Return ids, labels, images and sizes of the components, read off the graph of runs without a sort."""
+def _components(labels: torch.Tensor, connectivity: int) -> Blobs:
+    """Return the components, read off the graph of runs without a sort."""
     graph = run_graph(labels.cpu().numpy(), connectivity)
     member = graph.members()
     kept = graph.label[member] != IGNORE
     number = np.where(kept, np.cumsum(kept) - 1, -1)  # of each component, ignored ones left out
     ids = number[graph.component][graph.of]  # [B, H, W]
     size = np.bincount(ids.ravel() + 1, minlength=kept.sum() + 1)[1:]
-    return ids, graph.label[member][kept].astype(np.int64), graph.image[member][kept], size
+    parts = ids, graph.label[member][kept].astype(np.int64), graph.image[member][kept], size
+    return Blobs(*(torch.from_numpy(part).to(labels.device) for part in parts))
+
+
+def _occlusion_ids(labels: torch.Tensor, connectivity: int) -> torch.Tensor:
+    """Return C of Eq. 2, ``[B,H,W]``: 0 background, 1 face, from 2 the occlusions of each image."""
+    other = (labels > 2) & (labels != IGNORE)
+    if other.any():
+        raise ValueError(
+            f"labels: expected classes 0, 1, 2 for kind='occlusion', got {int(labels[other][0])}"
+        )
+    pieces = _components(torch.where(labels == 2, 0, IGNORE), connectivity)
+    earlier = torch.bincount(pieces.image, minlength=len(labels)).cumsum(0).roll(1)  # in the images before
+    earlier[:1] = 0
+    return torch.where(labels == 2, 2 + pieces.ids - earlier[:, None, None], labels)
+
+
+def _superpixels(labels: torch.Tensor, image: torch.Tensor | None, segments: int) -> torch.Tensor:
+    """Return SLIC segments of each image, ``[B,H,W]``."""
+    from skimage.segmentation import slic  # half a second to load, and for this kind alone
+
+    expected = (len(labels), 3, *labels.shape[1:])
+    if image is None or image.shape != expected:
+        raise ValueError(
+            f"image: expected float {list(expected)} for kind='superpixel', "
+            f"got {None if image is None else list(image.shape)}"
+        )
+    pictures = (image.detach().float().cpu().permute(0, 2, 3, 1).numpy() + 1) / 2  # [B, H, W, 3] in 0..1
+    ids = [slic(picture, segments, start_label=0, channel_axis=-1) for picture in pictures]
+    return torch.from_numpy(np.stack(ids)).to(labels.device)
+
+
+def _without_specks(blobs: Blobs, min_size: int, merge: bool) -> Blobs:
+    """Drop blobs of fewer than ``min_size`` pixels, or give them to the neighbour most bordered on."""
+    ids, speck = blobs.ids, blobs.size < min_size
+    host = torch.where(speck, -1, torch.arange(len(speck), device=ids.device))  # [M]
+    if merge and speck.any():
+        right = torch.stack([ids[:, :, :-1].flatten(), ids[:, :, 1:].flatten()])
+        down = torch.stack([ids[:, :-1].flatten(), ids[:, 1:].flatten()])
+        a, b = torch.cat([right, right.flip(0), down, down.flip(0)], 1)  # all pairs of neighbours
+        inside = (a >= 0) & (b >= 0)
+        a, b = a[inside], b[inside]
+        borders = speck[a] & ~speck[b]
+        pair, count = torch.unique(a[borders] * len(speck) + b[borders], return_counts=True)
+        order = count.argsort(stable=True)
+        order = order[(pair[order] // len(speck)).argsort(stable=True)]  # by speck, the longest border last
+        a, b = pair[order] // len(speck), pair[order] % len(speck)
+        last = F.pad(a[1:] != a[:-1], (0, 1), value=True)[: len(a)]
+        host[a[last]] = b[last]
+    number = torch.where(host < 0, -1, ((~speck).cumsum(0) - 1)[host])
+    ids = F.pad(number, (1, 0), value=-1)[ids + 1]
+    size = torch.bincount(ids.flatten() + 1, minlength=int((~speck).sum()) + 1)[1:]
+    kept = [None if part is None else part[~speck] for part in (blobs.labels, blobs.image, blobs.group)]
+    return Blobs(ids, kept[0], kept[1], size, kept[2])

@@ -15,7 +15,7 @@ MAPS = arrays(
 )
 
 
-@given(MAPS, st.sampled_from(["class", "component", "pixel"]))
+@given(MAPS, st.sampled_from(["class", "component", "occlusion", "pixel"]))
 def test_the_tables_describe_the_map(maps, kind):
     labels = torch.from_numpy(maps)
     blobs = label_blobs(labels, kind)
@@ -46,7 +46,7 @@ def test_ids_handed_in_are_split_by_image_and_label():
 
 
 def test_an_empty_batch_has_no_blobs():
-    for kind in ("class", "component", "pixel"):
+    for kind in ("class", "component", "occlusion", "pixel"):
         assert len(label_blobs(torch.zeros(0, 4, 4, dtype=torch.int64), kind).size) == 0
 
 
@@ -73,3 +73,85 @@ def test_wrong_arguments_are_named(arguments, expected):
 def test_ids_of_another_shape_are_refused():
     with pytest.raises(ValueError, match="ids: expected integers of the shape of labels"):
         blobs_from_ids(torch.zeros(1, 3, 4, dtype=torch.int64), torch.zeros(1, 4, 4, dtype=torch.int64))
+
+
+def test_occlusion_blobs_are_those_of_equation_2():
+    labels = torch.tensor([[[2, 0, 2], [1, 0, 1]], [[2, 2, IGNORE], [1, 1, 2]]])
+    blobs = label_blobs(labels, "occlusion")
+    assert blobs.labels.tolist() == [0, 1, 2, 2, 1, 2, 2]
+    assert blobs.group.tolist() == [0, 1, 2, 3, 1, 2, 3]
+    assert blobs.image.tolist() == [0, 0, 0, 0, 1, 1, 1]
+    assert blobs.size.tolist() == [2, 2, 1, 1, 2, 2, 1]
+    with pytest.raises(ValueError, match=r"labels: expected classes 0, 1, 2 .* got 3"):
+        label_blobs(labels + (labels == 1) * 2, "occlusion")
+
+
+def test_superpixels_have_one_label_and_follow_colour():
+    image = torch.full((1, 3, 16, 16), -1.0)
+    image[..., 8:] = 1
+    labels = torch.zeros(1, 16, 16, dtype=torch.int64)
+    labels[:, 8:] = 1
+    blobs = label_blobs(labels, "superpixel", image=image, segments=16)
+    assert sorted(set(blobs.labels.tolist())) == [0, 1]
+    for number in range(len(blobs.size)):
+        where = blobs.ids[0] == number
+        assert len(labels[0][where].unique()) == len(image[0, 0][where].unique()) == 1
+    with pytest.raises(ValueError, match=r"image: expected float \[1, 3, 16, 16\].* got None"):
+        label_blobs(labels, "superpixel")
+
+
+def test_specks_are_dropped_or_join_the_blob_around_them():
+    labels = torch.tensor([[[0, 0, 1], [0, 2, 1], [0, 0, 1]]])
+    dropped = label_blobs(labels, "component", min_size=2)
+    assert dropped.ids.tolist() == [[[0, 0, 1], [0, -1, 1], [0, 0, 1]]]
+    assert dropped.size.tolist() == [5, 3]
+    merged = label_blobs(labels, "component", min_size=2, specks="merge")
+    assert merged.ids.tolist() == [[[0, 0, 1], [0, 0, 1], [0, 0, 1]]]
+    assert merged.size.tolist() == [6, 3]
+    assert merged.labels.tolist() == [0, 1]
+
+
+@given(MAPS, st.sampled_from(["drop", "merge"]), st.integers(2, 9))
+def test_no_speck_is_left(maps, specks, min_size):
+    labels = torch.from_numpy(maps)
+    before = label_blobs(labels, "component")
+    blobs = label_blobs(labels, "component", min_size=min_size, specks=specks)
+    assert (blobs.size >= min_size).all()
+    assert len(blobs.size) == (before.size >= min_size).sum()
+    assert torch.equal(torch.bincount(blobs.ids[blobs.ids >= 0], minlength=len(blobs.size)), blobs.size)
+    large = (
+        (before.size >= min_size)[before.ids.clamp(min=0)] & (before.ids >= 0)
+        if len(before.size)
+        else before.ids >= 0
+    )
+    assert (blobs.ids[large] >= 0).all()
+    assert (blobs.labels[blobs.ids[large]] == labels[large]).all()
+
+
+@given(MAPS, st.integers(0, 1000))
+def test_blobs_do_not_depend_on_what_ids_are_called(maps, seed):
+    labels = torch.from_numpy(maps)
+    generator = torch.Generator().manual_seed(seed)
+    ids = torch.randint(-1, 4, labels.shape, generator=generator)
+    names = torch.randperm(5, generator=generator) * 1000
+    a, b = blobs_from_ids(ids, labels), blobs_from_ids(torch.where(ids < 0, ids, names[ids]), labels)
+    for one, other in ((a, b), (b, a)):  # each blob of one is one blob of the other
+        pairs = torch.unique(torch.stack([one.ids.flatten(), other.ids.flatten()]), dim=1)
+        assert len(torch.unique(pairs[0])) == pairs.shape[1]
+    assert sorted(a.size.tolist()) == sorted(b.size.tolist())
+
+
+def test_blobs_move_to_a_device_with_and_without_groups():
+    labels = torch.tensor([[[0, 1]]])
+    assert label_blobs(labels).to("cpu").group.tolist() == [0, 1]
+    assert label_blobs(labels, "component").to("cpu").group is None
+
+
+def test_impossible_ids_and_labels_are_named():
+    labels = torch.zeros(1, 2, 2, dtype=torch.int64)
+    with pytest.raises(ValueError, match=r"labels: expected classes 0..254 or 255, got -1..-1"):
+        blobs_from_ids(labels, labels - 1)
+    with pytest.raises(ValueError, match="ids: expected numbers small enough"):
+        blobs_from_ids(labels + 2**60, labels)
+    with pytest.raises(ValueError, match="specks: expected 'drop' or 'merge', got 'eat'"):
+        label_blobs(labels, specks="eat")
