@@ -3,6 +3,9 @@
 Shapes: logits ``[B,K,H,W]``, labels int64 ``[B,H,W]`` with 255 = ignore. All sums run in float32 at least.
 """
 
+import dataclasses
+import math
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -75,6 +78,8 @@ def consensus_loss(
     reduction: str = "paper",
     size_weight: float = 0.0,
     pixel_weight: float = 0.0,
+    trim: float = 0.0,
+    stop_gradient: bool = False,
 ) -> torch.Tensor:
     r"""Structure via consensus: the pixels of a blob should match its label, and each other.
 
@@ -94,16 +99,24 @@ def consensus_loss(
         blobs: blobs or an id map ``[B,H,W]``; None takes one blob for each class of each image.
         alpha: weight of matching the label.
         beta: weight of the deviation from the blob mean.
-        reduction: ``"paper"``, Eq. 8 for each image, averaged over images.
-        size_weight: γ; a blob weighs (its share of the image's labelled pixels)^γ. 0 is Eq. 8, at 1 every
-            pixel counts alike.
+        reduction: ``"paper"``, Eq. 8 for each image, averaged over images. ``"released"``, what the authors'
+            code computes: blobs of one id (one ``group`` of :class:`Blobs`, one class where blobs is None)
+            are one blob over the batch. Its match is summed over images and divided by B, its deviation is
+            the mean over its pixels and the K classes, and the loss is the mean over ids.
+        size_weight: γ; a blob weighs (its share of the image's pixels in blobs)^γ. 0 is Eq. 8, at 1 every
+            pixel counts alike. With ``reduction="paper"`` only.
         pixel_weight: weight of an added :func:`pixelwise_loss`.
+        trim: in [0, 1). This share of a blob's pixels, rounded down, those with the lowest probability of
+            its label, does not enter :math:`\hat p_c`, which a few outliers then cannot move. The deviation
+            still draws them to it.
+        stop_gradient: hold :math:`\hat p_c` constant in the deviation: pixels move to the mean, the mean
+            does not move to them.
 
     Returns:
         A scalar; 0 where every pixel is ignored. It can be differentiated once, not twice.
 
     Raises:
-        ValueError: shapes, types or ``reduction`` differ from the above.
+        ValueError: shapes, types, devices, ids or options differ from the above.
 
     Not deterministic on CUDA to the last bit: blob sums use atomic additions. On the CPU it is.
 
@@ -113,22 +126,31 @@ def consensus_loss(
     >>> consensus_loss(torch.zeros(1, 2, 2, 2), labels, alpha=1, beta=1)
     tensor(0.6931)
     """
-    if reduction != "paper":
-        raise ValueError(f"reduction: expected 'paper', got {reduction!r}")
+    if reduction not in ("paper", "released"):
+        raise ValueError(f"reduction: expected 'paper' or 'released', got {reduction!r}")
+    if size_weight and reduction != "paper":
+        raise ValueError(f"size_weight: expected 0 for reduction={reduction!r}, got {size_weight}")
+    if not 0 <= trim < 1:
+        raise ValueError(f"trim: expected a share in [0, 1), got {trim}")
     _check(logits, labels)
     blobs = _blobs(blobs, labels)
-    match = deviation = _paper_weights(blobs, len(logits), size_weight)  # [M]
+    if reduction == "paper":
+        match = deviation = _paper_weights(blobs, len(logits), size_weight)  # [M]
+    else:
+        match, deviation = _released_weights(blobs, *logits.shape[:2])  # [M] each
+    exact = _exact(logits)
+    kept, kept_size = _trimmed(exact.detach(), blobs, trim) if trim else (blobs.ids, blobs.size)
     loss, *_ = _consensus(
-        _exact(logits),
+        exact,
         blobs.ids,
         _runs(blobs.ids),
         blobs.size,
-        blobs.ids,
-        blobs.size,
+        kept,
+        kept_size,
         blobs.labels,
         alpha * match,
         beta * deviation,
-        False,
+        stop_gradient,
     )
     return loss + pixel_weight * pixelwise_loss(logits, labels) if pixel_weight else loss
 
@@ -141,40 +163,84 @@ class PixelwiseLoss(nn.Module):
         return pixelwise_loss(logits, labels)
 
 
+@dataclasses.dataclass(frozen=True)
+class Ramp:
+    """A schedule for alpha or beta: from ``start`` to ``end`` along half a cosine, over a training.
+
+    >>> [Ramp(0, 5)(progress) for progress in (0, 0.5, 1)]
+    [0.0, 2.5, 5.0]
+    """
+
+    start: float
+    end: float
+
+    def __call__(self, progress: float) -> float:
+        """Return the value at ``progress`` in [0, 1]."""
+        return self.end + (self.start - self.end) * (1 + math.cos(math.pi * progress)) / 2
+
+
 class ConsensusLoss(nn.Module):
     """:func:`consensus_loss` as a module.
 
     Args:
-        kind: how labels are cut into blobs when none are handed in; see :func:`label_blobs`.
-        connectivity: for ``kind="component"``.
-        options: the keyword arguments of :func:`consensus_loss`.
+        kind: how labels are cut into blobs when none are handed in; see :func:`label_blobs`. Superpixels
+            need the image, so they must be handed in.
+        connectivity: for components.
+        min_size, specks: what to do with small blobs; see :func:`label_blobs`.
+        options: the keyword arguments of :func:`consensus_loss`. A number may also be a schedule: a function
+            of ``progress``, such as :class:`Ramp`.
+
+    Attributes:
+        progress: how much of the training is done, in [0, 1); :func:`consensus_lib.training.fit` sets it
+            before each step.
     """
 
-    def __init__(self, kind: str = "class", connectivity: int = 4, **options):
+    def __init__(
+        self,
+        kind: str = "class",
+        connectivity: int = 4,
+        *,
+        min_size: int = 0,
+        specks: str = "drop",
+        **options,
+    ):
         super().__init__()
-        self.kind, self.connectivity, self.options = kind, connectivity, options
+        self.cut = {"kind": kind, "connectivity": connectivity, "min_size": min_size, "specks": specks}
+        self.options, self.progress = options, 0.0
 
     def forward(
         self, logits: torch.Tensor, labels: torch.Tensor, blobs: Blobs | torch.Tensor | None = None
     ) -> torch.Tensor:
         """Return the loss."""
         if blobs is None:
-            blobs = label_blobs(labels, self.kind, self.connectivity)
-        return consensus_loss(logits, labels, blobs, **self.options)
+            blobs = label_blobs(labels, **self.cut)
+        now = {k: v(self.progress) if callable(v) else v for k, v in self.options.items()}
+        return consensus_loss(logits, labels, blobs, **now)
 
     def extra_repr(self) -> str:
-        """Return the settings, for printing."""
-        return ", ".join(f"{k}={v!r}" for k, v in {"kind": self.kind, **self.options}.items())
+        """Return the settings, for printing and for checkpoints: a function goes by its name."""
+        settings = {**self.cut, **self.options}
+        return ", ".join(f"{k}={getattr(v, '__qualname__', repr(v))}" for k, v in settings.items())
 
 
 def _check(logits: torch.Tensor, labels: torch.Tensor) -> None:
     if logits.dim() != 4 or not logits.is_floating_point():
         raise ValueError(f"logits: expected float [B,K,H,W], got {logits.dtype} {list(logits.shape)}")
-    if labels.dtype != torch.int64 or labels.shape != (logits.shape[0], *logits.shape[2:]):
+    _check_map("labels", labels, logits)
+
+
+def _check_map(name: str, found: torch.Tensor, logits: torch.Tensor) -> None:
+    like = (logits.shape[0], *logits.shape[2:])
+    if found.dtype != torch.int64 or found.shape != like or found.device != logits.device:
         raise ValueError(
-            f"labels: expected int64 [B,H,W] like logits {list(logits.shape)}, "
-            f"got {labels.dtype} {list(labels.shape)}"
+            f"{name}: expected int64 [B,H,W] like logits {list(logits.shape)} on {logits.device}, "
+            f"got {found.dtype} {list(found.shape)} on {found.device}"
         )
+
+
+def _check_range(name: str, found: torch.Tensor, low: int, high: int) -> None:
+    if found.numel() and (found.min() < low or found.max() > high):
+        raise ValueError(f"{name}: expected {low}..{high}, got {int(found.min())}..{int(found.max())}")
 
 
 def _exact(logits: torch.Tensor) -> torch.Tensor:
@@ -185,7 +251,10 @@ def _exact(logits: torch.Tensor) -> torch.Tensor:
 def _blobs(blobs: Blobs | torch.Tensor | None, labels: torch.Tensor) -> Blobs:
     if blobs is None:
         return label_blobs(labels, "class")
-    return blobs if isinstance(blobs, Blobs) else blobs_from_ids(blobs, labels)
+    if not isinstance(blobs, Blobs):
+        return blobs_from_ids(blobs, labels)
+    _check_map("blobs.ids", blobs.ids, labels[:, None])
+    return blobs
 
 
 def _blob_means(values: torch.Tensor, blobs: Blobs) -> torch.Tensor:
@@ -211,8 +280,37 @@ def _paper_weights(blobs: Blobs, images: int, size_weight: float) -> torch.Tenso
     return weight / total[blobs.image] / (total > 0).sum().clamp(min=1)
 
 
+def _released_weights(blobs: Blobs, images: int, classes: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the weights of each blob's match and of its deviation in the released code, ``[M]`` each."""
+    group = torch.arange(len(blobs.size), device=blobs.size.device) if blobs.group is None else blobs.group
+    found, number = torch.unique(group, return_inverse=True)
+    label = torch.zeros_like(found).scatter(0, number, blobs.labels)[number]  # of some blob of the group
+    if (label != blobs.labels).any():
+        raise ValueError(
+            "blobs: expected one label for each id over the batch for reduction='released', "
+            f"got several for id {int(group[label != blobs.labels][0])}"
+        )
+    size = blobs.size.to(_wide(blobs.size.device))
+    pixels = size.new_zeros(len(found)).index_add(0, number, size)[number]  # of the whole group
+    groups = max(1, len(found))
+    return torch.full_like(size, 1 / (groups * max(1, images))), size / (pixels * classes * groups)
+
+
+def _trimmed(logits: torch.Tensor, blobs: Blobs, trim: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the id map without each blob's least sure pixels, and how many pixels of each blob stay."""
+    where = blobs.ids >= 0
+    ids = blobs.ids[where]  # [n]
+    sure = logits.movedim(1, -1)[where].log_softmax(1).gather(1, blobs.labels[ids, None])[:, 0]
+    order = sure.argsort(stable=True)
+    order = order[ids[order].argsort(stable=True)]  # by blob, then by probability
+    rank = torch.arange(len(ids), device=ids.device) - (blobs.size.cumsum(0) - blobs.size)[ids[order]]
+    out = (trim * blobs.size).long()  # [M]
+    ids = ids.index_fill(0, order[rank < out[ids[order]]], -1)
+    return blobs.ids.masked_scatter(where, ids), blobs.size - out
+
+
 # The heart of the loss is an operator with a gradient of its own. It keeps one tensor of the size of the
-# logits where autograd would keep four, and torch.compile takes it as a whole. Pixels are columns: N = B·H·W.
+# logits where autograd would keep four, and torch.compile takes it as a whole. M blobs, R runs of equal ids.
 
 
 @torch.library.custom_op("consensus_lib::consensus", mutates_args=())
@@ -238,10 +336,11 @@ def _consensus(
         stop_gradient: hold the mean constant in the deviation.
 
     Returns:
-        The loss; p ``[K,N]``; its derivatives by p and by log p of a pixel, ``[K,M+1]`` each, 0 in the last
-        column, which is for pixels in no blob; and, for blobs whose mean at the label is too small for p
-        to tell, the log of its sum, ``[M]``, infinite for all others.
+        The loss; p ``[B,K,H,W]``; its derivatives by p and by log p of a pixel, ``[K,M+1]`` each, 0 in the
+        first column, which is for pixels in no blob; and, for blobs whose mean at the label is too small
+        for p to tell, the log of its sum, ``[M]``, infinite for all others.
     """
+    _check_range("labels", labels, 0, logits.shape[1] - 1)
     pixels = _Pixels(ids, first, len(size))
     kept_pixels = pixels if kept.data_ptr() == ids.data_ptr() else _Pixels(kept, first[:0], len(size))
     log_p = logits.log_softmax(1)  # [B, K, H, W]
@@ -262,7 +361,7 @@ def _consensus(
         low_log_sum[low] = log_label_sum[low] = (top + rest.log())[low]
 
     gap = mean_p.clamp(min=torch.finfo(p.dtype).tiny).log() - mean_log_p  # [K, M]
-    match = kept_size.log() - log_label_sum  # [M]
+    match = kept_size.to(label_sum).log() - log_label_sum  # [M]
     deviation = (mean_p * gap).sum(0).clamp(min=0)  # [M]; rounding alone can take it below 0
     loss = match_weight @ match + deviation_weight @ deviation
 
@@ -350,7 +449,7 @@ def _runs(ids: torch.Tensor) -> torch.Tensor:
 
 
 class _Pixels:
-    """The pixels of an id map ``[B,H,W]`` of M blobs, ready to sum over blobs and to look up in tables of them.
+    """The pixels of an id map ``[B,H,W]`` of M blobs, to sum over blobs and to look up in tables of them.
 
     Where runs are given, blobs are summed and filled run by run: they are many times fewer than pixels, and
     adding pixel after pixel to one number would wait for each addition.
@@ -362,6 +461,7 @@ class _Pixels:
         if self.first is not None:
             self.length = np.diff(self.first, append=len(column))
             column = column.index_select(0, first)
+        _check_range("blobs.ids", column, -1, count - 1)
         self.column = column + 1  # [R] or [N]; column 0 is for pixels in no blob
 
     def sums(self, values: torch.Tensor) -> torch.Tensor:

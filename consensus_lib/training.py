@@ -116,7 +116,8 @@ def fit(
         model: any network from images ``[B,3,H,W]`` to logits ``[B,K,H,W]``. Left on ``device`` with the
             last weights, or with the best ones where ``patience`` is given.
         data: the training samples.
-        loss: a function or module of (logits, labels) that returns a scalar.
+        loss: a function or module of (logits, labels) that returns a scalar. If it has an attribute
+            ``progress``, that is set before each step to the share of all steps done, for schedules.
         epochs: passes over ``data``.
         batch_size: images a step.
         validation: samples to score; None scores nothing.
@@ -183,7 +184,8 @@ def fit(
         while len(run.history) < epochs and not run.exhausted(patience):
             epoch = len(run.history) + 1
             torch.manual_seed(int(np.random.SeedSequence((seed, epoch)).generate_state(1)[0]))
-            row = _epoch(network, batches, loss, optimizer, schedule, device, precision, clip)
+            passed = len(run.history) / epochs, 1 / epochs
+            row = _epoch(network, batches, loss, optimizer, schedule, device, precision, clip, passed)
             row = {"epoch": epoch, "step": epoch * steps_an_epoch, **row}
             row["seconds"] += run.history[-1]["seconds"] if run.history else 0.0
             if not np.isfinite(row["loss"]):
@@ -369,13 +371,15 @@ class _Run:
         self.history = [json.loads(line) for line in lines[: state["epoch"]]]
 
 
-def _epoch(network, batches, loss, optimizer, schedule, device, precision, clip) -> dict:
+def _epoch(network, batches, loss, optimizer, schedule, device, precision, clip, passed) -> dict:
     """Make one pass over the batches and return its mean loss, rate and time."""
     network.train()
     begin, images = time.perf_counter(), 0
     total = torch.zeros((), dtype=torch.float64 if device.type != "mps" else torch.float32, device=device)
     rate = optimizer.param_groups[0]["lr"]
-    for batch in batches:
+    for step, batch in enumerate(batches):
+        if hasattr(loss, "progress"):  # of epoch and step alone, so that a resumed training goes on exactly
+            loss.progress = passed[0] + passed[1] * step / len(batches)
         image, labels = _to_device(batch, device)
         with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16"):
             logits = network(image)

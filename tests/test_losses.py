@@ -1,3 +1,7 @@
+import json
+import os
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -6,31 +10,60 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from consensus_lib import IGNORE
-from consensus_lib.blobs import label_blobs
+from consensus_lib.blobs import Blobs, blobs_from_ids, label_blobs
 from consensus_lib.losses import (
     ConsensusLoss,
     PixelwiseLoss,
+    Ramp,
     consensus_loss,
     pixelwise_loss,
     size_marginalised_loss,
 )
 
+FIXTURES = Path(os.environ.get("CONSENSUS_FIXTURES", Path(__file__).parents[2] / "shared/fixtures"))
+"""Where values of the authors' released code may lie: beside the checkout."""
 
-def slow_consensus(logits, labels, blobs, alpha, beta, size_weight):
-    """Eq. 6 to 8, written as they stand in the paper, blob by blob and pixel by pixel."""
+
+def slow_terms(logits, blobs, trim, stop_gradient):
+    """Match and deviation of each blob by Eq. 6 and 7, pixel by pixel."""
+    for c in range(len(blobs.size)):
+        p = logits.softmax(1)[blobs.image[c]][:, blobs.ids[blobs.image[c]] == c].T  # [|c|, K]
+        surest = p[:, blobs.labels[c]].argsort(descending=True)
+        mean = p[surest[: len(p) - int(trim * len(p))]].mean(0)
+        target = mean.detach() if stop_gradient else mean
+        deviation = sum((target * (target / one).log()).sum() for one in p) / len(p)
+        yield -mean[blobs.labels[c]].log(), deviation, len(p)
+
+
+def slow_consensus(logits, labels, blobs, alpha, beta, size_weight=0.0, trim=0.0, stop_gradient=False):
+    """Eq. 8, written as it stands in the paper, image by image."""
+    terms = list(slow_terms(logits, blobs, trim, stop_gradient))
     images = []
     for b in range(len(logits)):
-        terms, weights = [], []
-        for c in (blobs.image == b).nonzero()[:, 0].tolist():
-            p = logits.softmax(1)[b][:, blobs.ids[b] == c].T  # [|c|, K]
-            mean = p.mean(0)
-            match = -mean[blobs.labels[c]].log()
-            deviation = sum((mean * (mean / one).log()).sum() for one in p) / len(p)
-            terms.append(alpha * match + beta * deviation)
-            weights.append((len(p) / int((labels[b] != IGNORE).sum())) ** size_weight)
-        if terms:
-            images.append(sum(w * t for w, t in zip(weights, terms, strict=True)) / sum(weights))
+        mine = [terms[c] for c in (blobs.image == b).nonzero()[:, 0].tolist()]
+        weights = [(size / int((labels[b] != IGNORE).sum())) ** size_weight for *_, size in mine]
+        values = [alpha * match + beta * deviation for match, deviation, _ in mine]
+        if mine:
+            images.append(sum(w * t for w, t in zip(weights, values, strict=True)) / sum(weights))
     return sum(images) / len(images) if images else logits.sum() * 0
+
+
+def slow_released(logits, ids, labels, alpha, beta):
+    """The loop over ids of the whole batch that the released code makes."""
+    log_p, (images, classes) = logits.log_softmax(1).movedim(1, -1), logits.shape[:2]
+    values = []
+    for number in ids[(labels != IGNORE) & (ids >= 0)].unique():
+        match, deviation, pixels = 0.0, 0.0, 0
+        for b in range(images):
+            mine = log_p[b][(ids[b] == number) & (labels[b] != IGNORE)]  # [|c|, K]
+            if len(mine):
+                mean = mine.exp().mean(0)
+                label = labels[b][(ids[b] == number) & (labels[b] != IGNORE)][0]
+                match = match - mean[label].log() / images
+                deviation = deviation + (mean * (mean.log() - mine)).sum()
+                pixels += len(mine)
+        values.append(alpha * match + beta * deviation / (classes * pixels))
+    return sum(values) / len(values) if values else logits.sum() * 0
 
 
 def case(seed, k=3, shape=(2, 4, 5)):
@@ -41,21 +74,96 @@ def case(seed, k=3, shape=(2, 4, 5)):
     return logits.requires_grad_(), labels
 
 
+def same(fast, slow, logits, **tolerance):
+    torch.testing.assert_close(fast, slow, **tolerance)
+    gradients = [torch.autograd.grad(value, logits)[0] for value in (fast, slow)]
+    torch.testing.assert_close(*gradients, **tolerance)
+    return gradients[0]
+
+
+OPTIONS = st.fixed_dictionaries(
+    {
+        "size_weight": st.sampled_from([0.0, 0.5, 1.0]),
+        "trim": st.sampled_from([0.0, 0.3, 0.9]),
+        "stop_gradient": st.booleans(),
+    }
+)
+
+
 @given(
     st.integers(0, 10_000),
-    st.integers(2, 5),
-    st.sampled_from(["class", "component", "pixel"]),
-    st.sampled_from([0.0, 0.5, 1.0]),
+    st.integers(3, 5),
+    st.sampled_from(["class", "component", "pixel", "any"]),
+    OPTIONS,
 )
-def test_the_fast_loss_equals_the_equations(seed, k, kind, size_weight):
+def test_the_fast_loss_equals_the_equations(seed, k, kind, options):
     logits, labels = case(seed, k)
-    blobs = label_blobs(labels, kind)
-    fast = consensus_loss(logits, labels, blobs, alpha=2.0, beta=3.0, size_weight=size_weight)
-    slow = slow_consensus(logits, labels, blobs, 2.0, 3.0, size_weight)
-    torch.testing.assert_close(fast, slow)
-    gradients = [torch.autograd.grad(value, logits)[0] for value in (fast, slow)]
-    torch.testing.assert_close(*gradients)
-    assert (gradients[0].movedim(1, -1)[labels == IGNORE] == 0).all()
+    blobs = blobs_from_ids(labels % 2, labels) if kind == "any" else label_blobs(labels, kind)
+    fast = consensus_loss(logits, labels, blobs, alpha=2.0, beta=3.0, **options)
+    gradient = same(fast, slow_consensus(logits, labels, blobs, 2.0, 3.0, **options), logits)
+    assert (gradient.movedim(1, -1)[labels == IGNORE] == 0).all()
+
+
+def test_long_runs_are_summed_as_pixels_are():
+    logits, labels = case(0, 3, (2, 20, 30))
+    labels = torch.zeros_like(labels)
+    labels[:, 5:9], labels[:, 12, 4:6], labels[1, 15:] = 1, 2, IGNORE
+    for kind in ("component", "class"):
+        blobs = label_blobs(labels, kind)
+        for options in ({}, {"trim": 0.2}, {"stop_gradient": True}):
+            fast = consensus_loss(logits, labels, blobs, alpha=2.0, beta=3.0, **options)
+            same(fast, slow_consensus(logits, labels, blobs, 2.0, 3.0, **options), logits)
+
+
+@given(st.integers(0, 10_000), st.sampled_from(["class", "occlusion", "map"]))
+def test_the_released_reduction_equals_its_loop(seed, kind):
+    logits, labels = case(seed)
+    if kind == "map":
+        ids = blobs = labels * 10 + torch.arange(2)[:, None, None] * (labels == 1)
+    else:
+        blobs = label_blobs(labels, kind)
+        ids = torch.cat([blobs.group, torch.tensor([-1])])[blobs.ids]
+    fast = consensus_loss(logits, labels, blobs, alpha=2.0, beta=3.0, reduction="released")
+    same(fast, slow_released(logits, ids, labels, 2.0, 3.0), logits)
+
+
+def test_the_released_reduction_by_hand():
+    # Two images of two pixels, two classes. Id 0: both pixels of image 0, p = (0.8, 0.4) for its label, and
+    # one pixel of image 1, p = 0.5; id 1: the other one, p = 0.25.
+    p = torch.tensor([[[[0.8, 0.4]], [[0.2, 0.6]]], [[[0.5, 0.75]], [[0.5, 0.25]]]], dtype=torch.float64)
+    labels = torch.tensor([[[0, 0]], [[0, 1]]])
+    # The sum over images is divided by both, though image 0 lacks id 1; then the mean over two ids.
+    match = ((-np.log(0.6) - np.log(0.5)) / 2 + (0 - np.log(0.25)) / 2) / 2
+    of_image_0 = 0.6 * np.log(0.6**2 / (0.8 * 0.4)) + 0.4 * np.log(0.4**2 / (0.2 * 0.6))
+    deviation = (of_image_0 + 0) / (3 * 2) / 2  # over three pixels and two classes; id 1 deviates by 0
+    for alpha, beta, expected in ((1, 0, match), (0, 1, deviation)):
+        value = consensus_loss(p.log(), labels, alpha=alpha, beta=beta, reduction="released")
+        assert value.item() == pytest.approx(expected, rel=1e-12)
+
+
+def test_the_released_reduction_equals_the_authors_values():
+    if not (FIXTURES / "released_loss_cases.npz").is_file():
+        pytest.skip(f"no values of the released code: {FIXTURES.name}/released_loss_cases.npz is not there")
+    cases = np.load(FIXTURES / "released_loss_cases.npz")
+    for i, meta in enumerate(json.loads(str(cases["meta"]))):
+        logits, ids, labels, gradient = (
+            torch.from_numpy(cases[f"{i}_{name}"]) for name in ("logits", "blobs", "target", "grad")
+        )
+        logits.requires_grad_()
+        value = consensus_loss(
+            logits, labels.long(), ids, alpha=meta["alpha"], beta=meta["beta"], reduction="released"
+        )
+        assert value.item() == pytest.approx(meta["loss"], abs=1e-10)
+        torch.testing.assert_close(torch.autograd.grad(value, logits)[0], gradient, rtol=0, atol=1e-10)
+
+
+def test_an_id_with_two_labels_is_refused_by_the_released_reduction():
+    labels = torch.tensor([[[0, 1]]])
+    with pytest.raises(ValueError, match=r"blobs: expected one label for each id .* got several for id 7"):
+        consensus_loss(torch.zeros(1, 2, 1, 2), labels, torch.full_like(labels, 7), reduction="released")
+    lone = label_blobs(labels, "component")  # no shared ids: each blob is its own
+    value = consensus_loss(torch.zeros(1, 2, 1, 2), labels, lone, alpha=1, reduction="released")
+    assert value.item() == pytest.approx(np.log(2))
 
 
 def test_a_case_worked_by_hand():
@@ -126,6 +234,23 @@ def test_nothing_labelled_costs_nothing(loss):
     assert (logits.grad == 0).all()
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"size_weight": 0.5},
+        {"pixel_weight": 2.0},
+        {"trim": 0.4},
+        {"reduction": "released"},
+        {"alpha": 0.0},
+        {"beta": 0.0},
+    ],
+    ids=str,
+)
+def test_gradients_of_options_are_those_of_finite_differences(options):
+    logits, labels = case(8, shape=(2, 3, 3))
+    assert torch.autograd.gradcheck(lambda x: consensus_loss(x, labels, **options), logits)
+
+
 @pytest.mark.parametrize("loss", [pixelwise_loss, size_marginalised_loss, consensus_loss])
 def test_gradients_are_those_of_finite_differences(loss):
     logits, labels = case(8, shape=(1, 3, 3))
@@ -176,5 +301,160 @@ def test_wrong_shapes_and_types_are_named(loss, logits, labels, expected):
 
 
 def test_an_unknown_reduction_is_refused():
-    with pytest.raises(ValueError, match="reduction: expected 'paper', got 'sum'"):
+    with pytest.raises(ValueError, match="reduction: expected 'paper' or 'released', got 'sum'"):
         consensus_loss(torch.zeros(1, 2, 2, 2), torch.zeros(1, 2, 2, dtype=torch.int64), reduction="sum")
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({"trim": 1.0}, r"trim: expected a share in \[0, 1\), got 1.0"),
+        ({"reduction": "released", "size_weight": 1.0}, "size_weight: expected 0 for reduction='released'"),
+        ({"labels": torch.full((1, 2, 2), 2)}, "labels: expected 0..1, got 2..2"),
+        ({"blobs": torch.zeros(1, 2, 3, dtype=torch.int64)}, "ids: expected integers of the shape of labels"),
+        ({"blobs": torch.zeros(1, 2, 2)}, "ids: .* got torch.float32"),
+        (
+            {"blobs": Blobs(torch.zeros(1, 2, 2).int(), *[torch.ones(1).long()] * 3)},
+            "blobs.ids: .* torch.int32",
+        ),
+        (
+            {"blobs": Blobs(torch.ones(1, 2, 2).long(), *[torch.zeros(1).long()] * 3)},
+            "blobs.ids: .* got 1..1",
+        ),
+        ({"logits": torch.zeros(1, 2, 2, 2, device="meta")}, "labels: .* on meta, got .* on cpu"),
+    ],
+)
+def test_wrong_options_ids_and_devices_are_named(change, expected):
+    arguments = {"logits": torch.zeros(1, 2, 2, 2), "labels": torch.zeros(1, 2, 2, dtype=torch.int64)}
+    with pytest.raises(ValueError, match=expected):
+        consensus_loss(**{**arguments, **change})
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("shape", [(1, 1, 1), (1, 4, 6), (2, 16, 20)])
+def test_extreme_logits_give_exact_values_and_finite_gradients(dtype, shape):
+    labels = torch.zeros(shape, dtype=torch.int64)
+    logits = torch.zeros(shape[0], 3, *shape[1:], dtype=dtype)
+    logits[:, 0], logits[:, 1] = -1e4, 1e4
+    logits[:, 0, 0, 0] += 5
+    logits.requires_grad_()
+    value = consensus_loss(logits, labels, alpha=1, beta=0)
+    spread = torch.zeros(shape[1:], dtype=torch.float64)
+    spread[0, 0] = 5
+    expected = 2e4 - (spread.exp().mean()).log()  # -log of the mean of exp(-2e4 + spread)
+    assert value.item() == pytest.approx(expected.item(), rel=1e-7 if dtype == torch.float32 else 1e-12)
+    gradient = torch.autograd.grad(value, logits)[0]
+    share = spread.exp() / spread.exp().sum() / shape[0]
+    torch.testing.assert_close(gradient[:, 0].double(), -share.expand(shape), rtol=2e-3, atol=1e-9)
+    torch.testing.assert_close(gradient[:, 1], -gradient[:, 0])
+    both = consensus_loss(logits, labels)
+    assert both.isfinite()
+    assert torch.autograd.grad(both, logits)[0].isfinite().all()
+
+
+@given(st.integers(0, 1000), st.sampled_from([1.0, 60.0, 1e4]))
+def test_log_of_a_small_mean_equals_float64(seed, scale):
+    logits, labels = case(seed)
+    logits = (logits.detach() * scale).float().requires_grad_()
+    blobs = label_blobs(labels, "component")
+    values = [consensus_loss(x, labels, blobs) for x in (logits, logits.double())]
+    assert values[0].item() == pytest.approx(values[1].item(), rel=1e-4)
+    gradients = [torch.autograd.grad(value, logits)[0] for value in values]
+    torch.testing.assert_close(*gradients, rtol=1e-3, atol=1e-5 * scale)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_is_summed_in_float32(dtype):
+    logits, labels = case(0, shape=(1, 64, 64))
+    half = logits.detach().to(dtype).requires_grad_()
+    with torch.autocast("cpu", torch.bfloat16):
+        value = consensus_loss(half, labels)
+    torch.testing.assert_close(value, consensus_loss(half.detach().float(), labels))
+    value.backward()
+    assert half.grad.dtype == dtype
+    assert half.grad.isfinite().all()
+
+
+def test_many_classes_and_an_empty_batch():
+    logits, labels = case(0, 150, (1, 12, 12))
+    blobs = label_blobs(labels, "component")
+    same(consensus_loss(logits, labels, blobs), slow_consensus(logits, labels, blobs, 10.0, 5.0), logits)
+    none = torch.zeros(0, 3, 4, 4, requires_grad=True)
+    consensus_loss(none, torch.zeros(0, 4, 4, dtype=torch.int64)).backward()
+    assert none.grad.shape == none.shape
+
+
+@given(st.integers(0, 1000), st.sampled_from(["paper", "released"]))
+def test_what_must_not_matter_does_not(seed, reduction):
+    logits, labels = case(seed, shape=(3, 4, 5))
+    logits = logits.detach()
+    ids = label_blobs(labels, "occlusion")
+    ids = torch.cat([ids.group, torch.tensor([-1])])[ids.ids]
+    value = consensus_loss(logits, labels, ids, reduction=reduction)
+    changed = {
+        "the names of ids": (logits, labels, torch.where(ids < 0, ids, 50 - ids)),
+        "the order of images": (logits.flip(0), labels.flip(0), ids.flip(0)),
+        "a flip": (logits.flip(3), labels.flip(2), ids.flip(2)),
+        "a constant for each pixel": (logits + torch.randn(3, 1, 4, 5).double(), labels, ids),
+        "the names of classes": (
+            logits[:, [1, 2, 0]],
+            torch.where(labels == IGNORE, labels, (labels + 2) % 3),
+            ids,
+        ),
+        "memory layout": (logits.transpose(2, 3).contiguous().transpose(2, 3), labels, ids),
+    }
+    for name, arguments in changed.items():
+        other = consensus_loss(*arguments, reduction=reduction)
+        torch.testing.assert_close(other, value, msg=f"{name} changed the loss")
+    assert consensus_loss(logits, labels, ids, alpha=0, reduction=reduction) >= 0
+
+
+def test_stop_gradient_keeps_the_value_and_holds_the_mean():
+    logits, labels = case(1)
+    value = consensus_loss(logits, labels, alpha=0, stop_gradient=True)
+    torch.testing.assert_close(value, consensus_loss(logits, labels, alpha=0))
+    same(value, slow_consensus(logits, labels, label_blobs(labels), 0.0, 5.0, stop_gradient=True), logits)
+
+
+def test_a_trimmed_mean_is_not_moved_by_an_outlier():
+    p = torch.tensor([[[[0.9, 0.9, 0.9, 1e-6]], [[0.1, 0.1, 0.1, 1 - 1e-6]]]])
+    labels = torch.zeros(1, 1, 4, dtype=torch.int64)
+    assert consensus_loss(p.log(), labels, alpha=1, beta=0, trim=0.25).item() == pytest.approx(-np.log(0.9))
+    logits = p.log().requires_grad_()
+    consensus_loss(logits, labels, alpha=0, beta=1, trim=0.25, stop_gradient=True).backward()
+    assert logits.grad[0, 0, 0, 3] == pytest.approx(-0.9 / 4, abs=1e-4)  # it is drawn to the mean
+
+
+@pytest.mark.parametrize("backend", ["eager", "aot_eager"])
+def test_compile_breaks_no_graph(backend):
+    logits, labels = case(2)
+    blobs = label_blobs(labels, "component")
+    compiled = torch.compile(consensus_loss, fullgraph=True, backend=backend)
+    same(
+        compiled(logits, labels, blobs, pixel_weight=0.5),
+        consensus_loss(logits, labels, blobs, pixel_weight=0.5),
+        logits,
+    )
+
+
+def test_a_second_derivative_is_refused():
+    logits, labels = case(3)
+    gradient = torch.autograd.grad(consensus_loss(logits, labels), logits, create_graph=True)[0]
+    with pytest.raises(RuntimeError, match="consensus_gradient"):
+        gradient.sum().backward()
+
+
+def test_schedules_follow_progress():
+    logits, labels = case(4)
+    loss = ConsensusLoss(alpha=Ramp(4, 0), beta=lambda progress: 2 * progress)
+    loss.progress = 0.5
+    assert loss(logits, labels) == consensus_loss(logits, labels, alpha=2.0, beta=1.0)
+    assert "alpha=Ramp(start=4, end=0)" in repr(loss)
+    assert " at 0x" not in repr(loss)  # resumed in another process, the settings must read the same
+
+
+def test_the_module_leaves_out_specks():
+    logits, labels = case(5)
+    blobs = label_blobs(labels, "component", min_size=3, specks="merge")
+    loss = ConsensusLoss("component", min_size=3, specks="merge")
+    assert loss(logits, labels) == consensus_loss(logits, labels, blobs)

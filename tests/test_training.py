@@ -8,7 +8,7 @@ from torch import nn
 
 from consensus_lib import training
 from consensus_lib.datasets import Augment, FaceDataset
-from consensus_lib.losses import ConsensusLoss, PixelwiseLoss, pixelwise_loss
+from consensus_lib.losses import ConsensusLoss, PixelwiseLoss, Ramp, pixelwise_loss
 from consensus_lib.networks import FaceOccNet
 from consensus_lib.training import (
     CheckpointError,
@@ -295,3 +295,23 @@ def test_auto_takes_the_cpu_where_there_is_nothing_else():
     if not torch.cuda.is_available() and not torch.backends.mps.is_available():
         assert pick_device("auto") == torch.device("cpu")
     assert training.pick_precision("auto", torch.device("cpu")) in ("float32", "bfloat16")
+
+
+def test_a_schedule_in_the_loss_survives_an_interruption(data, tmp_path):
+    def scheduled():
+        return ConsensusLoss("component", alpha=Ramp(0, 1), beta=Ramp(2, 0), pixel_weight=1.0)
+
+    seen = []
+
+    class Watched(ConsensusLoss):
+        def forward(self, logits, labels):
+            seen.append(self.progress)
+            return super().forward(logits, labels)
+
+    train(data, loss=Watched(), epochs=2)
+    assert seen == pytest.approx([i / 6 for i in range(6)])
+    whole, _ = train(data, loss=scheduled())
+    with pytest.raises(Interrupt):
+        train(data, loss=scheduled(), out=tmp_path / "run", on_epoch=stop_after(1))
+    resumed, _ = train(data, network(seed=99), loss=scheduled(), out=tmp_path / "run")
+    assert torch.equal(weights(resumed), weights(whole))

@@ -1,0 +1,120 @@
+"""The consensus loss, forward and backward, against cross-entropy and against a loop over blobs."""
+
+import numpy as np
+import pytest
+import skimage.measure
+import torch
+import torch.nn.functional as F
+from torch.profiler import ProfilerActivity, profile
+
+from consensus_lib.blobs import blobs_from_ids, label_blobs
+from consensus_lib.datasets import TASKS
+from consensus_lib.datasets.synthetic import CLASSES as SOURCE
+from consensus_lib.datasets.synthetic import draw_face
+from consensus_lib.losses import consensus_loss
+
+SHAPES = [(16, 3, 128), (4, 19, 512)]
+
+
+def faces(count, classes, side):
+    """Drawn faces, cut into stripes where there are more than three classes, with specks on one pixel in 500."""
+    table = torch.from_numpy(TASKS["parts"].table(SOURCE)).long()
+    labels = torch.stack([table[torch.from_numpy(draw_face(0, i).labels).long()] for i in range(count)])
+    labels = labels.repeat_interleave(side // 128, 1).repeat_interleave(side // 128, 2)
+    labels = (labels + 3 * (torch.arange(side) // 32)[:, None]) % classes if classes > 3 else labels
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.randint(0, classes, labels.shape, generator=generator)
+    return torch.where(torch.rand(labels.shape, generator=generator) < 0.002, noise, labels)
+
+
+def tiles(count, side, per_side):
+    """Square tiles, ``per_side`` squared of them in each image, all of class 0."""
+    at = torch.arange(side) * per_side // side
+    ids = (at[:, None] * per_side + at).expand(count, side, side)
+    return blobs_from_ids(ids, torch.zeros_like(ids))
+
+
+def step(loss, logits):
+    def run():
+        logits.grad = None
+        loss(logits).backward()
+
+    return run
+
+
+@pytest.mark.parametrize(("count", "classes", "side"), SHAPES, ids=str)
+def test_over_cross_entropy(count, classes, side, ratio):
+    labels = faces(count, classes, side)
+    blobs = label_blobs(labels, "component")
+    logits = torch.randn(count, classes, side, side, requires_grad=True)
+    ours = step(lambda x: consensus_loss(x, labels, blobs), logits)
+    assert ratio(ours, step(lambda x: F.cross_entropy(x, labels), logits), rounds=25, warmup=5) <= 2.0
+
+
+@pytest.mark.parametrize(("count", "classes", "side"), SHAPES, ids=str)
+def test_peak_memory_over_cross_entropy(count, classes, side):
+    labels = faces(count, classes, side)
+    blobs = label_blobs(labels, "component")
+    logits = torch.randn(count, classes, side, side, requires_grad=True)
+    peaks = []
+    for loss in (lambda x: consensus_loss(x, labels, blobs), lambda x: F.cross_entropy(x, labels)):
+        run = step(loss, logits)
+        logits.grad = None
+        with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as record:
+            run()
+        changes = sorted(
+            (event.start_ns(), event.nbytes())
+            for event in record.profiler.kineto_results.events()
+            if event.name() == "[memory]"
+        )
+        peaks.append(np.cumsum([change for _, change in changes]).max())
+    print(f"\npeak memory of {count}×{classes}×{side}×{side} over cross-entropy's: {peaks[0] / peaks[1]:.2f}")
+    assert peaks[0] <= 2 * peaks[1]
+
+
+def test_ten_thousand_blobs_over_ten(ratio):
+    count, classes, side = SHAPES[1]
+    labels = torch.zeros(count, side, side, dtype=torch.int64)
+    logits = torch.randn(count, classes, side, side, requires_grad=True)
+    few, many = tiles(count, side, 2), tiles(count, side, 51)
+    assert len(few.size) == 16
+    assert len(many.size) == 10404
+    runs = [step(lambda x, b=b: consensus_loss(x, labels, b), logits) for b in (many, few)]
+    assert ratio(*runs, rounds=15) <= 1.3
+
+
+def looped(logits, labels, ids):
+    """One pass over the whole batch for each id, as the released code makes."""
+    values = []
+    p, log_p = logits.softmax(1), logits.log_softmax(1)
+    for number in ids.unique():
+        inside = (ids == number)[:, None]  # [B, 1, H, W]
+        pixels = inside.sum((2, 3), keepdim=True)
+        mean = (p * inside).sum((2, 3), keepdim=True) / pixels.clamp(min=1)  # [B, K, 1, 1]
+        log_mean = mean.clamp(min=1e-30).log()
+        label = labels[ids == number][0]
+        match = -(log_mean[:, label] * (pixels[:, 0] > 0)).sum() / len(logits)
+        deviation = (mean * (log_mean - log_p) * inside).sum() / (pixels.sum() * logits.shape[1])
+        values.append(10 * match + 5 * deviation)
+    return torch.stack(values).mean()
+
+
+@pytest.mark.parametrize(("kind", "times"), [("class", 10), ("component", 500)])
+def test_a_loop_over_ids_is_slower(kind, times, ratio):
+    labels = faces(8, 3, 128)
+    logits = torch.randn(8, 3, 128, 128, requires_grad=True)
+    blobs = label_blobs(labels, kind)
+    if kind == "component":
+        blobs = blobs_from_ids(torch.where(blobs.ids < 300, blobs.ids, -1), labels)
+        assert len(blobs.size) > 200
+    ids = torch.cat([blobs.group, torch.tensor([-1])])[blobs.ids]
+    ours = step(lambda x: consensus_loss(x, labels, blobs, reduction="released"), logits)
+    slow = step(lambda x: looped(x, labels, ids), logits)
+    assert ratio(slow, ours, rounds=3, warmup=1) >= times
+
+
+def test_components_over_labelling_image_by_image(ratio):
+    labels = faces(16, 3, 128)
+    maps = labels.numpy()
+    one_by_one = lambda: [skimage.measure.label(one, background=-1, connectivity=1) for one in maps]  # noqa: E731
+    assert ratio(lambda: label_blobs(labels, "component"), one_by_one, rounds=15) <= 1.0
