@@ -146,9 +146,9 @@ def _components(labels: torch.Tensor, connectivity: int) -> Blobs:
     graph = run_graph(labels.cpu().numpy(), connectivity)
     member = graph.members()
     kept = graph.label[member] != IGNORE
-    number = np.where(kept, np.cumsum(kept) - 1, -1)  # of each component, ignored ones left out
-    ids = number[graph.component][graph.of]  # [B, H, W]
-    size = np.bincount(ids.ravel() + 1, minlength=kept.sum() + 1)[1:]
+    number = np.where(kept, np.cumsum(kept) - 1, -1)[graph.component]  # of each run, -1 where ignored
+    ids = np.repeat(number, graph.length).reshape(labels.shape)
+    size = np.bincount(graph.component, graph.length, len(member))[kept].astype(np.int64)
     parts = ids, graph.label[member][kept].astype(np.int64), graph.image[member][kept], size
     return Blobs(*(torch.from_numpy(part).to(labels.device) for part in parts))
 

@@ -17,6 +17,7 @@ class RunGraph(NamedTuple):
 
     Attributes:
         of: int32 ``[N,H,W]``, the run that each pixel lies in.
+        length: int64 ``[R]``, the pixels of each run, in the order in which they lie in the maps.
         label: ``[R]``, the label of each run.
         image: int64 ``[R]``, its image.
         edges: int64 ``[2,E]``, pairs of runs of one label that touch in neighbouring rows.
@@ -24,6 +25,7 @@ class RunGraph(NamedTuple):
     """
 
     of: np.ndarray
+    length: np.ndarray
     label: np.ndarray
     image: np.ndarray
     edges: np.ndarray
@@ -48,7 +50,8 @@ def run_graph(maps: np.ndarray, connectivity: int) -> RunGraph:
         raise ValueError(f"connectivity: expected 4 or 8, got {connectivity}")
     _, height, width = maps.shape
     begins = np.ones(maps.shape, bool)  # a run begins in each row's first column and where the label changes
-    np.not_equal(maps[:, :, 1:], maps[:, :, :-1], out=begins[:, :, 1:])
+    np.not_equal(maps.ravel()[1:], maps.ravel()[:-1], out=begins.ravel()[1:])  # flat, which is faster
+    begins[:, :, :1] = True
     of = np.cumsum(begins, dtype=np.int32) - 1  # [N*H*W], flat
     first = np.flatnonzero(begins)  # [R], flat position of each run's first pixel
     last = np.append(first[1:], of.size) - 1 if of.size else first
@@ -64,12 +67,13 @@ def run_graph(maps: np.ndarray, connectivity: int) -> RunGraph:
     count = right - left + 1
     a = np.repeat(above, count)
     b = np.arange(len(a)) + np.repeat(left - (np.cumsum(count) - count), count)
-    edges = np.stack([a, b])[:, label[a] == label[b]]
+    alike = label[a] == label[b]
+    edges = np.stack([a[alike], b[alike]])
 
     ones = np.ones(edges.shape[1], np.int8)
     graph = scipy.sparse.coo_array((ones, tuple(edges)), shape=(len(first), len(first)))
     component = scipy.sparse.csgraph.connected_components(graph, directed=False)[1] if len(first) else first
-    return RunGraph(of.reshape(maps.shape), label, image, edges, component)
+    return RunGraph(of.reshape(maps.shape), last - first + 1, label, image, edges, component)
 
 
 def count_by_class(maps: np.ndarray, num_classes: int) -> np.ndarray:
