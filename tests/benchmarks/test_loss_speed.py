@@ -17,7 +17,7 @@ SHAPES = [(16, 3, 128), (4, 19, 512)]
 
 
 def faces(count, classes, side):
-    """Drawn faces, cut into stripes where there are more than three classes, with specks on one pixel in 500."""
+    """Drawn faces, in stripes where there are more than three classes, with one pixel in 500 wrong."""
     table = torch.from_numpy(TASKS["parts"].table(SOURCE)).long()
     labels = torch.stack([table[torch.from_numpy(draw_face(0, i).labels).long()] for i in range(count)])
     labels = labels.repeat_interleave(side // 128, 1).repeat_interleave(side // 128, 2)
@@ -76,26 +76,25 @@ def test_ten_thousand_blobs_over_ten(ratio):
     count, classes, side = SHAPES[1]
     labels = torch.zeros(count, side, side, dtype=torch.int64)
     logits = torch.randn(count, classes, side, side, requires_grad=True)
-    few, many = tiles(count, side, 2), tiles(count, side, 51)
+    few, many = tiles(count, side, 2), tiles(count, side, 50)
     assert len(few.size) == 16
-    assert len(many.size) == 10404
+    assert len(many.size) == 10000
     runs = [step(lambda x, b=b: consensus_loss(x, labels, b), logits) for b in (many, few)]
     assert ratio(*runs, rounds=15) <= 1.3
 
 
 def looped(logits, labels, ids):
-    """One pass over the whole batch for each id, as the released code makes."""
+    """The released reduction id by id, a pass over the whole batch for each, as the authors' code does."""
     values = []
-    p, log_p = logits.softmax(1), logits.log_softmax(1)
-    for number in ids.unique():
-        inside = (ids == number)[:, None]  # [B, 1, H, W]
+    for number in ids[ids >= 0].unique():
+        p, log_p = logits.softmax(1), logits.log_softmax(1)
+        inside = (ids == number)[:, None].expand_as(p)  # [B, K, H, W]
         pixels = inside.sum((2, 3), keepdim=True)
         mean = (p * inside).sum((2, 3), keepdim=True) / pixels.clamp(min=1)  # [B, K, 1, 1]
-        log_mean = mean.clamp(min=1e-30).log()
-        label = labels[ids == number][0]
-        match = -(log_mean[:, label] * (pixels[:, 0] > 0)).sum() / len(logits)
-        deviation = (mean * (log_mean - log_p) * inside).sum() / (pixels.sum() * logits.shape[1])
-        values.append(10 * match + 5 * deviation)
+        (label,) = labels[ids == number].unique()
+        match = torch.where(pixels[:, 0] > 0, -mean[:, label].clamp(min=1e-30).log(), 0).sum() / len(logits)
+        deviation = F.kl_div(log_p, mean.expand_as(p), reduction="none") * inside
+        values.append(10 * match + 5 * deviation.sum() / (deviation != 0).sum().clamp(min=1))
     return torch.stack(values).mean()
 
 
@@ -110,7 +109,14 @@ def test_a_loop_over_ids_is_slower(kind, times, ratio):
     ids = torch.cat([blobs.group, torch.tensor([-1])])[blobs.ids]
     ours = step(lambda x: consensus_loss(x, labels, blobs, reduction="released"), logits)
     slow = step(lambda x: looped(x, labels, ids), logits)
-    assert ratio(slow, ours, rounds=3, warmup=1) >= times
+    both = consensus_loss(logits, labels, blobs, reduction="released"), looped(logits, labels, ids)
+    torch.testing.assert_close(*both, rtol=0.01, atol=0)  # the loop does not count deviations that round to 0
+
+    def ten_times():  # in a row, so that one alone does not pay for the memory that the loop gave back
+        for _ in range(10):
+            ours()
+
+    assert 10 * ratio(slow, ten_times, rounds=5, warmup=1) >= times
 
 
 def test_components_over_labelling_image_by_image(ratio):
