@@ -103,7 +103,7 @@ def consensus_loss(
             code computes: blobs of one id (one ``group`` of :class:`Blobs`, one class where blobs is None)
             are one blob over the batch. Its match is summed over images and divided by B, its deviation is
             the mean over its pixels and the K classes, and the loss is the mean over ids. (Theirs divides by
-            the entries that are not 0, so it is undefined where a blob does not deviate at all; here it is 0.)
+            the entries that are not 0, and is undefined where a blob does not deviate; here that is 0.)
         size_weight: γ; a blob weighs (its share of the image's pixels in blobs)^γ. 0 is Eq. 8, at 1 every
             pixel counts alike. With ``reduction="paper"`` only.
         pixel_weight: weight of an added :func:`pixelwise_loss`.
