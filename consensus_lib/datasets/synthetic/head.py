@@ -108,7 +108,7 @@ def draw_shape(rng: np.random.Generator) -> Shape:
     """Draw a person's head shape and expression."""
     weights = {name: normal(rng, 0, 1) for name in MODES}
     stretch = 1 + weights["length"] * 6.0 / 117
-    smile = float(rng.choice([0.0, rng.uniform(0.3, 1.0)], p=[0.45, 0.55]))
+    smile = float(rng.choice([0.0, rng.uniform(0.3, 1.0)], p=[0.35, 0.65]))
     speaking = rng.random() < 0.3
     return Shape(
         weights=weights,
@@ -123,10 +123,10 @@ def draw_shape(rng: np.random.Generator) -> Shape:
         nose_width=normal(rng, 17.5, 2.0),
         nose_height=normal(rng, 25, 4),
         mouth_y=normal(rng, 70, 2.5) * stretch,
-        mouth_width=normal(rng, 25, 2) + 6 * smile,
+        mouth_width=normal(rng, 25, 2) + 8 * smile,
         lip=normal(rng, 9, 2.2) - 2 * smile,
         smile=smile,
-        jaw_open=(rng.uniform(4, 20) if speaking else rng.uniform(0, 9) * smile),
+        jaw_open=(rng.uniform(4, 20) if speaking else rng.uniform(1, 14) * smile),
         gaze=(normal(rng, 0, 2.2), normal(rng, 0, 1.0)),
         hairline=normal(rng, 64, 6),
         ear=normal(rng, 62, 4),

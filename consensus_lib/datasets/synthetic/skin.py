@@ -384,9 +384,9 @@ def _mouth(paint, shape, look, x, y, front, pixel) -> None:
         paint.cover(inside, np.array([0.05, 0.012, 0.012]), gloss=0.1)
         bottom = soft(y - slit_low + 0.3 * gap, 2.0)
         paint.cover(inside * (1 - bottom) * np.float32(0.8), np.array([0.30, 0.09, 0.08]))
-        teeth = soft(y - line - min(7.0, 0.65 * gap) * arc**0.5, max(pixel, 1.0))
+        teeth = soft(y - line - min(8.0, 0.72 * gap) * arc**0.5, max(pixel, 1.0))
         gaps = 1 - 0.15 * np.cos(2 * np.pi * x / 7.5) ** 16
-        paint.cover((inside * teeth * gaps).astype(np.float32), np.array([0.70, 0.61, 0.48]), gloss=0.4)
+        paint.cover((inside * teeth * gaps).astype(np.float32), np.array([0.78, 0.70, 0.58]), gloss=0.4)
     else:
         crack = np.exp(-(((y - line) / max(1.1, 0.6 * pixel)) ** 2)) * (np.abs(u) < 1)
         paint.darken((0.65 * crack * front).astype(np.float32))

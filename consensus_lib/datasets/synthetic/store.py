@@ -27,7 +27,7 @@ from consensus_lib.datasets.synthetic.draw import draw_face
 from consensus_lib.datasets.synthetic.recipe import Recipe
 from consensus_lib.paths import atomic, data_dir
 
-VERSION = 3
+VERSION = 4
 """Raise when the same parameters draw other pictures, so that no cache mistakes old ones for new."""
 
 FACE_BIT = 32
