@@ -34,7 +34,7 @@ def consensus_toy(labels: np.ndarray, logits: np.ndarray, pixel: tuple[int, int]
         )  # fmt: skip
 
     alpha, beta = slider("α, match", 1.0, 0.0, 10.0), slider("β, deviation", 1.0, 0.0, 10.0)
-    logit = slider("pixel's logit of face", round(float(margin), 1), -8.0, 8.0)
+    logit = slider("logit of the pixel", round(float(margin), 1), -8.0, 8.0)
     picture = ipywidgets.Image(format="png")
 
     def redraw(*_):
