@@ -1,0 +1,104 @@
+"""From drawn faces to photographs: the study behind the last section of notebook 01.
+
+    python notebooks/studies/transfer.py
+
+needs LFW Part Labels (``make data-lfw``) and writes ``transfer.csv`` beside this file, one row a training.
+
+*Ablation*: for each recipe, one series of drawn faces; a network is trained on them alone, with each seed, and
+tested on the photographs. *Start*: networks are trained on a few real photographs, from scratch and from the
+weights of the full recipe with the same seed, each at several learning rates on one budget; validation says
+which rate a table should take. Every training lies in a folder of its own: a study that was stopped goes on.
+"""
+
+import argparse
+import itertools
+import shlex
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from consensus_lib import notebook, paths, runs
+from consensus_lib.datasets import MILD, FaceDataset, Splits, open_splits
+from consensus_lib.datasets.synthetic import Recipe, synthetic_folder
+from consensus_lib.losses import pixelwise_loss
+from consensus_lib.notebook import Trained
+from consensus_lib.rivals import MostFrequentLabel
+from consensus_lib.training import evaluate
+
+ALL = {"occluded": 0.1}  # press photographs show few occluders; found on the validation photographs
+RECIPES = {
+    "all": ALL,
+    "no light": ALL | {"light": False},
+    "no texture": ALL | {"texture": False},
+    "plain background": ALL | {"background": "plain", "people": 0.0},
+    "no camera": ALL | {"camera": False},
+    "no occluders": {"occluded": 0.0},
+    "occluders on 40 %": {"occluded": 0.4},
+}
+TABLE = Path(__file__).with_suffix(".csv")
+
+
+def ablation(lesson, real: Splits, recipes: list[str], seeds: int, images: int, **setting) -> list[Trained]:
+    """Train on drawn faces alone, with each recipe and seed."""
+    trained = []
+    for name in recipes:
+        folder = synthetic_folder(counts={"train": images}, recipe=Recipe(**RECIPES[name]))
+        for seed in range(seeds):
+            drawn = FaceDataset(folder, "train", "parts", size=real.test.size, augment=MILD, seed=seed)
+            about = setting | {"study": "ablation", "variant": name, "seed": seed}
+            trained.append(lesson.train("pixelwise", real._replace(train=drawn), pixelwise_loss, **about))
+    return trained
+
+
+def head_start(
+    lesson, starts: list[Path], size: int, images: int, rates: list[float], **setting
+) -> list[Trained]:
+    """Train on a few photographs, from scratch and from each of the weights in ``starts``."""
+    trained = []
+    for seed, pretrained in enumerate(starts):
+        few = open_splits("lfw_part_labels", "parts", size=size, images=images, augment=MILD, seed=seed)
+        for (name, start), rate in itertools.product(
+            {"scratch": None, "drawn faces": pretrained}.items(), rates
+        ):
+            about = setting | {"study": "start", "variant": name, "seed": seed, "learning_rate": rate}
+            trained.append(lesson.train("pixelwise", few, pixelwise_loss, start=start, **about))
+    return trained
+
+
+def main(argv: list[str] | None = None, table: Path = TABLE) -> None:
+    """Run the study and write its table."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument(
+        "--recipes", nargs="+", default=list(RECIPES), choices=RECIPES, help="rows of the ablation"
+    )
+    parser.add_argument("--seeds", type=int, default=3, help="trainings of each kind")
+    parser.add_argument("--images", type=int, default=3000, help="drawn faces to train on")
+    parser.add_argument("--epochs", type=int, default=7, help="passes over them")
+    parser.add_argument("--few", type=int, default=100, help="photographs to train on")
+    parser.add_argument("--few-epochs", type=int, default=60, help="passes over them")
+    parser.add_argument(
+        "--rates", nargs="+", type=float, default=[1e-2, 1e-3], help="learning rates to try there"
+    )
+    parser.add_argument("--size", type=int, default=64, help="side of the images in pixels")
+    parser.add_argument("--width", type=float, default=0.25, help="factor on the network's channels")
+    argv = sys.argv[1:] if argv is None else argv
+    a = parser.parse_args(argv)
+    lesson = notebook.begin("transfer")
+    real = open_splits("lfw_part_labels", "parts", size=a.size, images=0)
+    floor = evaluate(MostFrequentLabel(real.train), real.test).compute()
+    setting = {f"floor_{key}": floor[key] for key in ("iou_face", "iou_hair", "mean_iou")}
+    setting |= {"width": a.width, "live": False}
+    trained = ablation(lesson, real, a.recipes, a.seeds, a.images, epochs=a.epochs, **setting)
+    starts = [
+        one.folder for one, name in zip(trained, np.repeat(a.recipes, a.seeds), strict=True) if name == "all"
+    ]
+    trained += head_start(lesson, starts, a.size, a.few, a.rates, epochs=a.few_epochs, **setting)
+
+    command = shlex.join(["python", "notebooks/studies/transfer.py", *argv])
+    runs.write_table(table, [one.folder for one in trained], command)
+    print(f"{len(trained)} trainings in {paths.shown(table)}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,61 @@
+"""The studies that notebooks read: they run, go on where they stopped, and their tables are whole."""
+
+import shutil
+
+import pandas as pd
+import pytest
+
+import transfer
+from consensus_lib import paths
+
+SMALL = ["--size", "32", "--width", "0.0625"]
+
+
+@pytest.fixture
+def run(tiny_folder, tmp_path, monkeypatch):
+    """Run a study on a tiny data set; return its table, after a second call that must train nothing."""
+    shutil.copytree(tiny_folder, paths.data_dir() / "lfw_part_labels-128")
+
+    def study(module, options):
+        table = tmp_path / "table.csv"
+        module.main([*options, *SMALL], table)
+        found = pd.read_csv(table)
+        monkeypatch.setattr("consensus_lib.training._epoch", None)
+        module.main([*options, *SMALL], table)
+        pd.testing.assert_frame_equal(pd.read_csv(table), found)
+        assert not found.isna().any(axis=None)
+        assert found.test_images.eq(4).all()
+        return found
+
+    return study
+
+
+def test_transfer(run):
+    options = {
+        "recipes": "all",
+        "seeds": 1,
+        "images": 16,
+        "epochs": 1,
+        "few": 8,
+        "few-epochs": 1,
+        "rates": 0.01,
+    }
+    options = [text for key, value in options.items() for text in (f"--{key}", str(value))]
+    found = run(transfer, options)
+    assert found[["study", "variant", "train_images"]].values.tolist() == [
+        ["ablation", "all", 16],
+        ["start", "scratch", 8],
+        ["start", "drawn faces", 8],
+    ]
+    assert found.command[0] == "python notebooks/studies/transfer.py " + " ".join([*options, *SMALL])
+
+
+@pytest.mark.parametrize("module", [transfer])
+def test_the_stored_table_is_whole(module):
+    found = pd.read_csv(module.TABLE)
+    assert not found.isna().any(axis=None)
+    assert found.command.nunique() == 1, "rows of different settings in one table"
+    seeds = found.groupby([c for c in ("study", "variant", "learning_rate") if c in found]).seed.apply(sorted)
+    assert {tuple(one) for one in seeds} == {(0, 1, 2)}
+    known = {transfer: transfer.RECIPES}[module]
+    assert set(known) <= set(found.variant)
