@@ -5,6 +5,7 @@ import shutil
 import pandas as pd
 import pytest
 
+import consensus
 import transfer
 from consensus_lib import paths
 
@@ -50,12 +51,22 @@ def test_transfer(run):
     assert found.command[0] == "python notebooks/studies/transfer.py " + " ".join([*options, *SMALL])
 
 
-@pytest.mark.parametrize("module", [transfer])
+def test_consensus(run):
+    found = run(consensus, ["--losses", "CE", "--tuned", "Eq. 8, classes", "--seeds", "3", "--epochs", "2"])
+    assert found[["variant", "seed", "epochs"]].values.tolist() == [
+        ["CE", 3, 2],
+        ["CE, then Eq. 8, classes", 3, 1],
+    ]
+    with pytest.raises(SystemExit):
+        consensus.main(["--epochs", "3"])
+
+
+@pytest.mark.parametrize("module", [transfer, consensus])
 def test_the_stored_table_is_whole(module):
     found = pd.read_csv(module.TABLE)
     assert not found.isna().any(axis=None)
     assert found.command.nunique() == 1, "rows of different settings in one table"
     seeds = found.groupby([c for c in ("study", "variant", "learning_rate") if c in found]).seed.apply(sorted)
     assert {tuple(one) for one in seeds} == {(0, 1, 2)}
-    known = {transfer: transfer.RECIPES}[module]
+    known = {transfer: transfer.RECIPES, consensus: consensus.LOSSES}[module]
     assert set(known) <= set(found.variant)

@@ -1,0 +1,75 @@
+"""Which form of the consensus loss helps? The study behind the last section of notebook 03.
+
+    python notebooks/studies/consensus.py
+
+needs LFW Part Labels (``make data-lfw``) and writes ``consensus.csv`` beside this file, one row a training.
+Every loss trains the same network on the same photographs, in the same order and for the same number of
+steps, with each seed. CE is cross-entropy, D the deviation from the blob's mean (second term of Eq. 7).
+``CE, then …`` spends half of the steps on cross-entropy first, as the paper does. Every training lies in a
+folder of its own: a study that was stopped goes on.
+"""
+
+import argparse
+import shlex
+import sys
+from pathlib import Path
+
+from consensus_lib import notebook, paths, runs
+from consensus_lib.datasets import MILD, open_splits
+from consensus_lib.losses import ConsensusLoss, Ramp, pixelwise_loss
+from consensus_lib.rivals import MostFrequentLabel
+from consensus_lib.training import evaluate
+
+DEVIATION = {"alpha": 0.0, "pixel_weight": 1.0}
+LOSSES = {
+    "CE": pixelwise_loss,
+    "CE + 1 D, components": ConsensusLoss("component", beta=1.0, **DEVIATION),
+    "CE + 3 D, components": ConsensusLoss("component", beta=3.0, **DEVIATION),
+    "CE + D rising to 2, components": ConsensusLoss("component", beta=Ramp(0.0, 2.0), **DEVIATION),
+    "Eq. 8, classes": ConsensusLoss("class"),
+    "Eq. 8, components": ConsensusLoss("component"),
+    "Eq. 8, components, no specks": ConsensusLoss("component", min_size=16),
+    "Eq. 8, components, by size": ConsensusLoss("component", size_weight=1.0),
+}
+TUNED = ("CE", "Eq. 8, classes")
+TABLE = Path(__file__).with_suffix(".csv")
+
+
+def main(argv: list[str] | None = None, table: Path = TABLE) -> None:
+    """Run the study and write its table."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument(
+        "--losses", nargs="+", default=list(LOSSES), choices=LOSSES, help="losses to train with"
+    )
+    parser.add_argument("--tuned", nargs="*", default=TUNED, choices=LOSSES, help="losses to fine-tune with")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], help="trainings of each kind")
+    parser.add_argument("--epochs", type=int, default=10, help="passes over the photographs; even")
+    parser.add_argument("--images", type=int, default=0, help="photographs to train on; 0 takes all")
+    parser.add_argument("--size", type=int, default=64, help="side of the images in pixels")
+    parser.add_argument("--width", type=float, default=0.25, help="factor on the network's channels")
+    argv = sys.argv[1:] if argv is None else argv
+    a = parser.parse_args(argv)
+    if a.epochs % 2:
+        parser.error(f"--epochs: expected an even number, got {a.epochs}")
+    lesson = notebook.begin("consensus")
+    folders = []
+    for seed in a.seeds:
+        data = open_splits("lfw_part_labels", "parts", size=a.size, images=a.images, augment=MILD, seed=seed)
+        floor = evaluate(MostFrequentLabel(data.train), data.test).compute()["mean_iou"]
+        setting = {"seed": seed, "width": a.width, "live": False, "floor_mean_iou": floor}
+        for name in a.losses:
+            about = setting | {"variant": name, "epochs": a.epochs}
+            folders.append(lesson.train("from-scratch", data, LOSSES[name], **about).folder)
+        if a.tuned:
+            about = setting | {"variant": "half", "epochs": a.epochs // 2}
+            half = lesson.train("half", data, pixelwise_loss, **about).folder
+        for name in a.tuned:
+            about = setting | {"variant": f"CE, then {name}", "epochs": a.epochs // 2, "start": half}
+            folders.append(lesson.train("fine-tuned", data, LOSSES[name], learning_rate=1e-3, **about).folder)
+    command = shlex.join(["python", "notebooks/studies/consensus.py", *argv])
+    runs.write_table(table, folders, command)
+    print(f"{len(folders)} trainings in {paths.shown(table)}")
+
+
+if __name__ == "__main__":
+    main()
