@@ -62,10 +62,10 @@ def size_marginalised_loss(
     _check(logits, labels)
     blobs = _blobs(blobs, labels)
     entropy = F.cross_entropy(_exact(logits), labels, ignore_index=IGNORE, reduction="none")  # [B, H, W]
-    of_blob = _blob_means(entropy[:, None], blobs)[:, 0]  # [M]
     group = blobs.image * logits.shape[1] + blobs.labels  # one group for each image and class
     siblings = torch.bincount(group, minlength=logits.shape[0] * logits.shape[1])
-    return (of_blob / siblings[group]).sum() / max(1, len(logits))
+    weight = 1 / (blobs.size * siblings[group]).to(entropy)  # [M], of each of a blob's pixels
+    return (entropy * F.pad(weight, (1, 0))[blobs.ids + 1]).sum() / max(1, len(logits))
 
 
 def consensus_loss(
@@ -256,15 +256,6 @@ def _blobs(blobs: Blobs | torch.Tensor | None, labels: torch.Tensor) -> Blobs:
         return blobs_from_ids(blobs, labels)
     _check_map("blobs.ids", blobs.ids, labels[:, None])
     return blobs
-
-
-def _blob_means(values: torch.Tensor, blobs: Blobs) -> torch.Tensor:
-    """Average ``values`` ``[B,C,H,W]`` over each blob: ``[M,C]``."""
-    rows = values.permute(0, 2, 3, 1).flatten(0, 2)  # [B*H*W, C]
-    ids = blobs.ids.flatten()  # [B*H*W]
-    inside = ids >= 0
-    sums = rows.new_zeros(len(blobs.size), rows.shape[1]).index_add(0, ids[inside], rows[inside])
-    return sums / blobs.size[:, None]
 
 
 def _wide(device: torch.device) -> torch.dtype:
