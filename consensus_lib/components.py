@@ -16,7 +16,6 @@ class RunGraph(NamedTuple):
     """The runs of a batch of label maps, R of them, and how they touch.
 
     Attributes:
-        of: int32 ``[N,H,W]``, the run that each pixel lies in.
         length: int64 ``[R]``, the pixels of each run, in the order in which they lie in the maps.
         label: ``[R]``, the label of each run.
         image: int64 ``[R]``, its image.
@@ -24,7 +23,6 @@ class RunGraph(NamedTuple):
         component: int32 ``[R]``, the component of each run, 0..C-1, numbered over the whole batch.
     """
 
-    of: np.ndarray
     length: np.ndarray
     label: np.ndarray
     image: np.ndarray
@@ -73,7 +71,7 @@ def run_graph(maps: np.ndarray, connectivity: int) -> RunGraph:
     ones = np.ones(edges.shape[1], np.int8)
     graph = scipy.sparse.coo_array((ones, tuple(edges)), shape=(len(first), len(first)))
     component = scipy.sparse.csgraph.connected_components(graph, directed=False)[1] if len(first) else first
-    return RunGraph(of.reshape(maps.shape), last - first + 1, label, image, edges, component)
+    return RunGraph(last - first + 1, label, image, edges, component)
 
 
 def count_by_class(maps: np.ndarray, num_classes: int) -> np.ndarray:
