@@ -16,8 +16,6 @@ import shlex
 import sys
 from pathlib import Path
 
-import numpy as np
-
 from consensus_lib import notebook, paths, runs
 from consensus_lib.datasets import MILD, FaceDataset, Splits, open_splits
 from consensus_lib.datasets.synthetic import Recipe, synthetic_folder
@@ -39,15 +37,19 @@ RECIPES = {
 TABLE = Path(__file__).with_suffix(".csv")
 
 
-def ablation(lesson, real: Splits, recipes: list[str], seeds: int, images: int, **setting) -> list[Trained]:
-    """Train on drawn faces alone, with each recipe and seed."""
-    trained = []
+def ablation(
+    lesson, real: Splits, recipes: list[str], seeds: int, images: int, **setting
+) -> dict[str, list[Trained]]:
+    """Train on drawn faces alone, with each recipe; return its trainings, one a seed."""
+    trained = {name: [] for name in recipes}
     for name in recipes:
         folder = synthetic_folder(counts={"train": images}, recipe=Recipe(**RECIPES[name]))
         for seed in range(seeds):
             drawn = FaceDataset(folder, "train", "parts", size=real.test.size, augment=MILD, seed=seed)
             about = setting | {"study": "ablation", "variant": name, "seed": seed}
-            trained.append(lesson.train("pixelwise", real._replace(train=drawn), pixelwise_loss, **about))
+            trained[name].append(
+                lesson.train("pixelwise", real._replace(train=drawn), pixelwise_loss, **about)
+            )
     return trained
 
 
@@ -89,10 +91,9 @@ def main(argv: list[str] | None = None, table: Path = TABLE) -> None:
     floor = evaluate(MostFrequentLabel(real.train), real.test).compute()
     setting = {f"floor_{key}": floor[key] for key in ("iou_face", "iou_hair", "mean_iou")}
     setting |= {"width": a.width, "live": False}
-    trained = ablation(lesson, real, a.recipes, a.seeds, a.images, epochs=a.epochs, **setting)
-    starts = [
-        one.folder for one, name in zip(trained, np.repeat(a.recipes, a.seeds), strict=True) if name == "all"
-    ]
+    by_recipe = ablation(lesson, real, a.recipes, a.seeds, a.images, epochs=a.epochs, **setting)
+    starts = [one.folder for one in by_recipe.get("all", [])]
+    trained = list(itertools.chain(*by_recipe.values()))
     trained += head_start(lesson, starts, a.size, a.few, a.rates, epochs=a.few_epochs, **setting)
 
     command = shlex.join(["python", "notebooks/studies/transfer.py", *argv])
