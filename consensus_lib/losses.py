@@ -5,8 +5,10 @@ Shapes: logits ``[B,K,H,W]``, labels int64 ``[B,H,W]`` with 255 = ignore. All su
 
 import dataclasses
 import math
+from collections.abc import Callable
 
 import numpy as np
+import scipy.sparse
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -428,6 +430,10 @@ def _backward(ctx, grad, *_):
 _consensus.register_autograd(_backward, setup_context=_keep)
 
 
+LONGEST_RUN = 256
+"""Pixels; so few can be added in float32, one after the other, without a loss that shows."""
+
+
 def _runs(ids: torch.Tensor) -> torch.Tensor:
     """Return where the runs of equal ids begin, int64 ``[R]``, by position in the flat map.
 
@@ -436,8 +442,10 @@ def _runs(ids: torch.Tensor) -> torch.Tensor:
     if ids.device.type != "cpu" or not ids.numel() or torch.compiler.is_compiling():
         return ids.new_empty(0)
     flat = ids.flatten().numpy()
-    first = np.flatnonzero(flat[1:] != flat[:-1]) + 1
-    return torch.from_numpy(np.append(0, first) if 8 * len(first) < len(flat) else first[:0])
+    begins = np.append(True, flat[1:] != flat[:-1])
+    begins[::LONGEST_RUN] = True
+    first = np.flatnonzero(begins)
+    return torch.from_numpy(first if 8 * len(first) < len(flat) else first[:0])
 
 
 class _Pixels:
@@ -459,13 +467,21 @@ class _Pixels:
     def sums(self, values: torch.Tensor) -> torch.Tensor:
         """Return the sums of ``values`` ``[B,K,H,W]`` over each blob, float64 ``[K,M]``."""
         sums = values.new_zeros(values.shape[1], self.count + 1, dtype=_wide(values.device))
+        add = None if self.first is None else self._adder(np.result_type(values.numpy()))
         for total, row in zip(sums, values.unbind(1), strict=True):
-            if self.first is None:
-                row = row.to(total).flatten()
-            else:
-                row = torch.from_numpy(np.add.reduceat(row.flatten().numpy(), self.first)).to(total)
-            total.scatter_add_(0, self.column, row)
+            row = row.flatten()
+            row = row if add is None else torch.from_numpy(add(row.numpy()))
+            total.scatter_add_(0, self.column, row.to(total))
         return sums[:, 1:]
+
+    def _adder(self, dtype: np.dtype) -> Callable[[np.ndarray], np.ndarray]:
+        """Return the function from a channel ``[N]`` to its sums over the runs ``[R]``."""
+        pixels, runs = math.prod(self.shape), len(self.first)
+        if pixels > 24 * runs:
+            return lambda channel: np.add.reduceat(channel, self.first)
+        # Where runs are short, the call that reduceat makes for each costs more than its additions.
+        ones = np.ones(pixels, dtype), np.arange(pixels), np.append(self.first, pixels)
+        return scipy.sparse.csr_array(ones, shape=(runs, pixels)).__matmul__
 
     def look_up(self, table: torch.Tensor) -> torch.Tensor:
         """Return each pixel's entry of a table ``[M+1]``, ``[B,H,W]``."""
