@@ -4,6 +4,7 @@ A blob is a set of pixels of one image that carry one label: a whole class, a co
 or a single pixel. The losses see blobs as a map of ids; this module is where those ids come from.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -37,6 +38,29 @@ class Blobs(NamedTuple):
     def to(self, device: torch.device | str, **options) -> "Blobs":
         """Return the blobs on ``device``."""
         return Blobs(*(part if part is None else part.to(device, **options) for part in self))
+
+    def split(self) -> list["Blobs"]:
+        """Return the blobs of each image as a batch of one, numbered from 0."""
+        ends = torch.bincount(self.image, minlength=len(self.ids)).cumsum(0).tolist()
+        parts = []
+        for ids, begin, end in zip(self.ids, [0, *ends], ends, strict=False):
+            ids = torch.where(ids < 0, -1, ids - begin)[None]
+            group = None if self.group is None else self.group[begin:end]
+            image = torch.zeros_like(self.image[begin:end])
+            parts.append(Blobs(ids, self.labels[begin:end], image, self.size[begin:end], group))
+        return parts
+
+
+def join_blobs(parts: Sequence[Blobs]) -> Blobs:
+    """Return batches of blobs as one; the inverse of :meth:`Blobs.split`. At least one part."""
+    ids, image, blobs, images = [], [], 0, 0
+    for part in parts:
+        ids.append(torch.where(part.ids < 0, -1, part.ids + blobs))
+        image.append(part.image + images)
+        blobs, images = blobs + len(part.size), images + len(part.ids)
+    group = None if any(part.group is None for part in parts) else torch.cat([part.group for part in parts])
+    labels, size = (torch.cat([getattr(part, name) for part in parts]) for name in ("labels", "size"))
+    return Blobs(torch.cat(ids), labels, torch.cat(image), size, group)
 
 
 def label_blobs(

@@ -194,9 +194,13 @@ class ConsensusLoss(nn.Module):
             of ``progress``, such as :class:`Ramp`.
 
     Attributes:
+        inputs: what it takes from a batch beside labels, where the batch has it.
+        cut: how it makes blobs, as keyword arguments of :func:`label_blobs`.
         progress: how much of the training is done, in [0, 1); :func:`consensus_lib.training.fit` sets it
             before each step.
     """
+
+    inputs = ("blobs",)
 
     def __init__(
         self,

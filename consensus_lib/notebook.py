@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+import os
 import random
 from pathlib import Path
 from typing import NamedTuple
@@ -118,9 +119,10 @@ class Lesson:
         network = FaceOccNet(len(data.train.task.classes), width, dropout)
         if start:
             network, _ = load_checkpoint(start, network)
+        cut = getattr(loss, "cut", None)
         history = fit(
             network,
-            data.train,
+            data.train.with_blobs(**cut) if cut else data.train,
             loss,
             epochs=epochs,
             batch_size=batch_size,
@@ -130,6 +132,7 @@ class Lesson:
             schedule=cosine,
             seed=seed,
             device=str(self.device),
+            workers=0 if self.device.type == "cpu" else min(4, os.cpu_count() or 1),
             out=folder,
             progress=not live,
             on_epoch=figures.LiveCurves(epochs) if live else None,

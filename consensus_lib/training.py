@@ -5,6 +5,7 @@ on (seed, epoch), never on what ran before, so a run that is interrupted and res
 the same bits as one that was not.
 """
 
+import functools
 import itertools
 import json
 import time
@@ -20,6 +21,7 @@ from torch import nn
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from tqdm import tqdm
 
+from consensus_lib.blobs import Blobs
 from consensus_lib.datasets import FaceDataset, loader
 from consensus_lib.metrics import SegmentationScores
 from consensus_lib.networks import FaceOccNet
@@ -117,7 +119,8 @@ def fit(
             last weights, or with the best ones where ``patience`` is given.
         data: the training samples.
         loss: a function or module of (logits, labels) that returns a scalar. If it has an attribute
-            ``progress``, that is set before each step to the share of all steps done, for schedules.
+            ``progress``, that is set before each step to the share of all steps done, for schedules; if
+            it has ``inputs``, the batch's entries of these names are handed to it by keyword.
         epochs: passes over ``data``.
         batch_size: images a step.
         validation: samples to score; None scores nothing.
@@ -377,13 +380,15 @@ def _epoch(network, batches, loss, optimizer, schedule, device, precision, clip,
     begin, images = time.perf_counter(), 0
     total = torch.zeros((), dtype=torch.float64 if device.type != "mps" else torch.float32, device=device)
     rate = optimizer.param_groups[0]["lr"]
+    moved = functools.partial(_to_device, device=device)
     for step, batch in enumerate(batches):
         if hasattr(loss, "progress"):  # of epoch and step alone, so that a resumed training goes on exactly
             loss.progress = passed[0] + passed[1] * step / len(batches)
-        image, labels = _to_device(batch, device)
+        image, labels = (moved(batch[name]) for name in ("image", "labels"))
+        more = {name: moved(batch[name]) for name in getattr(loss, "inputs", ()) if name in batch}
         with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16"):
             logits = network(image)
-        value = loss(logits.float(), labels)
+        value = loss(logits.float(), labels, **more)
         optimizer.zero_grad(set_to_none=True)
         value.backward()
         if clip is not None:
@@ -405,14 +410,15 @@ def _predictions(model, data, batch_size, workers, progress):
     try:
         batches = loader(data, batch_size, workers=workers)
         for batch in tqdm(batches, "evaluate", disable=not progress, leave=False):
-            yield batch, model(_to_device(batch, device)[0]).argmax(1)
+            yield batch, model(_to_device(batch["image"], device)).argmax(1)
     finally:
         model.train(was_training)
 
 
-def _to_device(batch: dict, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
-    image = batch["image"].to(device, memory_format=torch.channels_last, non_blocking=True)
-    return image, batch["labels"].to(device, non_blocking=True)
+def _to_device(part: torch.Tensor | Blobs, device: torch.device) -> torch.Tensor | Blobs:
+    part = part.to(device, non_blocking=True)
+    image = isinstance(part, torch.Tensor) and part.dim() == 4
+    return part.contiguous(memory_format=torch.channels_last) if image else part
 
 
 def _check_fit(epochs, batch_size, evaluate_every, patience, validation) -> None:

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from consensus_lib import IGNORE
-from consensus_lib.blobs import blobs_from_ids, label_blobs
+from consensus_lib.blobs import blobs_from_ids, join_blobs, label_blobs
 
 MAPS = arrays(
     np.int64,
@@ -155,3 +155,17 @@ def test_impossible_ids_and_labels_are_named():
         blobs_from_ids(labels + 2**60, labels)
     with pytest.raises(ValueError, match="specks: expected 'drop' or 'merge', got 'eat'"):
         label_blobs(labels, specks="eat")
+
+
+@pytest.mark.parametrize("kind", ["class", "component", "pixel"])
+def test_blobs_split_by_image_and_joined_are_the_same(kind):
+    labels = torch.randint(0, 3, (4, 6, 5), generator=torch.Generator().manual_seed(0))
+    labels[2] = 255  # an image without blobs
+    blobs = label_blobs(labels, kind)
+    parts = blobs.split()
+    assert [len(part.ids) for part in parts] == [1] * 4
+    assert len(parts[2].size) == 0
+    for part, one in zip(parts, labels, strict=True):
+        assert torch.equal(part.ids, label_blobs(one[None], kind).ids)
+    for found, expected in zip(join_blobs(parts), blobs, strict=True):
+        assert found is expected is None or torch.equal(found, expected)

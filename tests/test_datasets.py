@@ -3,6 +3,7 @@ import pytest
 import torch
 
 from consensus_lib import IGNORE, paths
+from consensus_lib.blobs import label_blobs
 from consensus_lib.datasets import TASKS, Augment, DatasetError, FaceDataset, loader
 from consensus_lib.datasets.synthetic import CLASSES as SYNTHETIC_CLASSES
 
@@ -186,3 +187,57 @@ def test_flips_are_about_as_frequent_as_asked():
 def test_an_augmentation_out_of_range_is_refused(name, value):
     with pytest.raises(ValueError, match=f"{name}: expected a value in"):
         Augment(**{name: value})
+
+
+def same_cut(found, expected):
+    """Whether two cuts are one but for the numbers of their blobs."""
+    pairs = torch.stack([found.ids.flatten(), expected.ids.flatten()], 1).unique(dim=0)
+    pairs = pairs[(pairs >= 0).any(1)]
+    numbered = len(pairs) == len(expected.size) == len(found.size) == len(pairs[:, 0].unique())
+    a, b = (
+        getattr(blobs, name)[pairs[:, i]] for i, blobs in enumerate((found, expected)) for name in ["size"]
+    )
+    labels = found.labels[pairs[:, 0]], expected.labels[pairs[:, 1]]
+    images = found.image[pairs[:, 0]], expected.image[pairs[:, 1]]
+    return numbered and all(torch.equal(*pair) for pair in ((a, b), labels, images))
+
+
+@pytest.mark.parametrize("kind", ["class", "component", "superpixel", "pixel"])
+@pytest.mark.parametrize(
+    "augment", [None, Augment(flip=0.5, colour=0.2), AUGMENT], ids=["still", "flip", "move"]
+)
+def test_blobs_of_a_batch_are_those_of_its_labels(tiny_folder, kind, augment):
+    cut = {"kind": kind, "min_size": 3, "specks": "merge"}
+    plain = FaceDataset(tiny_folder, "train", "parts", augment=augment)
+    data = plain.with_blobs(**cut)
+    for epoch in (0, 1):  # the second time from what was kept
+        keys = [(epoch, i) for i in (4, 1, 7, 0)]
+        batch = data.__getitems__(keys)
+        assert torch.equal(batch["labels"], plain.__getitems__(keys)["labels"])
+        if kind != "superpixel":  # these follow the image, which a flip or other colours change a little
+            assert same_cut(batch["blobs"], label_blobs(batch["labels"], **cut))
+        inside = batch["blobs"].ids >= 0
+        counted = torch.bincount(batch["blobs"].ids[inside], minlength=len(batch["blobs"].size))
+        assert torch.equal(counted, batch["blobs"].size)
+    assert "blobs" not in plain.__getitems__(keys)
+
+
+@pytest.mark.parametrize(("augment", "times"), [(None, 1), (Augment(flip=0.5), 1), (AUGMENT, 3)])
+def test_an_image_is_cut_once_unless_it_is_moved(tiny_folder, augment, times, monkeypatch):
+    cut = []
+    monkeypatch.setattr(
+        "consensus_lib.datasets.face_dataset.label_blobs",
+        lambda labels, **options: cut.append(len(labels)) or label_blobs(labels, options["kind"]),
+    )
+    data = FaceDataset(tiny_folder, "train", "parts", augment=augment).with_blobs(kind="component")
+    for epoch in range(3):
+        for batch in loader(data, 4, shuffle=True, first_epoch=epoch):
+            assert len(batch["blobs"].ids) == 4
+    assert sum(cut) == times * len(data)
+
+
+def test_workers_make_the_same_blobs(tiny_folder):
+    data = FaceDataset(tiny_folder, "train", "parts", augment=Augment()).with_blobs(kind="component")
+    both = [[batch["blobs"] for batch in loader(data, 5, workers=workers)] for workers in (0, 1)]
+    for ours, theirs in zip(*both, strict=True):
+        assert all(torch.equal(a, b) for a, b in zip(ours[:4], theirs[:4], strict=True))

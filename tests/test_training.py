@@ -140,6 +140,26 @@ def test_workers_do_not_change_the_result(data):
     assert torch.equal(weights(train(data, workers=2, epochs=2)[0]), weights(train(data, epochs=2)[0]))
 
 
+def test_blobs_from_the_data_do_not_change_the_result(data):
+    loss = ConsensusLoss("component", min_size=4)
+    runs = [train(made, loss=loss) for made in (data, data.with_blobs(**loss.cut))]
+    losses = [[row["loss"] for row in history] for _, history in runs]
+    assert losses[0] == losses[1]
+
+
+def test_a_loss_gets_what_it_asks_for(data):
+    class Asking(nn.Module):
+        inputs = ("index", "not there")
+
+        def forward(self, logits, labels, index):
+            seen.extend(index.tolist())
+            return pixelwise_loss(logits, labels)
+
+    seen = []
+    train(data, loss=Asking(), epochs=1)
+    assert sorted(seen) == list(range(12))
+
+
 def test_the_folder_holds_what_is_promised(data, validation, tmp_path):
     model, history = train(data, validation=validation, out=tmp_path / "run")
     names = {path.name for path in (tmp_path / "run").iterdir()}

@@ -52,6 +52,15 @@ class Augment:
             if not low <= getattr(self, name) <= high:
                 raise ValueError(f"{name}: expected a value in [{low}, {high}], got {getattr(self, name)}")
 
+    @property
+    def flips_only(self) -> bool:
+        """Whether pixels stay where they are, or are flipped; colours may vary."""
+        return (self.rotation, self.scale, self.shift, self.crop) == (0, 1, 0, 1)
+
+    def flipped(self, seed: int, epoch: int, indices: Sequence[int]) -> torch.Tensor:
+        """Return which samples are flipped, where :attr:`flips_only`: bool ``[B]``."""
+        return torch.tensor([self._draw(seed, epoch, index)[0] < 0 for index in indices])
+
     def __call__(
         self, images: torch.Tensor, labels: torch.Tensor, seed: int, epoch: int, indices: Sequence[int]
     ) -> tuple[torch.Tensor, torch.Tensor]:

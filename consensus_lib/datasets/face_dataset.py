@@ -1,5 +1,6 @@
 """``FaceDataset``: one split of a prepared folder, decoded once, served in whole batches."""
 
+import copy
 import hashlib
 import os
 from collections.abc import Iterator, Sequence
@@ -12,6 +13,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from tqdm import tqdm
 
 from consensus_lib import paths
+from consensus_lib.blobs import Blobs, join_blobs, label_blobs
 from consensus_lib.datasets.augment import Augment
 from consensus_lib.datasets.folder import DatasetError, Row, read_index, read_info
 from consensus_lib.datasets.tasks import task as task_by_name
@@ -28,6 +30,7 @@ class FaceDataset(Dataset):
     ``labels``        int64 ``[B,H,W]``          classes of the task, 255 = ignore
     ``index``         int64 ``[B]``              position in this data set
     ``superpixels``   int64 ``[B,H,W]``          only where the data set has them and nothing moves
+    ``blobs``         :class:`Blobs`             only of :meth:`with_blobs`
     ================  =========================  ====================================================
 
     ``fingerprint`` names what lies in the folder, for caches and checkpoints.
@@ -85,16 +88,31 @@ class FaceDataset(Dataset):
             )
         self._images = self._decoded("image", progress)
         self._labels = self._decoded("labels", progress, table)
-        self._superpixels = None
+        self._superpixels = self._cut = None
         if all(row.superpixels for row in self.rows) and augment is None:
             self._superpixels = self._decoded("superpixels", progress)
 
     def __len__(self) -> int:
         return len(self.rows)
 
+    def with_blobs(self, **cut) -> "FaceDataset":
+        """Return the same samples with ``blobs`` in each batch, made where the batch is: in its worker.
+
+        Each image is cut once, and its blobs are kept and flipped with it. Where the augmentation moves
+        pixels otherwise, the moved labels are cut, for each batch anew.
+
+        Args:
+            cut: keyword arguments of :func:`~consensus_lib.blobs.label_blobs`, such as the ``cut`` of a
+                :class:`~consensus_lib.losses.ConsensusLoss`.
+        """
+        data = copy.copy(self)
+        data._cut, data._kept = cut, {}
+        return data
+
     def __getitem__(self, key: int | tuple[int, int]) -> dict[str, torch.Tensor]:
         """Return one sample; ``key`` is an index, or (epoch, index) for another variation of it."""
-        return {name: value[0] for name, value in self.__getitems__([key]).items()}
+        batch = self.__getitems__([key])
+        return {name: value if name == "blobs" else value[0] for name, value in batch.items()}
 
     def __getitems__(self, keys: Sequence[int | tuple[int, int]]) -> dict[str, torch.Tensor]:
         """Return a batch: the samples at ``keys`` (indices, or pairs of epoch and index)."""
@@ -108,13 +126,31 @@ class FaceDataset(Dataset):
             "labels": torch.from_numpy(self._labels[indices]).long(),
             "index": torch.tensor(indices),
         }
-        if self.augment is not None:
-            batch["image"], batch["labels"] = self.augment(
-                batch["image"], batch["labels"], self.seed, epochs.pop(), indices
-            )
-        elif self._superpixels is not None:
+        if self._superpixels is not None:
             batch["superpixels"] = torch.from_numpy(self._superpixels[indices].astype(np.int64))
+        still = self.augment is None or self.augment.flips_only
+        if self._cut is not None and still:
+            batch["blobs"] = self._blobs(batch, indices)
+        if self.augment is not None:
+            variation = self.seed, epochs.pop(), indices
+            batch["image"], batch["labels"] = self.augment(batch["image"], batch["labels"], *variation)
+            if "blobs" in batch:
+                ids, flipped = batch["blobs"].ids, self.augment.flipped(*variation)
+                ids = torch.where(flipped[:, None, None], ids.flip(2), ids)
+                batch["blobs"] = batch["blobs"]._replace(ids=ids)
+        if self._cut is not None and not still:
+            batch["blobs"] = label_blobs(batch["labels"], image=batch["image"], **self._cut)
         return batch
+
+    def _blobs(self, batch: dict[str, torch.Tensor], indices: list[int]) -> Blobs:
+        """Return the blobs of a batch that is not yet varied; cut only what was never cut before."""
+        new = [position for position, index in enumerate(indices) if index not in self._kept]
+        if new:
+            blobs = label_blobs(batch["labels"][new], image=batch["image"][new], **self._cut)
+            for position, part in zip(new, blobs.split(), strict=True):
+                self._kept[indices[position]] = part._replace(ids=part.ids.int())
+        blobs = join_blobs([self._kept[index] for index in indices])
+        return blobs._replace(ids=blobs.ids.long())
 
     def class_shares(self) -> np.ndarray:
         """Return each class's share of the labelled pixels, float64 ``[K]``."""
