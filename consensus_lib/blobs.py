@@ -52,15 +52,15 @@ class Blobs(NamedTuple):
 
 
 def join_blobs(parts: Sequence[Blobs]) -> Blobs:
-    """Return batches of blobs as one; the inverse of :meth:`Blobs.split`. At least one part."""
-    ids, image, blobs, images = [], [], 0, 0
-    for part in parts:
-        ids.append(torch.where(part.ids < 0, -1, part.ids + blobs))
-        image.append(part.image + images)
-        blobs, images = blobs + len(part.size), images + len(part.ids)
-    group = None if any(part.group is None for part in parts) else torch.cat([part.group for part in parts])
+    """Return the blobs of single images, at least one, as a batch; the inverse of :meth:`Blobs.split`."""
+    ids = torch.cat([part.ids for part in parts]).long()
+    count = torch.tensor([len(part.size) for part in parts], device=ids.device)  # [B]
+    none = ids < 0
+    ids.add_((count.cumsum(0) - count)[:, None, None]).masked_fill_(none, -1)  # in place: 8 times faster
+    image = torch.arange(len(parts), device=ids.device).repeat_interleave(count)
     labels, size = (torch.cat([getattr(part, name) for part in parts]) for name in ("labels", "size"))
-    return Blobs(torch.cat(ids), labels, torch.cat(image), size, group)
+    group = None if any(part.group is None for part in parts) else torch.cat([part.group for part in parts])
+    return Blobs(ids, labels, image, size, group)
 
 
 def label_blobs(

@@ -149,8 +149,7 @@ class FaceDataset(Dataset):
             blobs = label_blobs(batch["labels"][new], image=batch["image"][new], **self._cut)
             for position, part in zip(new, blobs.split(), strict=True):
                 self._kept[indices[position]] = part._replace(ids=part.ids.int())
-        blobs = join_blobs([self._kept[index] for index in indices])
-        return blobs._replace(ids=blobs.ids.long())
+        return join_blobs([self._kept[index] for index in indices])
 
     def class_shares(self) -> np.ndarray:
         """Return each class's share of the labelled pixels, float64 ``[K]``."""
