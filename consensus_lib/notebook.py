@@ -16,7 +16,15 @@ from consensus_lib import figures, paths, runs
 from consensus_lib.datasets import Splits
 from consensus_lib.metrics import SegmentationScores
 from consensus_lib.networks import FaceOccNet, count_parameters
-from consensus_lib.training import cosine, describe_loss, evaluate, fit, load_checkpoint, pick_device
+from consensus_lib.training import (
+    cosine,
+    describe_loss,
+    device_name,
+    evaluate,
+    fit,
+    load_checkpoint,
+    pick_device,
+)
 
 
 class Trained(NamedTuple):
@@ -187,10 +195,3 @@ def begin(name: str, *, seed: int = 0, out: str = "", device: str = "auto") -> L
         f"{device_name(lesson.device)} · seed {seed} · results in {paths.shown(lesson.out)}"
     )
     return lesson
-
-
-def device_name(device: torch.device) -> str:
-    """Return the device as a result file names it: the GPU's name, or the CPU and its threads."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    return f"{device.type}, {torch.get_num_threads()} threads" if device.type == "cpu" else device.type
