@@ -131,6 +131,38 @@ def test_each_epoch_has_another_order_and_another_variation(tiny_folder):
     assert not torch.equal(data[(0, 1)]["image"], data[(1, 1)]["image"])
 
 
+@pytest.mark.parametrize("world", [1, 2, 3])
+def test_processes_share_each_batch(tiny_folder, world):
+    data = FaceDataset(tiny_folder, "train+validation", "parts", limit=13)
+
+    def indices(share, **options):
+        return [batch["index"] for batch in loader(data, 4 * world, share=share, **options)]
+
+    shares = [indices((rank, world), shuffle=True, first_epoch=2) for rank in range(world)]
+    whole = indices((0, 1), shuffle=True, first_epoch=2)
+    assert {len(part) for parts in shares for part in parts} == {4}
+    for batch, *parts in zip(whole, *shares, strict=True):
+        assert torch.equal(torch.cat(parts), batch)
+    # Without shuffling, each has a slice of the data, none twice, of about the same size.
+    slices = [torch.cat(indices((rank, world))) for rank in range(world)]
+    assert torch.cat(slices).tolist() == list(range(len(data)))
+    assert max(map(len, slices)) - min(map(len, slices)) <= 1
+
+
+def test_more_processes_than_samples_leave_some_without(tiny_folder):
+    data = FaceDataset(tiny_folder, "train", "parts", limit=2)
+    assert [len(loader(data, 1, share=(rank, 3))) for rank in range(3)] == [1, 1, 0]
+    assert list(loader(data, 1, share=(2, 3))) == []
+
+
+@pytest.mark.parametrize("batch_size", [5, 14])
+def test_a_batch_that_cannot_be_shared_is_refused(tiny_folder, batch_size):
+    data = FaceDataset(tiny_folder, "train", "parts")
+    expected = f"batch_size: expected a multiple of the 2 processes, at most the 12 samples, got {batch_size}"
+    with pytest.raises(ValueError, match=expected):
+        loader(data, batch_size, shuffle=True, share=(0, 2))
+
+
 def test_a_batch_of_two_epochs_is_refused(tiny_folder):
     data = FaceDataset(tiny_folder, "train", "parts")
     with pytest.raises(ValueError, match=r"one epoch in a batch, got \[0, 1\]"):

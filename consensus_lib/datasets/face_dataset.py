@@ -183,7 +183,13 @@ class FaceDataset(Dataset):
 
 
 def loader(
-    data: FaceDataset, batch_size: int, *, shuffle: bool = False, workers: int = 0, first_epoch: int = 0
+    data: FaceDataset,
+    batch_size: int,
+    *,
+    shuffle: bool = False,
+    workers: int = 0,
+    first_epoch: int = 0,
+    share: tuple[int, int] = (0, 1),
 ) -> DataLoader:
     """Return a ``DataLoader`` over ``data`` whose k-th pass is epoch ``first_epoch + k``.
 
@@ -196,14 +202,32 @@ def loader(
         shuffle: a new random order in each epoch.
         workers: worker processes; 0 loads in this one.
         first_epoch: the number of the first pass.
+        share: (rank, world), the part of one of several processes; ``batch_size`` is that of all together.
+            When shuffling, each process gets its slice of each batch, all of one size; otherwise its slice
+            of the data, so that the processes' samples, one after the other, are in the data's order.
+
+    Raises:
+        ValueError: ``batch_size`` is below 1, or cannot be shared.
     """
     if batch_size < 1:
         raise ValueError(f"batch_size: expected at least 1, got {batch_size}")
-    order = _EpochOrder(len(data), data.seed if shuffle else None, first_epoch)
+    rank, world = share
+    places = np.arange(len(data))  # in the order of an epoch
+    if shuffle and world > 1:
+        if batch_size % world or batch_size > len(data):
+            raise ValueError(
+                f"batch_size: expected a multiple of the {world} processes, at most the {len(data)} samples, "
+                f"got {batch_size}"
+            )
+        whole = places[: len(data) // batch_size * batch_size]
+        places = whole.reshape(-1, world, batch_size // world)[:, rank].ravel()
+    elif world > 1:
+        places = np.array_split(places, world)[rank]
+    order = _EpochOrder(len(data), places, data.seed if shuffle else None, first_epoch)
     # A generator of its own: starting workers then draws nothing from the one that dropout reads.
     return DataLoader(
         data,
-        batch_size,
+        max(1, batch_size // world),
         sampler=order,
         num_workers=workers,
         collate_fn=_as_it_is,
@@ -217,20 +241,20 @@ def loader(
 class _EpochOrder(Sampler):
     """Yield (epoch, index): workers that live on from epoch to epoch then know which one it is."""
 
-    def __init__(self, length: int, seed: int | None, first_epoch: int):
-        self.length, self.seed, self.epoch = length, seed, first_epoch
+    def __init__(self, length: int, places: np.ndarray, seed: int | None, first_epoch: int):
+        self.length, self.places, self.seed, self.epoch = length, places, seed, first_epoch
 
     def __len__(self) -> int:
-        return self.length
+        return len(self.places)
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
         epoch, self.epoch = self.epoch, self.epoch + 1
         order = (
-            range(self.length)
+            np.arange(self.length)
             if self.seed is None
-            else np.random.default_rng((self.seed, epoch)).permutation(self.length).tolist()
+            else np.random.default_rng((self.seed, epoch)).permutation(self.length)
         )
-        return iter([(epoch, index) for index in order])
+        return iter([(epoch, index) for index in order[self.places].tolist()])
 
 
 def _as_it_is(batch):
