@@ -35,6 +35,22 @@ class SegmentationScores:
         self._pieces: list[np.ndarray] = []  # [B, 2, 2]: truth/prediction, components/holes
         self._superpixels = np.zeros(2, np.int64)  # right, all
 
+    @classmethod
+    def joined(cls, parts: Sequence["SegmentationScores"]) -> "SegmentationScores":
+        """Return the scores of the parts' images together, in the order of the parts.
+
+        Args:
+            parts: at least one, all of the same classes: what several processes have counted.
+        """
+        scores = cls(parts[0].classes)
+        for part in parts:
+            if part.classes != scores.classes:
+                raise ValueError(f"parts: expected the classes {scores.classes}, got {part.classes}")
+            scores._confusion += part._confusion
+            scores._pieces += part._pieces
+            scores._superpixels += part._superpixels
+        return scores
+
     def update(
         self, pred: torch.Tensor, target: torch.Tensor, superpixels: torch.Tensor | None = None
     ) -> None:

@@ -37,6 +37,20 @@ def test_an_absent_class_is_left_out_and_named():
     assert scores["mean_iou"] == pytest.approx((1 / 2 + 2 / 3) / 2)
 
 
+def test_parts_join_to_the_scores_of_the_whole():
+    rng = np.random.default_rng(0)
+    pred, target, cells = (rng.integers(0, high, (5, 8, 8)) for high in (3, 3, 6))
+    whole = scored(pred, target, cells)
+    parts = [scored(pred[at], target[at], cells[at]) for at in (slice(0, 3), slice(3, 5))]
+    joined = SegmentationScores.joined([*parts, SegmentationScores(CLASSES)])
+    assert joined.compute() == whole.compute()
+    for name, values in whole.per_image().items():
+        np.testing.assert_array_equal(joined.per_image()[name], values)
+    assert parts[0].compute()["images"] == 3  # joining leaves the parts as they were
+    with pytest.raises(ValueError, match="parts: expected the classes"):
+        SegmentationScores.joined([*parts, SegmentationScores(("background", "face"))])
+
+
 def test_ignored_pixels_are_not_counted():
     scores = scored([[[0, 1], [2, 1]]], [[[0, 1], [IGNORE, 1]]])
     assert scores.confusion.sum() == 3
