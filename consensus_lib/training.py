@@ -3,11 +3,21 @@
 The trainer calls ``loss(logits, labels)`` and knows nothing of what is inside. Whatever is random depends
 on (seed, epoch), never on what ran before, so a run that is interrupted and resumed ends on the CPU with
 the same bits as one that was not.
+
+``python -m consensus_lib.training`` trains one network. Started by ``torchrun``, or wherever a process group
+is initialised, the processes share the work; a checkpoint does not tell how many they were. Each takes an
+equal part of every batch, and the gradient is the mean of theirs: that of one process, to rounding, where
+the loss is a mean over images, as Eq. 8 is if each holds a blob. What differs: a mean over the batch's
+labelled pixels becomes the mean of the parts' means, which weighs a part with many ignored pixels too much;
+``reduction="released"`` joins blobs over a part only; dropout draws other masks; and batch normalisation,
+synchronised on CUDA, takes its statistics from a part elsewhere.
 """
 
+import argparse
 import functools
 import itertools
 import json
+import sys
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -21,6 +31,7 @@ from torch import nn
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from tqdm import tqdm
 
+from consensus_lib import distributed, paths
 from consensus_lib.blobs import Blobs
 from consensus_lib.datasets import FaceDataset, loader
 from consensus_lib.metrics import SegmentationScores
@@ -121,6 +132,10 @@ def fit(
 ) -> list[dict]:
     """Train ``model`` in place and return its history.
 
+    Where a ``torch.distributed`` process group is initialised, every process calls this with the same
+    arguments, but for its ``device``: see the top of this module and :mod:`consensus_lib.distributed`. All
+    end with the same weights and history; the first one writes, and ``out`` is a folder that all can read.
+
     Args:
         model: any network from images ``[B,3,H,W]`` to logits ``[B,K,H,W]``. Left on ``device`` with the
             last weights, or with the best ones where ``patience`` is given.
@@ -129,12 +144,13 @@ def fit(
             ``progress``, that is set before each step to the share of all steps done, for schedules; if
             it has ``inputs``, the batch's entries of these names are handed to it by keyword.
         epochs: passes over ``data``.
-        batch_size: images a step.
+        batch_size: images a step, of all processes together.
         validation: samples to score; None scores nothing.
         optimizer: makes the optimiser from the parameters; None is Adam at 1e-3.
         schedule: makes the learning-rate schedule from (optimiser, total steps); stepped after every
             step, or, for ``ReduceLROnPlateau``, with the monitored score after every evaluation.
-        seed: of the dropout; order and augmentation follow the data set's own seed.
+        seed: of the dropout, which also differs by process; order and augmentation follow the data set's
+            own seed.
         device: see :func:`pick_device`.
         precision: of the forward pass; see :func:`pick_precision`.
         compile: run the network through ``torch.compile``.
@@ -142,11 +158,11 @@ def fit(
         patience: stop after so many evaluations without a better ``monitor``.
         monitor: the validation score (higher is better) for ``patience`` and the best weights.
         evaluate_every: epochs from one evaluation to the next; the last epoch is always evaluated.
-        workers: processes that load data.
+        workers: processes that load data, for each that trains.
         out: folder for the checkpoint, the best weights and the history; None keeps nothing.
         resume: go on from the checkpoint in ``out``, if there is one. False starts anew over it.
         progress: show a bar of epochs.
-        on_epoch: called with the history after each epoch, for live curves.
+        on_epoch: called with the history after each epoch, for live curves; in every process.
 
     Returns:
         One dictionary for each epoch: ``epoch`` (from 1), ``step``, ``loss`` (mean), ``lr``, ``seconds``
@@ -159,6 +175,8 @@ def fit(
         FloatingPointError: the loss is no longer finite; the last good epoch stays in ``out``.
     """
     _check_fit(epochs, batch_size, evaluate_every, patience, validation)
+    share = distributed.share()
+    loader(data, batch_size, shuffle=True, share=share)  # refuses a batch that cannot be shared
     device = pick_device(device)
     precision = pick_precision(precision, device)
     model.to(device, memory_format=torch.channels_last)
@@ -187,15 +205,21 @@ def fit(
     )
     run.start(resume)
 
-    batches = loader(data, batch_size, shuffle=True, workers=workers, first_epoch=len(run.history))
-    network = torch.compile(model) if compile else model
-    bar = tqdm(total=epochs, initial=len(run.history), desc="epochs", disable=not progress, leave=False)
+    batches = loader(
+        data, batch_size, shuffle=True, workers=workers, first_epoch=len(run.history), share=share
+    )
+    network = distributed.parallel(model, device)
+    network = torch.compile(network) if compile else network
+    shown = progress and distributed.rank() == 0
+    bar = tqdm(total=epochs, initial=len(run.history), desc="epochs", disable=not shown, leave=False)
     with bar, torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         while len(run.history) < epochs and not run.exhausted(patience):
             epoch = len(run.history) + 1
-            torch.manual_seed(int(np.random.SeedSequence((seed, epoch)).generate_state(1)[0]))
+            entropy = seed, epoch, distributed.rank()
+            torch.manual_seed(int(np.random.SeedSequence(entropy).generate_state(1)[0]))
             passed = len(run.history) / epochs, 1 / epochs
             row = _epoch(network, batches, loss, optimizer, schedule, device, precision, clip, passed)
+            distributed.average_buffers(model)
             row = {"epoch": epoch, "step": epoch * steps_an_epoch, **row}
             row["seconds"] += run.history[-1]["seconds"] if run.history else 0.0
             if not np.isfinite(row["loss"]):
@@ -211,11 +235,13 @@ def fit(
                 row |= {"evaluation_seconds": time.perf_counter() - begin, **scores}
                 if isinstance(schedule, ReduceLROnPlateau):
                     schedule.step(scores[monitor])
+            row = distributed.from_first(row)  # times differ
             run.finish_epoch(row, row.get(monitor))
             bar.set_postfix({k: f"{row[k]:.3f}" for k in ("loss", monitor) if k in row})
             bar.update()
             if on_epoch:
                 on_epoch(run.history)
+    distributed.from_first(None)  # what the first process writes is there when any returns
     if patience is not None:
         run.restore_best()
     return run.history
@@ -227,19 +253,26 @@ def evaluate(
 ) -> SegmentationScores:
     """Score ``model`` on every sample of ``data``, in float32, on the device where the model is.
 
+    Several processes share the samples, and all return the scores of all of them: every process must call
+    it, or those that did will wait. ``batch_size`` and ``workers`` are as for :func:`fit`.
+
     Returns:
         The scores; call ``compute()`` for the table and ``per_image()`` for statistics. Their order is
         that of ``data``.
     """
     scores = SegmentationScores(data.task.classes)
-    for batch, predicted in _predictions(model, data, batch_size, workers, progress):
+    share = rank, _ = distributed.share()
+    for batch, predicted in _predictions(model, data, batch_size, workers, progress and rank == 0, share):
         scores.update(predicted, batch["labels"], batch.get("superpixels"))
-    return scores
+    return SegmentationScores.joined(distributed.gathered(scores))
 
 
 @torch.inference_mode()
 def predict(model: nn.Module, data: FaceDataset, *, batch_size: int = 64) -> torch.Tensor:
-    """Return the predicted classes of every sample of ``data``, uint8 ``[N,H,W]`` on the CPU."""
+    """Return the predicted classes of every sample of ``data``, uint8 ``[N,H,W]`` on the CPU.
+
+    Nothing is shared: each of several processes that calls it predicts every sample.
+    """
     return torch.cat(
         [predicted.to("cpu", torch.uint8) for _, predicted in _predictions(model, data, batch_size, 0, False)]
     )
@@ -295,13 +328,15 @@ class _Run:
         self.history: list[dict] = []
         self.best_score, self.best_epoch, self.evaluations_since_best = None, 0, 0
         self._best: dict[str, torch.Tensor] = {}
+        self.writes = out is not None and distributed.rank() == 0
 
     def start(self, resume: bool) -> None:
         if self.out is None:
             return
-        if resume and (self.out / STATE).is_file():
+        # As the first process sees it: the others might already see what it writes.
+        if distributed.from_first(resume and (self.out / STATE).is_file()):
             self._load(_read_state(self.out))
-        else:
+        elif self.writes:
             # The state before the first epoch: an interrupt in the middle of it can be resumed, too.
             self._save()
 
@@ -315,9 +350,9 @@ class _Run:
             if self.best_score is None or score > self.best_score:
                 self.best_score, self.best_epoch, self.evaluations_since_best = score, row["epoch"], 0
                 self._best = _named("model", {k: v.clone() for k, v in self.model.state_dict().items()})
-                if self.out is not None:
+                if self.writes:
                     _save_tensors(self._best, self.out / BEST)
-        if self.out is not None:
+        if self.writes:
             self._save()
 
     def restore_best(self) -> None:
@@ -405,17 +440,18 @@ def _epoch(network, batches, loss, optimizer, schedule, device, precision, clip,
             schedule.step()
         total += value.detach() * len(image)  # stays on the device: no wait in each step
         images += len(image)
-    mean = float(total) / images
+    images *= distributed.world()  # their shares are equal
+    mean = float(distributed.summed(total)) / images
     seconds = time.perf_counter() - begin
     return {"loss": mean, "lr": rate, "seconds": seconds, "images_per_second": images / seconds}
 
 
-def _predictions(model, data, batch_size, workers, progress):
+def _predictions(model, data, batch_size, workers, progress, share=(0, 1)):
     device = next(itertools.chain(model.parameters(), model.buffers())).device
     was_training = model.training
     model.eval()
     try:
-        batches = loader(data, batch_size, workers=workers)
+        batches = loader(data, batch_size, workers=workers, share=share)
         for batch in tqdm(batches, "evaluate", disable=not progress, leave=False):
             yield batch, model(_to_device(batch["image"], device)).argmax(1)
     finally:
@@ -489,3 +525,99 @@ def _plain(state: dict) -> dict:
 
 def _from_plain(state: dict) -> dict:
     return {key: float(value) if value in ("inf", "-inf", "nan") else value for key, value in state.items()}
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Train one network as the notebooks do, score it on the test split, file the result; return 0."""
+    from consensus_lib import losses, runs  # here: neither fit nor evaluate knows of losses and results
+    from consensus_lib.datasets import MILD, open_splits
+    from consensus_lib.networks import count_parameters
+
+    parser = _parser()
+    given = parser.parse_args(argv)
+    device = distributed.start(given.device)
+    name, loss = given.loss, losses.pixelwise_loss
+    weights = {key: getattr(given, key) for key in ("alpha", "beta", "size_weight", "pixel_weight")}
+    if name == "consensus":
+        loss = losses.ConsensusLoss(given.kind, **weights)
+    opened = {"size": given.size, "images": given.images, "augment": MILD, "seed": given.seed}
+    try:
+        data = distributed.first_alone(lambda: open_splits(given.dataset, given.task, **opened))
+    except ValueError as error:
+        parser.error(str(error))
+    out = given.out or paths.runs_dir() / "training" / f"{given.dataset}-{given.task}-{name}-seed{given.seed}"
+    torch.manual_seed(given.seed)
+    network = FaceOccNet(len(data.train.task.classes), given.width, given.dropout)
+    history = fit(
+        network,
+        data.train,
+        loss,
+        epochs=given.epochs,
+        batch_size=given.batch_size,
+        validation=data.validation,
+        optimizer=lambda parameters: torch.optim.Adam(parameters, lr=given.learning_rate),
+        schedule=cosine,
+        seed=given.seed,
+        device=device,
+        workers=given.workers,
+        out=out,
+    )
+    scores = evaluate(network, data.test, workers=given.workers).compute()
+    if distributed.rank() == 0:
+        runs.write_result(
+            out,
+            notebook="training",
+            loss=name,
+            **({"kind": given.kind, **weights} if name == "consensus" else {}),
+            **{k: getattr(given, k) for k in ("task", "seed", "epochs", "width", "dropout", "batch_size")},
+            learning_rate=given.learning_rate,
+            image_size=given.size,
+            train_images=len(data.train),
+            dataset=data.test.info.name,
+            split=data.test.split,
+            test_images=len(data.test),
+            parameters=count_parameters(network),
+            validation_mean_iou=history[-1]["mean_iou"],
+            seconds=history[-1]["seconds"],
+            device=device_name(pick_device(device)),
+            processes=distributed.world(),
+            **scores,
+        )
+        print(f"{runs.table(runs.read_results(out))}\n\nCheckpoint and result: {paths.shown(out)}")
+    distributed.stop()
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m consensus_lib.training",
+        description="Train one network. With several GPUs: torchrun --nproc-per-node N -m "
+        "consensus_lib.training. Called again, it goes on from the checkpoint in its folder.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    add = parser.add_argument
+    add("--dataset", default="synthetic", help="synthetic or lfw_part_labels")
+    add("--task", default="parts", help="parts or occlusion")
+    add("--size", type=int, default=64, help="side of the images in pixels")
+    add("--images", type=int, default=600, help="training images; 0 is all, of real data")
+    add("--width", type=float, default=0.25, help="of the network; 1 is the paper's")
+    add("--dropout", type=float, default=0.0, help="of the network")
+    add("--epochs", type=int, default=8, help="passes over the training images")
+    add("--batch-size", type=int, default=16, help="images a step, of all processes together")
+    add("--learning-rate", type=float, default=0.01, help="of Adam, before the cosine schedule")
+    add("--seed", type=int, default=0, help="of weights, order, augmentation and dropout")
+    add("--loss", choices=["cross-entropy", "consensus"], default="consensus", help="what is minimised")
+    kinds = ["class", "component", "occlusion", "pixel"]  # superpixels need the image
+    add("--kind", choices=kinds, default="component", help="consensus: how labels are cut into blobs")
+    add("--alpha", type=float, default=10.0, help="consensus: weight of the match with the label")
+    add("--beta", type=float, default=5.0, help="consensus: weight of the deviation from the mean")
+    add("--size-weight", type=float, default=0.0, help="consensus: 0 weighs blobs alike, 1 pixels")
+    add("--pixel-weight", type=float, default=0.0, help="consensus: weight of an added cross-entropy")
+    add("--device", default="auto", help="auto, cpu, cuda, …")
+    add("--workers", type=int, default=0, help="processes that load data, for each that trains")
+    add("--out", type=Path, help="folder; by default one below the runs folder")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -31,13 +31,11 @@ def _own_folders(tmp_path, monkeypatch):
     monkeypatch.setenv("CONSENSUS_RUNS_DIR", str(tmp_path / "runs"))
 
 
-@pytest.fixture
-def tiny_folder(tmp_path):
-    """A prepared data set of 32×32 pixels: a face-coloured disc under a hair-coloured band."""
+def _write_tiny(folder):
     info = DatasetInfo("tiny", TINY_CLASSES, ((0, 0, 0), (0, 255, 0), (255, 0, 0)), "made here", "none", 32)
     rng = np.random.default_rng(0)
     y, x = np.mgrid[:32, :32]
-    with DatasetWriter(tmp_path / "tiny", info) as writer:
+    with DatasetWriter(folder, info) as writer:
         for split, count in (("train", 12), ("validation", 4), ("test", 4), ("unlabelled", 2)):
             for i in range(count):
                 cx, cy = rng.uniform(13, 19, 2)
@@ -53,7 +51,19 @@ def tiny_folder(tmp_path):
                     labels=None if split == "unlabelled" else labels,
                     superpixels=(y // 8 * 4 + x // 8) if split == "test" else None,
                 )
-    return tmp_path / "tiny"
+    return folder
+
+
+@pytest.fixture(scope="session")
+def write_tiny():
+    """Return a function that writes a tiny prepared data set into a folder, and returns the folder."""
+    return _write_tiny
+
+
+@pytest.fixture
+def tiny_folder(tmp_path):
+    """A prepared data set of 32×32 pixels: a face-coloured disc under a hair-coloured band."""
+    return _write_tiny(tmp_path / "tiny")
 
 
 def _write_tgz(path, entries):

@@ -1,0 +1,301 @@
+"""Two processes do what one does. They are real processes, and talk by gloo on loopback."""
+
+import datetime
+import json
+import os
+import subprocess
+import sys
+import time
+import types
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.distributed as dist
+from torch import nn
+
+from consensus_lib import distributed, training
+from consensus_lib.datasets import Augment, FaceDataset
+from consensus_lib.losses import ConsensusLoss, pixelwise_loss
+from consensus_lib.networks import FaceOccNet
+from consensus_lib.training import cosine, evaluate, fit, load_checkpoint
+
+ROOT = Path(__file__).parents[1]
+LOOPBACK = "lo" if sys.platform == "linux" else "lo0"
+TIMES = {"seconds", "images_per_second", "evaluation_seconds"}
+
+
+class Interrupt(Exception):
+    """Stands for a kill."""
+
+
+def interrupt(history):
+    raise Interrupt
+
+
+def plain(seed=0):
+    """Return a network without batch statistics and dropout: what it does to an image is its own affair."""
+    torch.manual_seed(seed)
+    return nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.ELU(), nn.Conv2d(8, 3, 3, padding=1))
+
+
+def face_net(seed=0):
+    torch.manual_seed(seed)
+    return FaceOccNet(width=0.0625, dropout=0.2)
+
+
+def train(folder, model, **options):
+    augment = Augment(flip=0.5, rotation=10, scale=0.9)  # leaves ignored pixels
+    data = FaceDataset(folder, "train", "parts", augment=augment, progress=False)
+    options = {
+        "loss": ConsensusLoss("component"),
+        "epochs": 3,
+        "batch_size": 4,
+        "validation": FaceDataset(folder, "validation", "parts", progress=False, limit=3),
+        "optimizer": lambda parameters: torch.optim.Adam(parameters, lr=1e-2),
+        "schedule": cosine,
+        "device": "cpu",
+        "precision": "float32",
+        "progress": False,
+        **options,
+    }
+    history = fit(model, data, options.pop("loss"), **options)
+    return weights(model), history
+
+
+def weights(model):
+    return {name: value.clone() for name, value in model.state_dict().items()}
+
+
+def begin(folder, out):
+    """Train the plain network for one of three epochs."""
+    with pytest.raises(Interrupt):
+        train(folder, plain(), out=out, on_epoch=interrupt)
+
+
+def trainings(folder, out):
+    """Train and evaluate in every way, in this process or together with another one."""
+    rank, found, written, seeds = distributed.rank(), {}, [], []
+
+    def watched(logits, labels):
+        seeds.append(torch.initial_seed())
+        return pixelwise_loss(logits, labels)
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("_save_tensors", "write_json"):
+            original = getattr(training, name)
+
+            def record(*arguments, original=original):
+                written.append(1)
+                original(*arguments)
+
+            patch.setattr(training, name, record)
+        # Each process begins with other weights: those of the first one count.
+        found["plain"] = train(folder, plain(rank), clip=1.0, out=out / "plain")
+    found["written"] = len(written)
+    found["faces"] = train(folder, face_net(rank), loss=watched)
+    found["seeds"] = sorted(set(seeds), key=seeds.index)
+    with pytest.raises(Interrupt):
+        train(folder, face_net(rank), loss=watched, out=out / "faces", on_epoch=interrupt)
+    found["resumed faces"] = train(folder, face_net(99), loss=watched, out=out / "faces")
+    still = lambda parameters: torch.optim.SGD(parameters, lr=0.0)  # noqa: E731
+    options = {"optimizer": still, "schedule": None, "epochs": 20, "patience": 2}
+    found["patient"] = train(folder, plain(), out=out / "patient", **options)
+    for split in ("train", "test"):
+        data = FaceDataset(folder, split, "parts", progress=False, limit=3)  # shares of 2 and 1
+        scores = evaluate(plain(), data)
+        found[split] = scores.compute(), scores.per_image()
+    return found
+
+
+def fails_in_the_second_process(logits, labels):
+    if distributed.rank() == 1:
+        raise Interrupt
+    return pixelwise_loss(logits, labels)
+
+
+def work(rank, folder, out, meeting):
+    """Be one of two processes."""
+    warnings.simplefilter("error")
+    torch.set_num_threads(1)
+    dist.init_process_group(
+        "gloo", f"file://{meeting}", rank=rank, world_size=2, timeout=datetime.timedelta(seconds=60)
+    )
+    found = trainings(folder, out / "two")
+    found["from one"] = train(folder, plain(99), out=out / "from one")
+    begin(folder, out / "from two")
+    with pytest.raises(ValueError, match="batch_size: expected a multiple of the 2 processes"):
+        train(folder, plain(), batch_size=5, out=out / "refused")
+    began = time.monotonic()
+    with pytest.raises(Interrupt if rank == 1 else RuntimeError):  # the connection closes
+        train(folder, plain(), loss=fails_in_the_second_process)
+    found["ended after"] = time.monotonic() - began
+    dist.destroy_process_group()
+    torch.save(found, out / f"rank{rank}.pt")
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory, write_tiny):
+    """What one process found, and what each of two did."""
+    out = tmp_path_factory.mktemp("distributed")
+    folder = write_tiny(out / "tiny")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CONSENSUS_DATA_DIR", str(out / "data"))
+        patch.setenv("GLOO_SOCKET_IFNAME", LOOPBACK)
+        begin(folder, out / "from one")
+        one = trainings(folder, out / "one")
+        torch.multiprocessing.spawn(work, (folder, out, out / "meeting"), nprocs=2)
+        two = [torch.load(out / f"rank{rank}.pt", weights_only=False) for rank in range(2)]
+        one["from two"] = train(folder, plain(99), out=out / "from two")
+    return types.SimpleNamespace(out=out, one=one, two=two)
+
+
+def untimed(history):
+    return [{key: value for key, value in row.items() if key not in TIMES} for row in history]
+
+
+def assert_close(got, expected):
+    """Two processes add in another order than one: the last digits differ."""
+    for name, value in expected[0].items():
+        torch.testing.assert_close(got[0][name], value, rtol=0, atol=1e-5)
+    for row, wanted in zip(untimed(got[1]), untimed(expected[1]), strict=True):
+        assert row["loss"] == pytest.approx(wanted["loss"], rel=1e-5)
+        assert row["mean_iou"] == pytest.approx(wanted["mean_iou"], abs=2e-3)  # a pixel may turn
+        assert {k: row[k] for k in ("epoch", "step", "lr", "images")} == {
+            k: wanted[k] for k in ("epoch", "step", "lr", "images")
+        }
+
+
+@pytest.mark.parametrize("name", ["plain", "faces", "resumed faces", "patient", "from one"])
+def test_both_processes_end_with_the_same_weights_and_history(runs, name):
+    first, second = (found[name] for found in runs.two)
+    assert first[0].keys() == second[0].keys()
+    assert all(torch.equal(second[0][key], value) for key, value in first[0].items())
+    assert first[1] == second[1]  # times too: the rate is that of both
+
+
+def test_two_processes_train_like_one(runs):
+    assert_close(runs.two[0]["plain"], runs.one["plain"])
+    start = weights(plain())
+    assert all((value - start[name]).abs().max() > 1e-2 for name, value in runs.one["plain"][0].items())
+
+
+def test_a_training_moves_from_one_process_to_two_and_back(runs):
+    whole = train(runs.out / "tiny", plain())
+    for found in (runs.two[0]["from one"], runs.one["from two"]):
+        assert_close(found, whole)
+
+
+def test_batch_statistics_are_shared_and_the_training_resumes_to_the_bit(runs):
+    for found in runs.two:
+        assert all(torch.equal(found["resumed faces"][0][k], v) for k, v in found["faces"][0].items())
+        assert untimed(found["resumed faces"][1]) == untimed(found["faces"][1])
+    losses = [row["loss"] for row in runs.two[0]["faces"][1]]
+    assert losses == pytest.approx([row["loss"] for row in runs.one["faces"][1]], rel=0.2)
+
+
+def test_dropout_differs_by_process_and_epoch_only(runs):
+    first, second = (found["seeds"] for found in runs.two)
+    assert first == runs.one["seeds"]
+    assert len({*first, *second}) == 6
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_scores_are_those_of_one_process_in_the_order_of_the_data(runs, split):
+    scores, images = runs.one[split]
+    assert scores["images"] == 3
+    assert ("superpixel_accuracy" in scores) == (split == "test")
+    for found in runs.two:
+        assert found[split][0] == scores
+        for name, values in images.items():
+            np.testing.assert_array_equal(found[split][1][name], values)
+
+
+def test_all_stop_early_together(runs):
+    history = runs.two[0]["patient"][1]
+    assert untimed(history)[-1]["epoch"] == untimed(runs.one["patient"][1])[-1]["epoch"] == 3
+
+
+def test_the_first_process_alone_writes(runs):
+    assert [found["written"] for found in runs.two] == [runs.one["written"], 0]
+    assert not (runs.out / "refused").exists()
+    names = [sorted(path.name for path in (runs.out / which / "plain").iterdir()) for which in ("one", "two")]
+    assert names[0] == names[1]
+    states = [
+        json.loads((runs.out / which / "faces/checkpoint.json").read_text()) for which in ("one", "two")
+    ]
+    assert states[0].keys() == states[1].keys()
+    assert states[0]["settings"] == states[1]["settings"]
+    model, _ = load_checkpoint(runs.out / "two/faces")  # no other names than one process gives
+    assert all(torch.equal(v, runs.two[0]["faces"][0][k]) for k, v in model.state_dict().items())
+
+
+def test_a_process_does_not_wait_for_one_that_failed(runs):
+    assert max(found["ended after"] for found in runs.two) < 30
+
+
+def test_synchronised_batch_normalisation_keeps_parameters_and_names():
+    model = face_net()
+    image, before = torch.rand(2, 3, 32, 32), dict(model.named_parameters())
+    expected, names = model.eval()(image), list(model.state_dict())
+    model = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # what happens on CUDA
+    assert list(model.state_dict()) == names
+    assert all(before[name] is parameter for name, parameter in model.named_parameters())
+    assert torch.equal(model(image), expected)  # it scores without a process group, on any device
+
+
+def test_one_process_needs_no_group(monkeypatch):
+    monkeypatch.delenv("LOCAL_RANK", raising=False)
+    assert distributed.start("mps") == "mps"
+    assert distributed.share() == (0, 1)
+    assert distributed.gathered(3) == [3]
+    assert distributed.from_first(4) == distributed.first_alone(lambda: 4) == 4
+    model = plain()
+    assert distributed.parallel(model, torch.device("cpu")) is model
+    distributed.stop()
+    monkeypatch.setenv("LOCAL_RANK", "0")
+    with pytest.raises(ValueError, match="device: expected 'auto', 'cuda' or 'cpu' for several"):
+        distributed.start("mps")
+
+
+def test_the_entry_point_trains_with_torchrun_and_goes_on_alone(tmp_path, write_tiny, capsys, monkeypatch):
+    write_tiny(tmp_path / "data/lfw_part_labels-128")
+    out = tmp_path / "out"
+    arguments = [
+        *("--dataset", "lfw_part_labels", "--size", "32", "--images", "8", "--width", "0.0625"),
+        *("--epochs", "1", "--batch-size", "4", "--loss", "consensus", "--beta", "2", "--device", "cpu"),
+        *("--out", str(out)),
+    ]
+    torchrun = [
+        *(sys.executable, "-m", "torch.distributed.run", "--standalone", "--local-addr", "127.0.0.1"),
+        *("--nproc-per-node", "2", "-m", "consensus_lib.training"),
+    ]
+    settings = {"PYTHONPATH": str(ROOT), "GLOO_SOCKET_IFNAME": LOOPBACK, "PYTHONWARNINGS": "error"}
+    done = subprocess.run(
+        [*torchrun, *arguments],
+        env=os.environ | settings | {"OMP_NUM_THREADS": "1"},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    together = json.loads((out / "result.json").read_text())
+    assert (together["processes"], together["beta"], together["kind"]) == (2, 2.0, "component")
+    assert together["images"] == 4
+    assert done.stdout.count("mean IoU") == 1  # one of them speaks
+    # The checkpoint does not tell how many processes made it: one finds the training finished.
+    weights = (out / "checkpoint-0001.safetensors").read_bytes()
+    assert training.main(arguments) == 0
+    alone = json.loads((out / "result.json").read_text())
+    assert alone == together | {"processes": 1}
+    assert (out / "checkpoint-0001.safetensors").read_bytes() == weights
+    assert "tiny" in capsys.readouterr().out
+
+
+def test_the_entry_point_says_what_is_missing(capsys):
+    with pytest.raises(SystemExit):
+        training.main(["--dataset", "lfw_part_labels"])
+    assert "make data-lfw" in capsys.readouterr().err
