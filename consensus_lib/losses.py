@@ -4,6 +4,8 @@ Shapes: logits ``[B,K,H,W]``, labels int64 ``[B,H,W]`` with 255 = ignore. All su
 """
 
 import dataclasses
+import functools
+import importlib.util
 import math
 from collections.abc import Callable
 
@@ -311,6 +313,16 @@ def _trimmed(logits: torch.Tensor, blobs: Blobs, trim: float) -> tuple[torch.Ten
 # logits where autograd would keep four, and torch.compile takes it as a whole. M blobs, R runs of equal ids.
 
 
+@functools.cache
+def _kernels(device_type: str):
+    """Return the module of fused kernels; None where there are none. CUDA builds of torch bring Triton."""
+    if device_type != "cuda" or not importlib.util.find_spec("triton"):
+        return None
+    from consensus_lib import kernels
+
+    return kernels
+
+
 @torch.library.custom_op("consensus_lib::consensus", mutates_args=())
 def _consensus(
     logits: torch.Tensor,
@@ -338,6 +350,10 @@ def _consensus(
         first column, which is for pixels in no blob; and, for blobs whose mean at the label is too small
         for p to tell, the log of its sum, ``[M]``, infinite for all others.
     """
+    if kernels := _kernels(logits.device.type):
+        return kernels.consensus(
+            logits, ids, size, kept, kept_size, labels, match_weight, deviation_weight, stop_gradient
+        )
     _check_range("labels", labels, 0, logits.shape[1] - 1)
     pixels = _Pixels(ids, first, len(size))
     kept_pixels = pixels if kept.data_ptr() == ids.data_ptr() else _Pixels(kept, first[:0], len(size))
@@ -386,6 +402,10 @@ def _consensus_gradient(
     low_log_sum: torch.Tensor,
 ) -> torch.Tensor:
     """Return the gradient ``[B,K,H,W]`` by the logits: g - p Σ g, for g = p ∂/∂p + ∂/∂log p."""
+    if kernels := _kernels(logits.device.type):
+        return kernels.gradient(
+            grad, logits, ids, kept, labels, match_weight, p, by_p, by_log_p, low_log_sum
+        )
     gradient = torch.empty_like(logits, memory_format=torch.contiguous_format)
     by_p, by_log_p = by_p * grad, by_log_p * grad
     pixels = _Pixels(ids, first, len(labels))
@@ -409,7 +429,7 @@ def _(logits, ids, first, size, kept, kept_size, labels, match_weight, deviation
     table = logits.new_empty(logits.shape[1], len(labels) + 1)
     return (
         logits.new_empty(()),
-        torch.empty_like(logits),
+        torch.empty_like(logits, memory_format=torch.contiguous_format),
         table,
         torch.empty_like(table),
         torch.empty_like(match_weight),
