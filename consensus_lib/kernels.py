@@ -140,7 +140,8 @@ def _shape(x: torch.Tensor) -> tuple[torch.Tensor, int, int, dict]:
     """Return logits whose pixels lie at even steps, H·W, the number of tiles, and how a kernel cuts them."""
     x = x if x.stride(2) == x.shape[3] * x.stride(3) else x.contiguous()
     per_image, rows = x[0, 0].numel() if len(x) else 0, triton.next_power_of_2(max(2, x.shape[1]))
-    cut = {"K": x.shape[1], "KP": rows, "BLOCK": max(16, min(512, 4096 // rows)), "num_warps": 8}
+    block = max(16, min(256, 2048 // rows))  # 16 numbers for each thread, or registers run out
+    cut = {"K": x.shape[1], "KP": rows, "BLOCK": block, "num_warps": max(4, rows * block // 512)}
     return x, per_image, len(x) * triton.cdiv(per_image, cut["BLOCK"]), cut
 
 
@@ -162,7 +163,7 @@ def consensus(logits, ids, size, kept, kept_size, labels, match_weight, deviatio
             _sums[tiles,](x, *strides, ids, kept, labels, p, sums, top, blobs, per_image, low, trim, **cut,
                           sanitize_overflow=False)  # fmt: skip
             _low_sums[min(tiles, 1024),](x, *strides, kept, labels, top, rest, blobs, per_image, tiles, low, **cut)
-        cut = {**cut, "BLOCK": max(1, 1024 // cut["KP"]), "num_warps": 4}
+        cut = {**cut, "BLOCK": max(1, min(64, 1024 // cut["KP"])), "num_warps": 4}
         _tables[triton.cdiv(blobs + 1, cut["BLOCK"]),](
             sums, top, rest, size, kept_size, labels, match_weight, deviation_weight, loss, by_p, by_log_p,
             low_log_sum, blobs, limits.tiny, limits.eps, stop_gradient, **cut)  # fmt: skip
