@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -425,9 +426,14 @@ def test_a_trimmed_mean_is_not_moved_by_an_outlier():
     assert logits.grad[0, 0, 0, 3] == pytest.approx(-0.9 / 4, abs=1e-4)  # it is drawn to the mean
 
 
-@pytest.mark.parametrize("backend", ["eager", "aot_eager"])
-def test_compile_breaks_no_graph(backend):
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script_method.*:DeprecationWarning")  # inductor's own
+@pytest.mark.parametrize("backend", ["eager", "aot_eager", "inductor"])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last], ids=str)
+def test_compile_breaks_no_graph(backend, layout):
+    if backend == "inductor" and not shutil.which("g++"):
+        pytest.skip("inductor needs a C++ compiler, and g++ is not there")
     logits, labels = case(2)
+    logits = logits.detach().to(memory_format=layout).requires_grad_()
     blobs = label_blobs(labels, "component")
     compiled = torch.compile(consensus_loss, fullgraph=True, backend=backend)
     same(
