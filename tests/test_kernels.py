@@ -91,7 +91,7 @@ def interpret():
 def interpreted():
     done = subprocess.run(
         [sys.executable, "-W", "error", __file__],
-        env={**os.environ, "TRITON_INTERPRET": "1", "PYTHONPATH": str(ROOT)},
+        env={**os.environ, "TRITON_INTERPRET": "1", "PYTHONPATH": os.pathsep.join(sys.path)},
         capture_output=True,
         text=True,
     )
@@ -117,16 +117,20 @@ def test_kernels_compile_without_spilling(classes, capability, tmp_path, monkeyp
     from consensus_lib import kernels
 
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
-    cut = kernels._shape(torch.empty(1, classes, 16, 16))[-1]
+    cut = kernels._cut(torch.empty(1, classes, 16, 16))[-1]
     constants = {"ss": 1, "LOW": -70.0, "TINY": 1e-38, "EPS": 1e-7, "TRIM": True, "STOP": False, **cut}
-    wide = dict.fromkeys("top rest match_weight deviation_weight loss low_log_sum sums".split(), "*fp64")
-    types = {**dict.fromkeys("ids kept labels size kept_size".split(), "*i64"), **wide}
-    types |= dict.fromkeys("sb sk M HW tiles".split(), "i32") | dict.fromkeys(constants, "constexpr")
+    wide = dict.fromkeys(
+        ["top", "rest", "match_weight", "deviation_weight", "loss", "low_log_sum", "sums"], "*fp64"
+    )
+    types = {**dict.fromkeys(["ids", "kept", "labels", "size", "kept_size"], "*i64"), **wide}
+    types |= dict.fromkeys(["sb", "sk", "M", "HW", "tiles"], "i32") | dict.fromkeys(constants, "constexpr")
     dump = Path(triton.__file__).parent / "backends/nvidia/bin/cuobjdump"
     for kernel in (kernels._sums, kernels._low_sums, kernels._tables, kernels._gradient):
         signature = {name: types.get(name, "*fp32") for name in kernel.arg_names}
-        block = {"BLOCK": max(1, min(64, 1024 // cut["KP"]))} if kernel is kernels._tables else {}
-        known = {name: {**constants, **block}[name] for name, kind in signature.items() if kind == "constexpr"}
+        block = {"BLOCK": max(1, min(64, 512 // cut["KP"]))} if kernel is kernels._tables else {}
+        known = {
+            name: {**constants, **block}[name] for name, kind in signature.items() if kind == "constexpr"
+        }
         divisible = [i for i, kind in enumerate(signature.values()) if kind.startswith("*")]
         source = triton.compiler.ASTSource(
             kernel, signature, known, {(i,): [["tt.divisibility", 16]] for i in divisible}
