@@ -121,9 +121,12 @@ def consensus_loss(
         A scalar; 0 where every pixel is ignored. It can be differentiated once, not twice.
 
     Raises:
-        ValueError: shapes, types, devices, ids or options differ from the above.
+        ValueError: shapes, types, devices, ids or options differ from the above. On CUDA with Triton, ids and
+            labels of blobs out of range fail an assertion on the device, as labels do in cross-entropy.
 
-    Not deterministic on CUDA to the last bit: blob sums use atomic additions. On the CPU it is.
+    Not deterministic on CUDA to the last bit: blob sums use atomic additions. On the CPU it is. Relative to
+    the largest, values and gradients of the two agree to 2e-6 in float32 and 1e-13 in float64, times the
+    scale of the logits where that is above 1.
 
     Source: Masi et al., CVPR 2020, Eq. 6 to 8.
 
@@ -403,9 +406,7 @@ def _consensus_gradient(
 ) -> torch.Tensor:
     """Return the gradient ``[B,K,H,W]`` by the logits: g - p Σ g, for g = p ∂/∂p + ∂/∂log p."""
     if kernels := _kernels(logits.device.type):
-        return kernels.gradient(
-            grad, logits, ids, kept, labels, match_weight, p, by_p, by_log_p, low_log_sum
-        )
+        return kernels.gradient(grad, logits, ids, kept, labels, match_weight, p, by_p, by_log_p, low_log_sum)
     gradient = torch.empty_like(logits, memory_format=torch.contiguous_format)
     by_p, by_log_p = by_p * grad, by_log_p * grad
     pixels = _Pixels(ids, first, len(labels))
