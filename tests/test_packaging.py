@@ -51,7 +51,7 @@ def test_every_dependency_says_who_needs_it():
     ("module", "unwanted"),
     [
         ("consensus_lib", "torch numpy pandas IPython ipywidgets papermill pooch matplotlib nbformat"),
-        ("consensus_lib.losses", "pandas IPython ipywidgets papermill pooch matplotlib"),
+        ("consensus_lib.losses", "triton pandas IPython ipywidgets papermill pooch matplotlib"),
         ("consensus_lib.datasets.synthetic", "torch pandas IPython ipywidgets papermill pooch matplotlib"),
         ("consensus_lib.datasets.face_dataset", "pandas IPython ipywidgets papermill pooch matplotlib"),
         ("consensus_lib.training", "pandas IPython ipywidgets papermill pooch matplotlib"),
