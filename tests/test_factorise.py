@@ -1,0 +1,255 @@
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import ndimage
+
+from consensus_lib import factorise as steps
+from consensus_lib.blobs import label_blobs
+from consensus_lib.datasets.synthetic import CLASSES, Recipe, draw_face
+from consensus_lib.datasets.tasks import TASKS
+from consensus_lib.factorise import OPENING, PAPER, Cleaning, clean, factorise, hull_mask, kernel_size
+
+
+def mask(*rows):
+    """Return a mask drawn with # and dots."""
+    return np.array([[c == "#" for c in row] for row in rows])
+
+
+def disc(side, radius, middle=None):
+    y, x = np.mgrid[:side, :side] + 0.5
+    cx, cy = middle or (side / 2, side / 2)
+    return (x - cx) ** 2 + (y - cy) ** 2 < radius**2
+
+
+# --- hull
+
+
+def slow_hull(contour, height, width):
+    """Test every pixel's centre against every pair of points: outside if a line parts it from them all."""
+    inside = np.ones((height, width), bool)
+    for row, column in np.ndindex(height, width):
+        centre = np.array([column + 0.5, row + 0.5])
+        for a in contour:
+            for b in contour:
+                side = np.cross(np.append(b - a, 0), np.c_[contour - a, np.zeros(len(contour))])[:, 2]
+                if (a != b).any() and (side >= 0).all():  # all points lie on one side of this line
+                    inside[row, column] &= np.cross([*(b - a), 0], [*(centre - a), 0])[2] >= 0
+    return inside
+
+
+@given(st.lists(st.tuples(*[st.integers(-4, 20)] * 2), min_size=3, max_size=7), st.integers(1, 8))
+def test_the_hull_equals_a_test_of_each_pixel(points, width):
+    contour = np.array(points) / 2
+    if np.linalg.matrix_rank(contour - contour[0]) < 2:
+        with pytest.raises(ValueError, match="contour: expected at least three"):
+            hull_mask(contour, 7, width)
+    else:
+        assert np.array_equal(hull_mask(contour, 7, width), slow_hull(contour, 7, width))
+
+
+def test_the_hull_of_a_circle_has_its_area():
+    angle = np.linspace(0, 2 * np.pi, 64, endpoint=False)
+    circle = 50 + 40 * np.stack([np.cos(angle), np.sin(angle)], 1)
+    assert hull_mask(circle, 100, 100).sum() == pytest.approx(np.pi * 1600, rel=0.01)
+
+
+def test_inner_points_and_their_order_do_not_matter():
+    contour = np.array([[1, 1], [9, 2], [8, 9], [2, 8], [5, 5]])
+    assert np.array_equal(hull_mask(contour, 10, 10), hull_mask(contour[[3, 4, 0, 2, 1]], 10, 10))
+
+
+@pytest.mark.parametrize(
+    "contour", [np.zeros((4, 3)), [[0, 0], [1, np.nan], [2, 2]], np.zeros((0, 2)), [1, 2]]
+)
+def test_no_contour_is_refused(contour):
+    with pytest.raises(ValueError, match="contour: expected"):
+        hull_mask(contour, 8, 8)
+
+
+# --- residual
+
+
+def test_the_difference_has_three_values_and_the_residual_its_positive_part():
+    extent, face = mask("##..", "##.."), mask(".##.", "#...")
+    signed = steps.difference(extent, face)
+    assert signed.dtype == np.int8
+    assert signed.tolist() == [[1, 0, -1, 0], [0, 1, 0, 0]]
+    assert np.array_equal(steps.residual(signed), mask("#...", ".#.."))
+
+
+@pytest.mark.parametrize(
+    ("extent", "face", "named"),
+    [
+        (np.ones((4, 4), bool), np.ones((4, 5), bool), "face: expected the shape"),
+        (np.ones((4, 4)), np.ones((4, 4), bool), "extent: expected booleans"),
+        (np.ones((4, 4), bool), np.ones((1, 4, 4), bool), "face: expected booleans"),
+    ],
+)
+def test_wrong_masks_are_refused(extent, face, named):
+    with pytest.raises(ValueError, match=named):
+        factorise(extent, face)
+
+
+# --- cleaning
+
+
+def test_the_papers_kernels_have_its_sizes_at_its_crop():
+    sizes = [kernel_size(part, 500, times=2) for part in PAPER.erosion]
+    assert sizes + [kernel_size(part, 500) for part in PAPER.dilation] == [25, 7, 45, 45]
+
+
+@given(st.floats(0, 1), st.integers(1, 600), st.integers(1, 3))
+def test_kernels_are_odd_and_nearest(part, side, times):
+    size = kernel_size(part, side, times)
+    assert size % 2 == 1
+    assert size >= 1
+    reach = [abs(times * (k - 1) + 1 - times * part * side) for k in (size - 2, size, size + 2) if k > 0]
+    assert part == 0 or min(reach) == pytest.approx(abs(times * (size - 1) + 1 - times * part * side))
+
+
+@given(
+    st.integers(0, 2**32 - 1), st.sampled_from([(3, 1), (1, 3), (3, 3), (5, 3)]), st.sampled_from([1, 3, 5])
+)
+def test_cleaning_is_two_erosions_and_a_dilation(seed, kernel, oval):
+    """Written out for each pixel; beyond the frame all is residual to an erosion, none to a dilation."""
+    width, height = kernel
+    residual = np.random.default_rng(seed).random((12, 12)) < 0.8
+    expected = residual
+    for _ in range(2):
+        framed = np.pad(expected, ((height // 2,) * 2, (width // 2,) * 2), constant_values=True)
+        expected = np.array(
+            [[framed[r : r + height, c : c + width].all() for c in range(12)] for r in range(12)]
+        )
+    reach = np.argwhere(expected)
+    expected = np.array(
+        [
+            [any((r - y) ** 2 + (c - x) ** 2 <= oval**2 / 4 for y, x in reach) for c in range(12)]
+            for r in range(12)
+        ]
+    )
+    # Of a side of 12: parts that round to the kernels' sizes, in the middle of their range.
+    parts = [(k - 0.5) / 12 if k > 1 else 0 for k in kernel]
+    found = clean(residual, Cleaning(tuple(parts), (oval / 12, oval / 12)))
+    assert np.array_equal(found, expected)
+
+
+def test_the_default_takes_off_rims_and_gives_the_rest_back_whole():
+    residual = np.zeros((128, 128), bool)
+    residual[30:60, 40:80] = True  # an object
+    residual[70:100, 20:23] = True  # a rim, three pixels wide
+    expected = residual.copy()
+    expected[70:100, 20:23] = False
+    assert np.array_equal(clean(residual, OPENING), expected)
+
+
+def test_no_cleaning_returns_a_copy():
+    residual = np.eye(5, dtype=bool)
+    cleaned = clean(residual, None)
+    assert np.array_equal(cleaned, residual)
+    assert cleaned is not residual
+
+
+@pytest.mark.parametrize(
+    "cleaning", [Cleaning((-0.1, 0)), Cleaning((0, 0), (2, 0)), Cleaning((0.1, 0.1, 0.1))]
+)
+def test_a_kernel_that_is_no_part_of_the_side_is_refused(cleaning):
+    with pytest.raises(ValueError, match="cleaning: expected as"):
+        clean(np.ones((8, 8), bool), cleaning)
+
+
+# --- blobs and labels
+
+
+def test_an_image_taken_apart_by_hand():
+    extent = mask("####.", "####.", "####.")
+    face = mask("..###", ".##..", "###..")
+    found = factorise(extent, face, None)
+    assert found.ids.tolist() == [[2, 2, 1, 1, 1], [2, 1, 1, 3, 0], [1, 1, 1, 3, 0]]
+    assert found.labels.tolist() == [[2, 2, 1, 1, 1], [2, 1, 1, 2, 0], [1, 1, 1, 2, 0]]
+    assert found.difference.tolist() == [[1, 1, 0, 0, -1], [1, 0, 0, 1, 0], [0, 0, 0, 1, 0]]
+
+
+def test_occlusion_goes_before_face_and_stays_in_the_extent():
+    extent, hole = disc(100, 40), disc(100, 12, (20, 50))  # it reaches over the extent's border
+    found = factorise(extent, extent & ~hole, Cleaning((0, 0), (0.1, 0.1)))
+    grown = ndimage.binary_dilation(extent & hole, steps.ellipse(9, 9))
+    assert (found.cleaned & found.face).any()
+    assert (found.labels[found.cleaned] == 2).all()
+    assert not (found.cleaned & ~extent).any()
+    assert found.cleaned.sum() >= (grown & extent).sum()
+
+
+@pytest.mark.parametrize(("connectivity", "pieces"), [(4, 2), (8, 1)])
+def test_connectivity_decides_whether_corners_join(connectivity, pieces):
+    extent, face = np.ones((2, 2), bool), np.eye(2, dtype=bool)
+    assert factorise(extent, face, None, connectivity).ids.max() == 1 + pieces
+
+
+def test_wrong_masks_to_merge_are_called_by_their_names():
+    with pytest.raises(ValueError, match="occlusion: expected the shape of face"):
+        steps.merge(np.ones((2, 2), bool), np.ones((2, 3), bool))
+
+
+def test_another_connectivity_is_refused():
+    with pytest.raises(ValueError, match="connectivity: expected 4 or 8, got 6"):
+        factorise(np.ones((2, 2), bool), np.eye(2, dtype=bool), None, 6)
+
+
+@given(st.integers(0, 2**32 - 1), st.sampled_from([4, 8]), st.sampled_from([None, Cleaning((0.2, 0))]))
+def test_ids_are_those_that_the_losses_find_in_the_labels(seed, connectivity, cleaning):
+    extent, face = np.random.default_rng(seed).random((2, 9, 11)) < 0.6
+    found = factorise(extent, face, cleaning, connectivity)
+    blobs = label_blobs(torch.from_numpy(found.labels)[None], "occlusion", connectivity)
+    assert np.array_equal(blobs.group[blobs.ids[0]].numpy(), found.ids)
+    # What nothing claims is background; where nothing was cleaned, all of the extent is claimed.
+    assert np.array_equal(found.labels == 0, ~(found.cleaned | face))
+    assert cleaning is not None or not (found.labels[extent] == 0).any()
+
+
+def test_an_empty_extent_or_face_is_no_error():
+    none, all_ = np.zeros((9, 9), bool), np.ones((9, 9), bool)
+    assert factorise(none, none).labels.max() == 0
+    assert (factorise(none, all_).labels == 1).all()
+    assert (factorise(all_, none).ids == 2).all()
+
+
+# --- noise, and what it does
+
+
+def test_noise_grows_with_its_amount_and_repeats():
+    face = disc(96, 30)
+    wrong = [(steps.noisy_mask(face, amount, 3) != face).sum() for amount in (0, 0.5, 1, 2)]
+    assert wrong[0] == 0
+    assert wrong == sorted(wrong)
+    assert len(set(wrong)) == 4
+    assert np.array_equal(steps.noisy_mask(face, 1, 3), steps.noisy_mask(face, 1, 3))
+    assert not np.array_equal(steps.noisy_mask(face, 1, 3), steps.noisy_mask(face, 1, 4))
+    for plain in (np.zeros((8, 8), bool), np.ones((8, 8), bool)):
+        assert np.array_equal(steps.noisy_mask(plain, 1), plain)
+    with pytest.raises(ValueError, match="amount: expected at least 0, got -1"):
+        steps.noisy_mask(face, -1)
+
+
+def recovered(sample, amount, cleaning=OPENING):
+    """Return the IoU of the recovered occlusion; hair over the face, which Eq. 1 cannot tell, apart."""
+    visible = TASKS["occlusion"].table(CLASSES)[sample.labels]
+    hair = sample.face & (sample.labels == CLASSES.index("hair"))
+    truth = sample.face & (visible == 2)
+    teacher = steps.noisy_mask(visible == 1, amount, sample.record["index"])
+    found = factorise(hull_mask(sample.contour, *sample.face.shape), teacher, cleaning).cleaned
+    return (found & truth & ~hair).sum() / ((found | truth) & ~hair).sum()
+
+
+def test_what_covers_drawn_faces_is_recovered():
+    recipe = Recipe(occluded=1.0)
+    samples = [draw_face(7, index, 128, recipe=recipe) for index in range(40)]
+    samples = [sample for sample in samples if sample.record["occlusion"] > 0.01]
+    perfect, noisy, paper = (
+        np.mean([recovered(sample, *how) for sample in samples]) for how in ((0,), (1,), (0, PAPER))
+    )
+    assert len(samples) > 25
+    assert perfect > 0.85
+    assert perfect > noisy > 0.5
+    assert perfect > paper + 0.1
