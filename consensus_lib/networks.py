@@ -1,10 +1,15 @@
 """Networks: logits from images, nothing else. A network knows neither data nor losses."""
 
+import itertools
+
 import torch
 from torch import nn
 
 FIRST, MIDDLE, DEEP, JOINED = 64, 128, 256, 512
 """Channels of FaceOccNet at width 1: first convolution, half resolution, quarter resolution, joined."""
+
+STAGES = (32, 64, 128, 256, 512)
+"""Channels of UNet at width 1, from the full resolution to a sixteenth of it."""
 
 
 class FaceOccNet(nn.Module):
@@ -34,12 +39,7 @@ class FaceOccNet(nn.Module):
 
     def __init__(self, num_classes: int = 3, width: float = 1.0, dropout: float = 0.0):
         super().__init__()
-        if num_classes < 2:
-            raise ValueError(f"num_classes: expected at least 2, got {num_classes}")
-        if not 0 <= dropout < 1:
-            raise ValueError(f"dropout: expected a probability in [0, 1), got {dropout}")
-        if width <= 0 or width * FIRST < 4:
-            raise ValueError(f"width: expected at least {4 / FIRST}, got {width}")
+        _check(num_classes, width, dropout, 4 / FIRST)
         self.num_classes, self.width, self.dropout = num_classes, width, dropout
         first, half, quarter, joined = (_channels(n, width) for n in (FIRST, MIDDLE, DEEP, JOINED))
         self.encoder = nn.Sequential(
@@ -75,6 +75,73 @@ class FaceOccNet(nn.Module):
         deep = self.encoder(image)
         joined = torch.cat([deep, self.context(deep)], dim=1)  # [B, 512w, H/4, W/4]
         return self.head(self.decoder(self.drop(joined)))
+
+
+class UNet(nn.Module):
+    """A larger parser to teach with: a residual encoder and a decoder that sees each of its stages again.
+
+    The encoder has the four stages of ResNet-18, two blocks each, behind a stem that keeps the resolution:
+    a face of 64 to 256 pixels has none to give away. The decoder doubles the size step by step and joins
+    what the encoder had at that size, so that borders stay where they are. 14.2 million parameters at
+    ``width=1`` and three classes. Notebook 04 trains it as the teacher.
+
+    Source: Ronneberger et al., MICCAI 2015; blocks: He et al., CVPR 2016.
+
+    Args:
+        num_classes: K, the number of output channels.
+        width: factor on all channel counts.
+        dropout: probability of dropping a channel of the deepest features.
+
+    Shapes: float ``[B,3,H,W]`` with H and W divisible by 16 and at least 32 → logits float ``[B,K,H,W]``.
+
+    Raises:
+        ValueError: an argument, or the input's shape, is outside what is said above.
+
+    >>> UNet(width=0.25)(torch.zeros(2, 3, 64, 48)).shape
+    torch.Size([2, 3, 64, 48])
+    """
+
+    def __init__(self, num_classes: int = 3, width: float = 1.0, dropout: float = 0.0):
+        super().__init__()
+        _check(num_classes, width, dropout, 4 / STAGES[0])
+        self.num_classes, self.width, self.dropout = num_classes, width, dropout
+        stages = [_channels(n, width) for n in STAGES]
+        pairs = list(itertools.pairwise(stages))
+        self.stem = nn.Sequential(*_conv_norm(3, stages[0]), nn.ReLU(inplace=True))  # [B, 32w, H, W]
+        self.encoder = nn.ModuleList(
+            nn.Sequential(_Residual(few, many, stride=2), _Residual(many, many)) for few, many in pairs
+        )  # to [B, 512w, H/16, W/16]
+        self.drop = nn.Dropout2d(dropout)
+        self.enlarge = nn.ModuleList(nn.ConvTranspose2d(many, few, 2, stride=2) for few, many in pairs[::-1])
+        self.join = nn.ModuleList(
+            nn.Sequential(
+                *_conv_norm(2 * few, few), nn.ReLU(inplace=True), *_conv_norm(few, few), nn.ReLU(inplace=True)
+            )
+            for few, _ in pairs[::-1]
+        )
+        self.head = nn.Conv2d(stages[0], num_classes, 1)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        """Return the logits of ``image``."""
+        if image.dim() != 4 or image.shape[1] != 3 or any(n % 16 or n < 32 for n in image.shape[2:]):
+            raise ValueError(
+                "image: expected [B,3,H,W] with H and W divisible by 16 and at least 32, "
+                f"got {list(image.shape)}"
+            )
+        seen = [self.stem(image)]
+        for stage in self.encoder:
+            seen.append(stage(seen[-1]))
+        deep = self.drop(seen.pop())
+        for enlarge, join in zip(self.enlarge, self.join, strict=True):
+            deep = join(torch.cat([enlarge(deep), seen.pop()], dim=1))
+        return self.head(deep)
+
+
+NETWORKS = {network.__name__: network for network in (FaceOccNet, UNet)}
+"""Networks that a checkpoint names, and that ``num_classes``, ``width`` and ``dropout`` describe."""
 
 
 def count_parameters(model: nn.Module) -> int:
@@ -134,6 +201,35 @@ def _name(block: nn.Module) -> str:
         else ""
     )
     return "conv" + extra
+
+
+def _check(num_classes: int, width: float, dropout: float, least: float) -> None:
+    if num_classes < 2:
+        raise ValueError(f"num_classes: expected at least 2, got {num_classes}")
+    if not 0 <= dropout < 1:
+        raise ValueError(f"dropout: expected a probability in [0, 1), got {dropout}")
+    if width < least:
+        raise ValueError(f"width: expected at least {least}, got {width}")
+
+
+class _Residual(nn.Module):
+    """Two convolutions beside a short cut; the first may halve the size."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int = 1):
+        super().__init__()
+        self.body = nn.Sequential(
+            *_conv_norm(inputs, outputs, stride), nn.ReLU(inplace=True), *_conv_norm(outputs, outputs)
+        )
+        same = inputs == outputs and stride == 1
+        self.short = nn.Identity() if same else nn.Sequential(*_conv_norm(inputs, outputs, stride, side=1))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.relu(self.body(x) + self.short(x))
+
+
+def _conv_norm(inputs: int, outputs: int, stride: int = 1, side: int = 3) -> tuple[nn.Module, nn.Module]:
+    conv = nn.Conv2d(inputs, outputs, side, stride, padding=side // 2, bias=False)
+    return conv, nn.BatchNorm2d(outputs)
 
 
 def _channels(full: int, width: float) -> int:

@@ -35,7 +35,7 @@ from consensus_lib import distributed, paths
 from consensus_lib.blobs import Blobs
 from consensus_lib.datasets import FaceDataset, loader
 from consensus_lib.metrics import SegmentationScores
-from consensus_lib.networks import FaceOccNet
+from consensus_lib.networks import NETWORKS
 from consensus_lib.paths import atomic, write_json
 
 STATE, HISTORY, BEST = "checkpoint.json", "history.jsonl", "best.safetensors"
@@ -285,7 +285,8 @@ def load_checkpoint(
 
     Args:
         path: the folder that was ``out`` of :func:`fit`.
-        model: the network to load into; None makes the :class:`FaceOccNet` that the checkpoint describes.
+        model: the network to load into; None makes the one of ``networks.NETWORKS`` that the checkpoint
+            describes.
         best: take the best weights on the validation data instead of the last ones.
         device: where to put the network.
 
@@ -305,11 +306,12 @@ def load_checkpoint(
         raise CheckpointError(f"{file}: expected a safetensors file, got: {error}") from None
     if model is None:
         config = dict(state["settings"]["model"])
-        if config.pop("name") != FaceOccNet.__name__:
+        network = NETWORKS.get(config.pop("name"))
+        if network is None:
             raise CheckpointError(
                 f"model: expected to be given for a checkpoint of {state['settings']['model']}"
             )
-        model = FaceOccNet(**config)
+        model = network(**config)
     try:
         model.load_state_dict(_part(tensors, "model"))
     except RuntimeError as error:
@@ -480,7 +482,7 @@ def _adam(parameters):
 
 def _config(model: nn.Module) -> dict:
     config = {"name": type(model).__name__}
-    if isinstance(model, FaceOccNet):
+    if type(model) in NETWORKS.values():
         config |= {"num_classes": model.num_classes, "width": model.width, "dropout": model.dropout}
     return config
 

@@ -9,7 +9,7 @@ from torch import nn
 from consensus_lib import training
 from consensus_lib.datasets import Augment, FaceDataset
 from consensus_lib.losses import ConsensusLoss, PixelwiseLoss, Ramp, pixelwise_loss
-from consensus_lib.networks import FaceOccNet
+from consensus_lib.networks import NETWORKS, FaceOccNet
 from consensus_lib.training import (
     CheckpointError,
     cosine,
@@ -258,6 +258,15 @@ def test_predictions_are_those_that_are_scored(data, validation):
 
 def test_superpixels_reach_the_scores(tiny_folder):
     assert "superpixel_accuracy" in evaluate(network(), FaceDataset(tiny_folder, "test", "parts")).compute()
+
+
+@pytest.mark.parametrize("kind", NETWORKS.values(), ids=NETWORKS.keys())
+def test_a_checkpoint_says_which_network_it_is_of(data, tmp_path, kind):
+    model, _ = train(data, kind(width=0.125, dropout=0.1), epochs=1, out=tmp_path / "run")
+    loaded, _ = load_checkpoint(tmp_path / "run")
+    assert type(loaded) is kind
+    assert (loaded.num_classes, loaded.width, loaded.dropout) == (3, 0.125, 0.1)
+    assert torch.equal(weights(loaded), weights(model))
 
 
 def test_a_network_of_another_kind_must_be_handed_in(data, tmp_path):
