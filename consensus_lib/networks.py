@@ -213,15 +213,18 @@ def _check(num_classes: int, width: float, dropout: float, least: float) -> None
 
 
 class _Residual(nn.Module):
-    """Two convolutions beside a short cut; the first may halve the size."""
+    """Two convolutions beside a short cut; the first may reduce the size."""
 
     def __init__(self, inputs: int, outputs: int, stride: int = 1):
         super().__init__()
         self.body = nn.Sequential(
             *_conv_norm(inputs, outputs, stride), nn.ReLU(inplace=True), *_conv_norm(outputs, outputs)
         )
+        # Pooled, not strided: no pixel is skipped. And the gradient of a strided 1×1 convolution with eight
+        # channels or fewer, channels last, writes out of bounds in torch 2.13 on the CPU.
+        pool = [nn.AvgPool2d(stride)] if stride > 1 else []
         same = inputs == outputs and stride == 1
-        self.short = nn.Identity() if same else nn.Sequential(*_conv_norm(inputs, outputs, stride, side=1))
+        self.short = nn.Sequential(*([] if same else [*pool, *_conv_norm(inputs, outputs, side=1)]))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return torch.relu(self.body(x) + self.short(x))

@@ -53,6 +53,20 @@ def test_every_parameter_gets_a_gradient(kind):
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in network.parameters())
 
 
+@pytest.mark.parametrize("width", [0.125, 0.25, 0.5])
+def test_narrow_networks_train_with_channels_last(kind, width):
+    """A step that writes out of bounds ends the process, or leaves another gradient behind."""
+    torch.manual_seed(0)
+    network, image = kind(width=width).double(), torch.randn(4, 3, 64, 64, dtype=torch.float64)
+    network(image).square().mean().backward()
+    expected = [p.grad.float().clone() for p in network.parameters()]
+    network = network.float().to(memory_format=torch.channels_last)
+    network.zero_grad()
+    network(image.float().to(memory_format=torch.channels_last)).square().mean().backward()
+    for p, gradient in zip(network.parameters(), expected, strict=True):
+        assert (p.grad - gradient).norm() < 0.02 * gradient.norm() + 1e-4  # a ReLU may flip in float32
+
+
 @pytest.mark.parametrize("shape", [(3, 32, 32), (1, 1, 32, 32), (1, 3, 30, 32), (1, 3, 16, 16)])
 def test_a_wrong_image_is_refused(kind, shape):
     with pytest.raises(ValueError, match="image: expected"):
