@@ -63,6 +63,7 @@ def join_blobs(parts: Sequence[Blobs]) -> Blobs:
     return Blobs(ids, labels, image, size, group)
 
 
+@torch.compiler.disable  # numpy looks for components; a compiled loss takes what comes out as it is
 def label_blobs(
     labels: torch.Tensor,
     kind: str = "class",

@@ -15,7 +15,7 @@ import consensus_lib
 from consensus_lib import figures, paths, runs
 from consensus_lib.datasets import Splits
 from consensus_lib.metrics import SegmentationScores
-from consensus_lib.networks import FaceOccNet, count_parameters
+from consensus_lib.networks import NETWORKS, count_parameters
 from consensus_lib.training import (
     cosine,
     describe_loss,
@@ -80,6 +80,7 @@ class Lesson:
         epochs: int,
         width: float,
         dropout: float = 0.0,
+        network: str = "FaceOccNet",
         batch_size: int = 16,
         learning_rate: float = 0.01,
         start: Path | None = None,
@@ -97,7 +98,8 @@ class Lesson:
             loss: a function or module of (logits, labels).
             seed: of the weights, the dropout, and the result.
             epochs, batch_size: as for :func:`consensus_lib.training.fit`.
-            width, dropout: of the :class:`~consensus_lib.networks.FaceOccNet`.
+            width, dropout: of the network.
+            network: one of :data:`consensus_lib.networks.NETWORKS`.
             learning_rate: before the schedule.
             start: a training's folder whose last weights to start from; None starts from random ones.
             live: redraw the curves after each epoch, scored on the validation split; otherwise show a bar
@@ -106,6 +108,7 @@ class Lesson:
         """
         settings = dict(
             epochs=epochs,
+            network=network,
             width=width,
             dropout=dropout,
             batch_size=batch_size,
@@ -124,12 +127,12 @@ class Lesson:
         key = json.dumps([*key, start and start.name])
         folder = self.out / f"{name}-seed{seed}-{hashlib.sha256(key.encode()).hexdigest()[:8]}"
         torch.manual_seed(seed)
-        network = FaceOccNet(len(data.train.task.classes), width, dropout)
+        model = NETWORKS[network](len(data.train.task.classes), width, dropout)
         if start:
-            network, _ = load_checkpoint(start, network)
+            model, _ = load_checkpoint(start, model)
         cut = getattr(loss, "cut", None)
         history = fit(
-            network,
+            model,
             data.train.with_blobs(**cut) if cut else data.train,
             loss,
             epochs=epochs,
@@ -145,7 +148,7 @@ class Lesson:
             progress=not live,
             on_epoch=figures.LiveCurves(epochs) if live else None,
         )
-        scores = evaluate(network, data.test)
+        scores = evaluate(model, data.test)
         self.write_result(
             folder,
             loss=name,
@@ -155,13 +158,13 @@ class Lesson:
             dataset=data.test.info.name,
             split=data.test.split,
             test_images=len(data.test),
-            parameters=count_parameters(network),
+            parameters=count_parameters(model),
             validation_mean_iou=history[-1]["mean_iou"],
             seconds=history[-1]["seconds"],
             **about,
             **scores.compute(),
         )
-        return Trained(network, history, scores, folder)
+        return Trained(model, history, scores, folder)
 
     def write_result(self, folder: Path, **values) -> None:
         """Write ``result.json`` of a training; notebook, device and, unless given, seed are filled in."""

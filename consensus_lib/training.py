@@ -533,7 +533,7 @@ def main(argv: list[str] | None = None) -> int:
     """Train one network as the notebooks do, score it on the test split, file the result; return 0."""
     from consensus_lib import losses, runs  # here: neither fit nor evaluate knows of losses and results
     from consensus_lib.datasets import MILD, open_splits
-    from consensus_lib.networks import count_parameters
+    from consensus_lib.networks import FaceOccNet, count_parameters
 
     parser = _parser()
     given = parser.parse_args(argv)

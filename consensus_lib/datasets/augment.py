@@ -67,7 +67,8 @@ class Augment:
         """Vary a batch.
 
         Args:
-            images: float ``[B,3,H,W]`` in [-1, 1].
+            images: float ``[B,3,H,W]`` in [-1, 1]. Channels beyond the third move along with these, but
+                keep their values: maps of a teacher, say.
             labels: int64 ``[B,H,W]``.
             seed, epoch: which variation to draw.
             indices: the samples' positions in their data set, length B.
@@ -80,7 +81,7 @@ class Augment:
         draws = torch.from_numpy(draws).to(images)
         images, labels = self._move(images, labels, draws[:, :6])
         if self.colour:
-            images = self._recolour(images, draws[:, 6:])
+            images = torch.cat([self._recolour(images[:, :3], draws[:, 6:]), images[:, 3:]], 1)
         return images, labels
 
     def _draw(self, seed: int, epoch: int, index: int) -> np.ndarray:

@@ -3,7 +3,7 @@
 import copy
 import hashlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +31,7 @@ class FaceDataset(Dataset):
     ``index``         int64 ``[B]``              position in this data set
     ``superpixels``   int64 ``[B,H,W]``          only where the data set has them and nothing moves
     ``blobs``         :class:`Blobs`             only of :meth:`with_blobs`
+    ``probabilities`` float32 ``[B,K,H,W]``      a teacher's, where asked for; they sum to 1
     ================  =========================  ====================================================
 
     ``fingerprint`` names what lies in the folder, for caches and checkpoints.
@@ -43,6 +44,9 @@ class FaceDataset(Dataset):
         augment: random variation, or None.
         seed: seed of the augmentation.
         limit: keep only the first so many samples, in the fixed random order of ``seed``; None keeps all.
+        ids: keep only samples with these ids; None keeps all.
+        probabilities: serve a teacher's probabilities beside its labels; see
+            :mod:`consensus_lib.pseudo_labels`.
         progress: show a bar while decoding.
 
     Raises:
@@ -63,6 +67,8 @@ class FaceDataset(Dataset):
         augment: Augment | None = None,
         seed: int = 0,
         limit: int | None = None,
+        ids: Iterable[str] | None = None,
+        probabilities: bool = False,
         progress: bool = True,
     ):
         self.folder = Path(folder)
@@ -75,6 +81,16 @@ class FaceDataset(Dataset):
         self.rows = [row for row in read_index(self.folder) if row.split in split.split("+")]
         if not self.rows or set(split.split("+")) - {row.split for row in self.rows}:
             raise DatasetError(f"split: expected one of {self.info.counts} in {self.folder}, got {split!r}")
+        if ids is not None:
+            kept = set(ids)
+            self.rows = [row for row in self.rows if row.id in kept]
+            if len(self.rows) != len(kept) or not kept:
+                raise DatasetError(
+                    f"ids: expected some ids of the split {split!r} of {self.folder}, "
+                    f"got {len(kept)}, of which it has {len(self.rows)}"
+                )
+            named = "\n".join([self.fingerprint, *sorted(kept)])
+            self.fingerprint = hashlib.sha256(named.encode()).hexdigest()[:16]
         if limit is not None:
             if limit < 1:
                 raise ValueError(f"limit: expected at least 1, got {limit}")
@@ -88,6 +104,7 @@ class FaceDataset(Dataset):
             )
         self._images = self._decoded("image", progress)
         self._labels = self._decoded("labels", progress, table)
+        self._probabilities = self._decoded("probabilities", progress, table) if probabilities else None
         self._superpixels = self._cut = None
         if all(row.superpixels for row in self.rows) and augment is None:
             self._superpixels = self._decoded("superpixels", progress)
@@ -131,6 +148,9 @@ class FaceDataset(Dataset):
         still = self.augment is None or self.augment.flips_only
         if self._cut is not None and still:
             batch["blobs"] = self._blobs(batch, indices)
+        if self._probabilities is not None:
+            soft = torch.from_numpy(self._probabilities[indices]).permute(0, 3, 1, 2).float()  # [B, K, H, W]
+            batch["image"] = torch.cat([batch["image"], soft], 1)  # to move along
         if self.augment is not None:
             variation = self.seed, epochs.pop(), indices
             batch["image"], batch["labels"] = self.augment(batch["image"], batch["labels"], *variation)
@@ -138,6 +158,9 @@ class FaceDataset(Dataset):
                 ids, flipped = batch["blobs"].ids, self.augment.flipped(*variation)
                 ids = torch.where(flipped[:, None, None], ids.flip(2), ids)
                 batch["blobs"] = batch["blobs"]._replace(ids=ids)
+        if self._probabilities is not None:
+            batch["image"], soft = batch["image"][:, :3].contiguous(), batch["image"][:, 3:]
+            batch["probabilities"] = soft / soft.sum(1, keepdim=True)
         if self._cut is not None and not still:
             batch["blobs"] = label_blobs(batch["labels"], image=batch["image"], **self._cut)
         return batch
@@ -165,7 +188,7 @@ class FaceDataset(Dataset):
         return np.argmax(votes, axis=0).astype(np.uint8)
 
     def _decoded(self, column: str, progress: bool, table: np.ndarray | None = None) -> np.ndarray:
-        """Return the rows' decoded files, uint8 or uint16 ``[N,H,W(,3)]``, mapped from the cache on disk."""
+        """Return the rows' decoded files, uint8 or uint16 ``[N,H,W(,C)]``, mapped from the cache on disk."""
         version = hashlib.sha256("\n".join([self.fingerprint, *(row.id for row in self.rows)]).encode())
         version.update(b"" if table is None else table.tobytes())
         name = f"{self.info.name}-{column}-{self.size}-{version.hexdigest()[:16]}.npy"
@@ -173,12 +196,17 @@ class FaceDataset(Dataset):
         if not cached.is_file():
             arrays = np.stack(
                 [
-                    _decode(self.folder, row, column, self.size)
+                    decode(self.folder, row, column, self.size)
                     for row in tqdm(self.rows, f"decode {column}", leave=False, disable=not progress)
                 ]
             )
+            if column == "probabilities":  # those of source classes that the task takes for one are added
+                into = table[: arrays.shape[3], None] == np.arange(len(self.task.classes))  # [S, K]
+                arrays = np.minimum(arrays @ into.astype(np.uint16), 255).astype(np.uint8)
+            elif table is not None:
+                arrays = table[arrays]
             with paths.atomic(cached) as part, part.open("wb") as file:
-                np.save(file, arrays if table is None else table[arrays])
+                np.save(file, arrays)
         return np.load(cached, mmap_mode="r")
 
 
@@ -261,15 +289,36 @@ def _as_it_is(batch):
     return batch
 
 
-def _decode(folder: Path, row: Row, column: str, size: int) -> np.ndarray:
-    path = folder / getattr(row, column)
+def decode(folder: Path, row: Row, column: str, size: int) -> np.ndarray:
+    """Return a file of a prepared data set, resized: image uint8 ``[H,W,3]``, other maps ``[H,W]``.
+
+    A teacher's probabilities come as uint8 ``[H,W,K]``, in 255ths.
+
+    Args:
+        folder: the data set.
+        row: of its index.
+        column: ``"image"``, ``"labels"``, ``"superpixels"`` or ``"probabilities"``.
+        size: side in pixels; images and probabilities are antialiased, numbers are not mixed.
+
+    Raises:
+        DatasetError: the file is missing or broken.
+    """
+    path = folder / (f"probabilities/{row.id}.png" if column == "probabilities" else getattr(row, column))
+    mixed = Image.Resampling.BOX if column == "probabilities" else Image.Resampling.LANCZOS
+    filter = Image.Resampling.NEAREST if column in ("labels", "superpixels") else mixed
     try:
         with Image.open(path) as picture:
             picture = picture.convert("RGB") if column == "image" else picture
-            if picture.size != (size, size):
-                filter = Image.Resampling.LANCZOS if column == "image" else Image.Resampling.NEAREST
-                picture = picture.resize((size, size), filter)
-            array = np.asarray(picture)
+            parts = picture.height // picture.width  # one below the other
+            boxes = [(0, k * picture.width, picture.width, (k + 1) * picture.width) for k in range(parts)]
+            arrays = [
+                np.asarray(
+                    picture if picture.size == (size, size) else picture.resize((size, size), filter, box)
+                )
+                for box in boxes
+            ]
     except OSError as error:
         raise DatasetError(f"{path}: expected a readable image, got: {error}") from error
-    return array.astype(np.uint16) if column == "superpixels" else array
+    if column == "probabilities":
+        return np.stack(arrays, -1)
+    return arrays[0].astype(np.uint16) if column == "superpixels" else arrays[0]

@@ -1,0 +1,122 @@
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from consensus_lib import IGNORE
+from consensus_lib.distillation import DistillationLoss, soft_loss
+from consensus_lib.losses import ConsensusLoss, Ramp
+
+
+@pytest.fixture
+def batch():
+    torch.manual_seed(0)
+    probabilities = torch.randn(2, 3, 6, 5).mul(2).softmax(1)
+    return torch.randn(2, 3, 6, 5, requires_grad=True), probabilities.argmax(1), probabilities
+
+
+def test_soft_loss_by_hand():
+    q = torch.tensor([0.75, 0.25]).view(1, 2, 1, 1)
+    expected = 0.75 * math.log(0.75 / 0.5) + 0.25 * math.log(0.25 / 0.5)
+    assert soft_loss(torch.zeros(1, 2, 1, 1), q).item() == pytest.approx(expected)
+    root = torch.tensor([0.75, 0.25]).sqrt()  # T = 2
+    a, b = (root / root.sum()).tolist()
+    expected = 4 * (a * math.log(a / 0.5) + b * math.log(b / 0.5))
+    assert soft_loss(torch.zeros(1, 2, 1, 1), q, temperature=2.0).item() == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 3.0])
+def test_soft_loss_is_least_where_the_student_is_the_teacher(batch, temperature):
+    logits, _, q = batch
+    assert soft_loss(logits, q, temperature=temperature) > 0
+    same = q.log().requires_grad_()
+    loss = soft_loss(same, q, temperature=temperature)
+    loss.backward()
+    torch.testing.assert_close(loss.detach(), torch.tensor(0.0), atol=1e-6, rtol=0)
+    torch.testing.assert_close(same.grad, torch.zeros_like(same), atol=1e-7, rtol=0)
+
+
+def test_a_sure_teacher_has_no_infinite_loss():
+    q = torch.zeros(1, 3, 2, 2)
+    q[:, 1] = 1
+    logits = torch.zeros(1, 3, 2, 2, requires_grad=True)
+    loss = soft_loss(logits, q, temperature=2.0)
+    loss.backward()
+    assert loss.item() == pytest.approx(4 * math.log(3))
+    assert logits.grad.isfinite().all()
+
+
+def test_hard_labels_alone_are_cross_entropy(batch):
+    logits, labels, q = batch
+    labels[0, :2] = IGNORE
+    loss = DistillationLoss()(logits, labels, q)
+    torch.testing.assert_close(loss, F.cross_entropy(logits, labels, ignore_index=IGNORE))
+
+
+def test_unsure_pixels_count_in_no_term(batch):
+    logits, labels, q = batch
+    loss = DistillationLoss(1.0, 1.0, unsure=0.7, consensus=ConsensusLoss("component"))(logits, labels, q)
+    loss.backward()
+    unsure = q.amax(1) < 0.7
+    assert unsure.any()
+    assert (logits.grad.abs().sum(1)[unsure] == 0).all()
+    assert (logits.grad.abs().sum(1)[~unsure] > 0).all()
+
+
+def test_confidence_weighs_pixels(batch):
+    logits, labels, q = batch
+    weight = q.amax(1) ** 2
+    entropy = F.cross_entropy(logits, labels, reduction="none")
+    loss = DistillationLoss(confidence=2.0)(logits, labels, q)
+    torch.testing.assert_close(loss, (weight * entropy).sum() / weight.sum())
+
+
+def test_the_terms_add_up(batch):
+    logits, labels, q = batch
+    consensus = ConsensusLoss("component")
+    parts = [
+        0.5 * DistillationLoss(1.0)(logits, labels, q),
+        2.0 * soft_loss(logits, q, temperature=3.0),
+        consensus(logits, labels),
+    ]
+    whole = DistillationLoss(0.5, 2.0, temperature=3.0, consensus=consensus)(logits, labels, q)
+    torch.testing.assert_close(whole, sum(parts))
+
+
+def test_schedules_reach_the_consensus_term(batch):
+    logits, labels, q = batch
+    loss = DistillationLoss(0.0, consensus=ConsensusLoss("class", alpha=1.0, beta=Ramp(0.0, 5.0)))
+    loss.progress = 1.0
+    expected = ConsensusLoss("class", alpha=1.0, beta=5.0)(logits, labels)
+    torch.testing.assert_close(loss(logits, labels, q), expected)
+
+
+def test_nothing_labelled_gives_zero(batch):
+    logits, labels, q = batch
+    loss = DistillationLoss(1.0, 1.0, consensus=ConsensusLoss("component"))
+    assert loss(logits, torch.full_like(labels, IGNORE), q).item() == 0
+
+
+def test_the_printed_loss_tells_two_settings_apart():
+    a = DistillationLoss(1.0, consensus=ConsensusLoss("component", beta=1.0))
+    b = DistillationLoss(1.0, consensus=ConsensusLoss("component", beta=2.0))
+    assert "temperature=1.0" in repr(a)
+    assert repr(a) != repr(b)
+
+
+@pytest.mark.parametrize(
+    ("make", "expected"),
+    [
+        (lambda x, q: soft_loss(x, q, temperature=0), "temperature: expected a number above 0, got 0"),
+        (lambda x, q: soft_loss(x, q[:, :2]), r"probabilities: expected floats like logits \[2, 3, 6, 5\]"),
+        (lambda x, q: soft_loss(x, q, q), r"weight: expected \[2, 6, 5\] like logits"),
+        (lambda x, q: DistillationLoss(0.0), "one term"),
+        (lambda x, q: DistillationLoss(soft=-1.0), "at least 0"),
+        (lambda x, q: DistillationLoss(unsure=1.0), r"unsure: expected a probability in \[0, 1\)"),
+        (lambda x, q: DistillationLoss()(x, q.argmax(1), q[:, :1]), "probabilities: expected"),
+    ],
+)
+def test_wrong_arguments_are_named(batch, make, expected):
+    with pytest.raises(ValueError, match=expected):
+        make(batch[0], batch[2])
