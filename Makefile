@@ -2,6 +2,7 @@
 #
 #   make run [DATA=synthetic|lfw_part_labels] [PROFILE=smoke|quick|full]
 #   make test | lint | bench        tests with the notebooks | ruff | speed, as ratios
+#   make test-kernels               the CUDA kernels without a GPU; needs Triton, and installs it
 #   make lab                        JupyterLab on the notebooks
 #   make data-lfw                   prepare LFW Part Labels (downloads, or reads CONSENSUS_DATA_MIRROR)
 #   make notebooks                  execute the notebooks and store their outputs
@@ -13,7 +14,7 @@ PROFILE ?= quick
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: run test setup lab data-lfw bench notebooks lint lock
+.PHONY: run test test-kernels setup lab data-lfw bench notebooks lint lock
 .DELETE_ON_ERROR:
 
 run: setup $(if $(filter lfw_part_labels,$(DATA)),data-lfw)
@@ -35,6 +36,11 @@ $(READY): pyproject.toml constraints.txt
 	{ command -v uv >/dev/null && uv pip install --quiet --python $(BIN)/python -c constraints.txt -e '.[test]'; } || \
 	  $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test]'
 	@touch $@
+
+# Apart, because torch's builds for CUDA bring a Triton of their own, and its build for the CPU none.
+test-kernels: setup
+	$(BIN)/python -c 'import triton' 2>/dev/null || $(BIN)/python -m pip install --quiet --disable-pip-version-check triton==3.9.0
+	$(BIN)/python -m pytest tests/test_kernels.py
 
 lab: setup
 	$(BIN)/jupyter lab --notebook-dir=notebooks

@@ -65,6 +65,7 @@ def size_marginalised_loss(
     """
     _check(logits, labels)
     blobs = _blobs(blobs, labels)
+    _check_range("blobs.ids", blobs.ids, -1, len(blobs.size) - 1)
     entropy = F.cross_entropy(_exact(logits), labels, ignore_index=IGNORE, reduction="none")  # [B, H, W]
     group = blobs.image * logits.shape[1] + blobs.labels  # one group for each image and class
     siblings = torch.bincount(group, minlength=logits.shape[0] * logits.shape[1])

@@ -331,6 +331,21 @@ def test_wrong_options_ids_and_devices_are_named(change, expected):
         consensus_loss(**{**arguments, **change})
 
 
+def test_ids_out_of_range_do_not_wrap_around():
+    logits, labels = torch.zeros(1, 2, 2, 2), torch.zeros(1, 2, 2, dtype=torch.int64)
+    blobs = Blobs(torch.full((1, 2, 2), -2), *[torch.zeros(1).long()] * 2, torch.full((1,), 4))
+    with pytest.raises(ValueError, match=r"blobs.ids: expected -1\.\.0, got -2\.\.-2"):
+        size_marginalised_loss(logits, labels, blobs)
+
+
+@pytest.mark.parametrize("kind", ["class", "component"])
+def test_a_compiled_module_cuts_its_own_blobs(kind):
+    torch.manual_seed(0)
+    logits, labels = torch.randn(2, 3, 8, 8), torch.randint(0, 3, (2, 8, 8))
+    loss = ConsensusLoss(kind)
+    torch.testing.assert_close(torch.compile(loss, backend="eager")(logits, labels), loss(logits, labels))
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("shape", [(1, 1, 1), (1, 4, 6), (2, 16, 20)])
 def test_extreme_logits_give_exact_values_and_finite_gradients(dtype, shape):
