@@ -1,0 +1,105 @@
+"""What is a teacher's word worth, and how many human labels does it save? The study behind notebook 04.
+
+    python notebooks/studies/distillation.py
+
+needs LFW Part Labels (``make data-lfw``) and writes ``distillation.csv`` beside this file, one row a training.
+
+With each seed, a teacher (``UNet``) learns from drawn faces alone and labels the photographs that nobody
+labelled. Students (``FaceOccNet``) learn from these pseudo-labels with cross-entropy, with consensus, or from
+the teacher's probabilities; others from the drawn faces that the teacher saw, without a teacher. Then they are
+fine-tuned on a few human labels, and compared with students that saw nothing else. Test photographs have
+human labels. Every training lies in a folder of its own: a study that was stopped goes on.
+"""
+
+import argparse
+import shlex
+import sys
+from pathlib import Path
+
+from consensus_lib import notebook, paths, runs
+from consensus_lib.datasets import MILD, FaceDataset, open_splits
+from consensus_lib.datasets.prepared import prepared_folder
+from consensus_lib.datasets.synthetic import Recipe, synthetic_folder
+from consensus_lib.distillation import DistillationLoss
+from consensus_lib.losses import ConsensusLoss, pixelwise_loss
+from consensus_lib.pseudo_labels import choose, prepare_pseudo_labels, read_records
+from consensus_lib.teacher import NetworkTeacher
+
+CONSENSUS = ConsensusLoss("component", size_weight=1.0)  # the form that helped in consensus.py
+FIRST = {
+    "nothing": None,
+    "drawn faces": pixelwise_loss,
+    "pseudo-labels": pixelwise_loss,
+    "pseudo-labels, soft": DistillationLoss(hard=0.0, soft=1.0),
+    "pseudo-labels, consensus": CONSENSUS,
+}
+"""What a student learns first → by which loss."""
+
+HUMAN = {50: 60, 200: 20, 0: 4}
+"""Human labels to learn from afterwards (0: all) → passes over them; from nothing, twice as many."""
+
+TABLE = Path(__file__).with_suffix(".csv")
+
+
+def main(argv: list[str] | None = None, table: Path = TABLE) -> None:
+    """Run the study and write its table."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--first", nargs="+", default=list(FIRST), choices=FIRST, help="what comes first")
+    parser.add_argument("--human", nargs="*", type=int, default=list(HUMAN), choices=HUMAN, help="labels")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], help="trainings of each kind")
+    parser.add_argument("--drawn", type=int, default=3000, help="drawn faces for the teacher")
+    parser.add_argument("--photographs", type=int, default=3000, help="unlabelled photographs")
+    parser.add_argument("--epochs", type=int, default=5, help="passes over either")
+    parser.add_argument("--size", type=int, default=64, help="side of the images in pixels")
+    parser.add_argument("--width", type=float, default=0.25, help="of students; a teacher has twice as much")
+    argv = sys.argv[1:] if argv is None else argv
+    a = parser.parse_args(argv)
+    lesson = notebook.begin("distillation")
+    folders = []
+    for seed in a.seeds:
+        real = open_splits("lfw_part_labels", "parts", size=a.size, images=0, augment=MILD, seed=seed)
+        shown = {"size": a.size, "augment": MILD, "seed": seed}
+        folder = synthetic_folder(counts={"train": a.drawn}, recipe=Recipe(occluded=0.1))
+        drawn = real._replace(train=FaceDataset(folder, "train", "parts", **shown))
+        setting = {"seed": seed, "live": False}
+        about = setting | {"first": "teacher", "human_labels": 0, "epochs": a.epochs}
+        network = {"network": "UNet", "width": 2 * a.width, "learning_rate": 3e-3}
+        teacher = lesson.train("teacher", drawn, pixelwise_loss, **network, **about)
+        folders.append(teacher.folder)
+
+        labelled = prepare_pseudo_labels(
+            lesson.out / f"pseudo-labels-{a.photographs}-{teacher.folder.name}",
+            prepared_folder("lfw_part_labels"),
+            NetworkTeacher(teacher.folder),
+            size=a.size,
+            limit=a.photographs,
+        )
+        ids, _ = choose(read_records(labelled))
+        pseudo = FaceDataset(labelled, "train", "parts", ids=ids, probabilities=True, **shown)
+        for first in a.first:
+            loss, start = FIRST[first], None
+            setting = {"seed": seed, "width": a.width, "live": False, "first": first}
+            if loss:
+                data = drawn if first == "drawn faces" else real._replace(train=pseudo)
+                about = setting | {"human_labels": 0, "epochs": a.epochs}
+                start = lesson.train("student", data, loss, **about).folder
+                folders.append(start)
+            if first.endswith("soft"):
+                continue
+            for count in a.human:
+                few = open_splits(
+                    "lfw_part_labels", "parts", size=a.size, images=count, augment=MILD, seed=seed
+                )
+                about = setting | {"human_labels": len(few.train), "start": start}
+                about |= {
+                    "epochs": HUMAN[count] * (1 if start else 2),
+                    "learning_rate": 1e-3 if start else 1e-2,
+                }
+                loss = CONSENSUS if first.endswith("consensus") else pixelwise_loss
+                folders.append(lesson.train("tuned", few, loss, **about).folder)
+    runs.write_table(table, folders, shlex.join(["python", "notebooks/studies/distillation.py", *argv]))
+    print(f"{len(folders)} trainings in {paths.shown(table)}")
+
+
+if __name__ == "__main__":
+    main()
