@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from consensus_lib.components import count_by_class, count_pieces, run_graph
+from consensus_lib.components import count_by_class, count_pieces, hole_areas, piece_areas, run_graph
 
 MAPS = arrays(
     np.int64,
@@ -66,6 +66,31 @@ def test_pieces_equal_skimage_and_holes_a_flood_fill(maps):
             outside = np.pad(one != c, 1, constant_values=True)
             ids, _ = flood_fill(outside.astype(int), 4)
             assert counts[c, 1] == len(np.unique(ids[outside])) - 1  # all but the one that reaches the border
+
+
+@given(MAPS)
+def test_areas_are_those_of_a_flood_fill(maps):
+    pieces, holes = piece_areas(maps), hole_areas(maps, 3)
+    for i, one in enumerate(maps):
+        ids, count = flood_fill(one, 8)
+        slow = sorted((one[ids == n][0], (ids == n).sum()) for n in range(count))
+        here = pieces.image == i
+        assert sorted(zip(pieces.label[here], pieces.area[here], strict=True)) == slow
+        for c in range(3):
+            outside = np.pad(one != c, 1, constant_values=True)
+            ids, _ = flood_fill(outside.astype(int), 4)
+            slow = sorted((ids == n).sum() for n in np.unique(ids[outside]) if n != ids[0, 0])
+            assert sorted(holes.area[(holes.image == i) & (holes.label == c)]) == slow
+
+
+def test_a_hole_is_as_large_as_what_is_missing():
+    picture = ["#####", "#...#", "#.#.#", "#..x#", "#####", "#.###", "#####"]
+    maps = np.array([[[".#x".index(c) for c in row] for row in picture]])
+    holes = hole_areas(maps, 3)
+    # The island in the first hole is of the class itself; the x in it is not.
+    assert sorted(zip(holes.label, holes.area, strict=True)) == [(0, 1), (1, 1), (1, 8)]
+    pieces = piece_areas(maps)
+    assert sorted(pieces.area[pieces.label == 1]) == [1, 25]
 
 
 def test_large_random_maps_agree_with_skimage():
