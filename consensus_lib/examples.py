@@ -1,8 +1,10 @@
-"""Tiny masks that one score tells apart and IoU does not: what each score is there for."""
+"""Tiny masks and predictors that one score tells apart and IoU does not: what each score is there for."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
+import torch
 
 CLASSES = ("background", "face", "hair")
 
@@ -111,3 +113,24 @@ def contrasts() -> list[Contrast]:
             "16 pixels too many along the chin, in a row or as teeth",
         ),
     ]
+
+
+Predictor = Callable[[torch.Tensor], torch.Tensor]
+
+
+def flickering() -> tuple[torch.Tensor, Predictor, Predictor]:
+    """Return an image float ``[1,1,64,64]`` and two predictors with the same mask of it.
+
+    The first looks at each pixel, and its mask moves with the image. The second looks at every fourth pixel
+    and answers for its neighbours too, as a network does whose last layers work on a quarter of the side.
+    """
+    image = torch.zeros(1, 1, 64, 64)
+    image[..., 16:48, 16:48] = 1
+
+    def steady(images):
+        return (images[:, 0] > 0.5).long()
+
+    def stepping(images):
+        return steady(images)[:, ::4, ::4].repeat_interleave(4, 1).repeat_interleave(4, 2)
+
+    return image, steady, stepping
