@@ -14,6 +14,7 @@ synchronised on CUDA, takes its statistics from a part elsewhere.
 """
 
 import argparse
+import contextlib
 import functools
 import itertools
 import json
@@ -34,6 +35,7 @@ from tqdm import tqdm
 from consensus_lib import distributed, paths
 from consensus_lib.blobs import Blobs
 from consensus_lib.datasets import FaceDataset, loader
+from consensus_lib.flicker import flicker
 from consensus_lib.metrics import SegmentationScores
 from consensus_lib.networks import NETWORKS
 from consensus_lib.paths import atomic, write_json
@@ -249,22 +251,31 @@ def fit(
 
 @torch.inference_mode()
 def evaluate(
-    model: nn.Module, data: FaceDataset, *, batch_size: int = 64, workers: int = 0, progress: bool = False
+    model: nn.Module,
+    data: FaceDataset,
+    *,
+    batch_size: int = 64,
+    workers: int = 0,
+    progress: bool = False,
+    scores: type[SegmentationScores] = SegmentationScores,
 ) -> SegmentationScores:
     """Score ``model`` on every sample of ``data``, in float32, on the device where the model is.
 
     Several processes share the samples, and all return the scores of all of them: every process must call
     it, or those that did will wait. ``batch_size`` and ``workers`` are as for :func:`fit`.
 
+    Args:
+        scores: which ones; :class:`consensus_lib.structure.StructureScores` are more, and slower.
+
     Returns:
         The scores; call ``compute()`` for the table and ``per_image()`` for statistics. Their order is
         that of ``data``.
     """
-    scores = SegmentationScores(data.task.classes)
+    counted = scores(data.task.classes)
     share = rank, _ = distributed.share()
     for batch, predicted in _predictions(model, data, batch_size, workers, progress and rank == 0, share):
-        scores.update(predicted, batch["labels"], batch.get("superpixels"))
-    return SegmentationScores.joined(distributed.gathered(scores))
+        counted.update(predicted, batch["labels"], batch.get("superpixels"))
+    return scores.joined(distributed.gathered(counted))
 
 
 @torch.inference_mode()
@@ -276,6 +287,30 @@ def predict(model: nn.Module, data: FaceDataset, *, batch_size: int = 64) -> tor
     return torch.cat(
         [predicted.to("cpu", torch.uint8) for _, predicted in _predictions(model, data, batch_size, 0, False)]
     )
+
+
+@torch.inference_mode()
+def measure_flicker(
+    model: nn.Module, data: FaceDataset, *, batch_size: int = 64, progress: bool = False, **moves
+) -> dict[str, np.ndarray]:
+    """Return how much of what ``model`` predicts changes when the images of ``data`` move a little.
+
+    It takes a pass for each move and one more. Several processes share the samples as in :func:`evaluate`.
+
+    Args:
+        moves: ``shifts``, ``angles`` and ``border`` of :func:`consensus_lib.flicker.flicker`.
+
+    Returns:
+        One value for each image, in the order of ``data``; see there.
+    """
+    share = rank, _ = distributed.share()
+    parts = []
+    with _evaluating(model) as see:
+        batches = loader(data, batch_size, share=share)
+        for batch in tqdm(batches, "flicker", disable=not (progress and rank == 0), leave=False):
+            parts.append(flicker(see, batch["image"], **moves))
+    parts = list(itertools.chain.from_iterable(distributed.gathered(parts)))
+    return {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
 
 
 def load_checkpoint(
@@ -449,13 +484,20 @@ def _epoch(network, batches, loss, optimizer, schedule, device, precision, clip,
 
 
 def _predictions(model, data, batch_size, workers, progress, share=(0, 1)):
+    with _evaluating(model) as see:
+        batches = loader(data, batch_size, workers=workers, share=share)
+        for batch in tqdm(batches, "evaluate", disable=not progress, leave=False):
+            yield batch, see(batch["image"])
+
+
+@contextlib.contextmanager
+def _evaluating(model):
+    """Put ``model`` in evaluation mode, and give a function from images to classes ``[B,H,W]``."""
     device = next(itertools.chain(model.parameters(), model.buffers())).device
     was_training = model.training
     model.eval()
     try:
-        batches = loader(data, batch_size, workers=workers, share=share)
-        for batch in tqdm(batches, "evaluate", disable=not progress, leave=False):
-            yield batch, model(_to_device(batch["image"], device)).argmax(1)
+        yield lambda images: model(_to_device(images, device)).argmax(1)
     finally:
         model.train(was_training)
 

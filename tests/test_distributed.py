@@ -20,7 +20,8 @@ from consensus_lib import distributed, training
 from consensus_lib.datasets import Augment, FaceDataset
 from consensus_lib.losses import ConsensusLoss, pixelwise_loss
 from consensus_lib.networks import FaceOccNet
-from consensus_lib.training import cosine, evaluate, fit, load_checkpoint
+from consensus_lib.structure import StructureScores
+from consensus_lib.training import cosine, evaluate, fit, load_checkpoint, measure_flicker
 
 ROOT = Path(__file__).parents[1]
 LOOPBACK = "lo" if sys.platform == "linux" else "lo0"
@@ -105,8 +106,8 @@ def trainings(folder, out):
     found["patient"] = train(folder, plain(), out=out / "patient", **options)
     for split in ("train", "test"):
         data = FaceDataset(folder, split, "parts", progress=False, limit=3)  # shares of 2 and 1
-        scores = evaluate(plain(), data)
-        found[split] = scores.compute(), scores.per_image()
+        scores = evaluate(plain(), data, scores=StructureScores)
+        found[split] = scores.compute(), scores.per_image() | measure_flicker(plain(), data)
     return found
 
 

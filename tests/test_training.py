@@ -8,14 +8,18 @@ from torch import nn
 
 from consensus_lib import training
 from consensus_lib.datasets import Augment, FaceDataset
+from consensus_lib.flicker import flicker
 from consensus_lib.losses import ConsensusLoss, PixelwiseLoss, Ramp, pixelwise_loss
+from consensus_lib.metrics import SegmentationScores
 from consensus_lib.networks import NETWORKS, FaceOccNet
+from consensus_lib.structure import StructureScores
 from consensus_lib.training import (
     CheckpointError,
     cosine,
     evaluate,
     fit,
     load_checkpoint,
+    measure_flicker,
     pick_device,
     predict,
 )
@@ -254,6 +258,27 @@ def test_predictions_are_those_that_are_scored(data, validation):
         "pixel_accuracy"
     ]
     assert model.training  # evaluation leaves the mode as it was
+
+
+def test_more_scores_when_asked(data, validation):
+    model, _ = train(data)
+    few, more = (evaluate(model, validation, scores=kind) for kind in (SegmentationScores, StructureScores))
+    assert few.compute().items() < more.compute().items()
+    assert len(more.per_image()["hausdorff95"]) == len(validation)
+
+
+def test_flicker_of_a_network_is_that_of_its_predictions(data, validation):
+    model, _ = train(data)
+    found = measure_flicker(model, validation, batch_size=3, angles=(), border=2)
+    images = torch.stack([validation[i]["image"] for i in range(len(validation))])
+    model.eval()
+    with torch.inference_mode():
+        whole = flicker(lambda images: model(images).argmax(1), images, angles=(), border=2)
+    assert found["flicker_shift"].tolist() == pytest.approx(whole["flicker_shift"].tolist(), abs=2e-3)
+    assert 0 < found["flicker_shift"].mean() < 1
+    model.train()
+    measure_flicker(model, validation, shifts=((0, 1),), angles=(-1.0,))
+    assert model.training
 
 
 def test_superpixels_reach_the_scores(tiny_folder):
