@@ -141,8 +141,9 @@ def betti_error(pred: np.ndarray, target: np.ndarray, num_classes: int) -> np.nd
 
     b₀ is the number of 8-connected pieces of the class and b₁ of holes in it, 4-connected pieces of its
     complement that do not reach the border: :func:`~consensus_lib.components.count_by_class` counts both.
-    They are compared as numbers, wherever the pieces lie (Clough et al., TPAMI 2022; Hu et al., NeurIPS
-    2019, take the mean over patches instead, here it is whole images).
+    With these two neighbourhoods b₀ - b₁ is the Euler number of each class, taken alone; where two classes
+    cross at a corner, both count as connected there. The numbers are compared, wherever the pieces lie, over
+    whole images (Clough et al., TPAMI 2022; Hu et al., NeurIPS 2019, average over patches).
 
     Args:
         pred: integer ``[N,H,W]``, classes 0..K-1.
