@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+import skimage.measure
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -98,6 +99,15 @@ def test_contours_and_perimeters_are_those_of_the_definitions(maps, tolerance, p
             np.testing.assert_allclose(f1[i, c], slow_f1(a, b, tolerance))
             np.testing.assert_allclose(hausdorff[i, c], slow_hausdorff(a, b, percentile), atol=1e-12)
             np.testing.assert_allclose(ragged[i, c], slow_raggedness(a, b), atol=1e-12)
+
+
+@given(MAPS)
+def test_betti_numbers_give_the_euler_number(maps):
+    betti = count_by_class(maps[0], 3)
+    for i, one in enumerate(maps[0]):
+        for c in (1, 2):
+            euler = skimage.measure.euler_number(one == c, connectivity=2)
+            assert betti[i, c, 0] - betti[i, c, 1] == euler
 
 
 @given(MAPS)
