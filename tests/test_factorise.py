@@ -232,14 +232,30 @@ def test_noise_grows_with_its_amount_and_repeats():
         steps.noisy_mask(face, -1)
 
 
+def test_a_recovered_occlusion_by_hand():
+    truth, found = mask("##..#", "##..."), mask("##...", "#....")
+    assert steps.recovered(found, truth) == (3 / 5, -1)
+    assert steps.recovered(found, truth, apart=truth & ~found) == (1.0, 0)
+    corner = np.eye(2, dtype=bool)
+    assert steps.recovered(corner, np.ones((2, 2), bool)).pieces_off == 1
+    assert steps.recovered(corner, np.ones((2, 2), bool), connectivity=8).pieces_off == 0
+    nothing = np.zeros((2, 2), bool)
+    assert steps.recovered(nothing, nothing) == (1.0, 0)
+    assert steps.recovered(corner, nothing) == (0.0, 2)
+    with pytest.raises(ValueError, match="truth: expected the shape of found"):
+        steps.recovered(nothing, truth)
+    with pytest.raises(ValueError, match="apart: expected booleans"):
+        steps.recovered(nothing, nothing, np.zeros((2, 2)))
+
+
 def recovered(sample, amount, cleaning=OPENING):
     """Return the IoU of the recovered occlusion; hair over the face, which Eq. 1 cannot tell, apart."""
     visible = TASKS["occlusion"].table(CLASSES)[sample.labels]
     hair = sample.face & (sample.labels == CLASSES.index("hair"))
     truth = sample.face & (visible == 2)
     teacher = steps.noisy_mask(visible == 1, amount, sample.record["index"])
-    found = factorise(hull_mask(sample.contour, *sample.face.shape), teacher, cleaning).cleaned
-    return (found & truth & ~hair).sum() / ((found | truth) & ~hair).sum()
+    found = factorise(hull_mask(sample.contour, *sample.face.shape), teacher, cleaning)
+    return steps.recovered(found.cleaned, truth, apart=hair).iou
 
 
 def test_what_covers_drawn_faces_is_recovered():
