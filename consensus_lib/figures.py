@@ -13,6 +13,7 @@ from matplotlib.patches import Patch, Rectangle
 from matplotlib.ticker import LogLocator
 
 from consensus_lib import IGNORE
+from consensus_lib.factorise import Factorised
 from consensus_lib.paths import atomic
 
 SINGLE, DOUBLE = 3.35, 7.0
@@ -206,6 +207,140 @@ def strips(
         axis.margins(x=0.08)
     axes[0][0].set_ylim(len(methods) - 0.5, -0.5)
     return figure
+
+
+def against(
+    panels: Mapping[str, Mapping[str, Mapping[float, Sequence[float]]]],
+    xlabel: str,
+    *,
+    names: Mapping[float, str] | None = None,
+    floors: Mapping[str, float] | None = None,
+) -> Figure:
+    """Draw scores against an amount: a line through the means, a bar from the least to the largest value.
+
+    Args:
+        panels: axis label → series → amount → one value for each repetition.
+        xlabel: what the amount is.
+        names: amount → its name; amounts then stand at equal distances, in this order. A series with one
+            amount is a marker without a line.
+        floors: axis label → a value to mark as the floor.
+    """
+    figure, axes = plt.subplots(
+        1, len(panels), squeeze=False, layout="constrained", figsize=(min(DOUBLE, SINGLE * len(panels)), 2.3)
+    )
+    series = next(iter(panels.values()))
+    places = {amount: place for place, amount in enumerate(names)} if names else None
+    for axis, (quantity, lines) in zip(axes[0], panels.items(), strict=True):
+        for number, (name, values) in enumerate(lines.items()):
+            x = np.array([places[amount] if places else amount for amount in values], float)
+            reach = len(places) if places else x.max() - x.min() or 1
+            x += (number - (len(lines) - 1) / 2) * reach * 0.014  # side by side, so that bars do not hide
+            means = np.array([np.mean(found) for found in values.values()])
+            ends = np.array([(min(found), max(found)) for found in values.values()]).T
+            line = ("-", "--", "-.", ":")[number % 4]
+            axis.errorbar(
+                x, means, abs(ends - means), label=name, marker="os^Dvp"[number % 6], markersize=3.5,
+                capsize=1.5, elinewidth=0.7, color=f"C{number % 7}", linestyle=line,
+            )  # fmt: skip
+        if floors and quantity in floors:
+            axis.axhline(floors[quantity], color="0.4", linewidth=0.8, linestyle=":")
+        axis.set(xlabel=xlabel, ylabel=quantity)
+        if names:
+            axis.set(xticks=range(len(names)), xticklabels=names.values())
+    if len(series) > 1:
+        handles, labels = axes[0][0].get_legend_handles_labels()
+        figure.set_figheight(2.3 + 0.17 * -(-len(series) // (2 * len(panels))))
+        figure.legend(handles, labels, loc="outside upper center", ncols=2 * len(panels))
+    return figure
+
+
+def histograms(panels: Mapping[str, Sequence[float]], limits: Mapping[str, Sequence[float]]) -> Figure:
+    """Draw how values are spread, one panel each.
+
+    Args:
+        panels: axis label → values.
+        limits: axis label → values to mark with a dashed line, such as those of a rule.
+    """
+    figure, axes = plt.subplots(
+        1, len(panels), squeeze=False, layout="constrained", figsize=(min(DOUBLE, SINGLE * len(panels)), 1.8)
+    )
+    for axis, (quantity, values) in zip(axes[0], panels.items(), strict=True):
+        axis.hist(np.asarray(values), bins=24, color="0.7", edgecolor="white", linewidth=0.3)
+        for limit in limits.get(quantity, ()):
+            axis.axvline(limit, color="#D55E00", linewidth=1, linestyle="--")
+        axis.set(xlabel=quantity, ylabel="images")
+    return figure
+
+
+def factorisation(image: np.ndarray, contour: np.ndarray, found: Factorised, colours: Colours) -> Figure:
+    """Draw the steps from a face to its occlusions, as in the paper's Fig. 2.
+
+    Args:
+        image: uint8 ``[H,W,3]``.
+        contour: float ``[P,2]``, (x, y) in pixels, of the complete face.
+        found: the steps.
+        colours: of background, face and occlusion.
+    """
+    figure, axes = plt.subplots(2, 5, layout="constrained", figsize=(DOUBLE, 3.1))
+    hidden = np.where(found.ids > 1, found.ids, 0)
+    seen, covering = (np.where(mask[..., None], image, 255) for mask in (found.labels == 1, hidden > 0))
+    signed = np.full((*found.face.shape, 3), 255, np.uint8)
+    signed[found.extent & found.face] = 225
+    signed[found.difference > 0], signed[found.difference < 0] = (0, 90, 160), (245, 140, 110)
+    panels = {
+        "photo and contour": image,
+        "extent: its hull": found.extent.astype(float),
+        "teacher's face": found.face.astype(float),
+        "residual, with signs": signed,
+        "cleaned": found.cleaned.astype(float),
+        "face and components": colour_labels(np.minimum(found.ids, 9), _components(colours)),
+        "labels": colour_labels(found.labels, colours),
+        "face, cut out": seen,
+        "occlusions, cut out": covering,
+    }
+    for axis, (title, picture) in zip(axes.flat, panels.items(), strict=False):
+        axis.imshow(picture, vmin=0, vmax=1 if picture.dtype.kind == "f" else None)
+        axis.set_title(title, pad=2)
+    closed = np.vstack([contour, contour[:1]]) - 0.5  # a pixel's centre is its number here
+    axes[0, 0].plot(*closed.T, color="white", linewidth=2)
+    axes[0, 0].plot(*closed.T, color="black", linewidth=0.8, linestyle="--")
+    axes[0, 0].set(xlim=(-0.5, image.shape[1] - 0.5), ylim=(image.shape[0] - 0.5, -0.5))
+    styles = ((1, "////", "#9ecae1", "+1: hidden"), (-1, "....", "#7f1d00", "−1: dropped"))
+    for sign, hatch, colour, _ in styles:  # signs can be told without colours
+        with plt.rc_context({"hatch.color": colour, "hatch.linewidth": 0.6}):
+            mask = (found.difference == sign).astype(float)
+            axes[0, 3].contourf(mask, levels=[0.5, 1.5], colors="none", hatches=[hatch])
+    for number in range(2, found.ids.max() + 1):
+        y, x = np.argwhere(found.ids == number).mean(0)
+        style = {
+            "ha": "center",
+            "va": "center",
+            "fontsize": 7,
+            "bbox": {"fc": "white", "ec": "none", "pad": 0.8},
+        }
+        axes[1, 0].text(x, y - 0.07 * len(found.ids), str(number), **style)
+    for axis in axes.flat:
+        axis.set(xticks=[], yticks=[])
+        axis.spines[:].set(visible=True, color="0.8")
+    axes[1, 4].set_axis_off()
+    keys = [
+        Patch(facecolor=np.array(face) / 255, edgecolor=edge, hatch=hatch, linewidth=0.5, label=label)
+        for face, (_, hatch, edge, label) in zip(((0, 90, 160), (245, 140, 110)), styles, strict=True)
+    ]
+    keys += [
+        Patch(facecolor=np.array(colour) / 255, edgecolor="0.5", linewidth=0.5, label=name)
+        for name, colour in zip(("background", "face", "occlusion"), colours, strict=True)
+    ]
+    axes[1, 4].legend(handles=keys, loc="center left", handlelength=1.6, handleheight=1.1)
+    return figure
+
+
+def _components(colours: Colours) -> Colours:
+    """Return colours of background, face and components from 2, apart from one another in greyscale."""
+    return [
+        *colours[:2],
+        *((240, 228, 66), (213, 94, 0), (255, 255, 255), (0, 158, 115), (204, 121, 167)) * 2,
+    ]
 
 
 def curves(

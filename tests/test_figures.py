@@ -4,6 +4,7 @@ import pytest
 from matplotlib import pyplot as plt
 
 from consensus_lib import figures
+from consensus_lib.factorise import factorise
 from consensus_lib.networks import FaceOccNet, block_shapes, receptive_field
 
 COLOURS = ((0, 0, 0), (86, 180, 233), (213, 94, 0))
@@ -126,3 +127,39 @@ def test_style_colours_differ_in_greyscale_or_line():
     grey = [matplotlib.colors.to_rgb(c) @ np.array([0.3, 0.59, 0.11]) for c in cycle["color"]]
     looks = list(zip(grey, cycle["linestyle"], strict=True))
     assert all(abs(a[0] - b[0]) > 0.05 or a[1] != b[1] for i, a in enumerate(looks) for b in looks[:i])
+
+
+def test_against_shows_each_series_its_spread_and_the_floor():
+    lines = {"a": {0: [0.1, 0.3], 50: [0.4, 0.6]}, "b": {50: [0.5]}}
+    figure = figures.against(
+        {"score": lines, "pieces": lines}, "labels", names={0: "none", 50: "all"}, floors={"score": 0.05}
+    )
+    axis = figure.axes[0]
+    assert [text.get_text() for text in axis.get_xticklabels()] == ["none", "all"]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["a", "b"]
+    means = axis.containers[0][0].get_ydata()
+    assert means.tolist() == pytest.approx([0.2, 0.5])
+    (bars,) = axis.containers[0][2]
+    assert [sorted(end[1] for end in bar) for bar in bars.get_segments()] == [[0.1, 0.3], [0.4, 0.6]]
+    plain = figures.against({"score": {"a": {0.0: [1], 2.0: [2]}}}, "noise")
+    assert not plain.legends
+    assert plain.axes[0].containers[0][0].get_xdata().tolist() == [0, 2]
+
+
+def test_histograms_mark_their_limits():
+    figure = figures.histograms({"sure": [0.1, 0.9, 0.95], "area": [0.2]}, {"sure": (0.5,)})
+    assert [len(axis.lines) for axis in figure.axes] == [1, 0]
+    assert sum(bar.get_height() for bar in figure.axes[0].patches) == 3
+
+
+def test_a_factorisation_names_its_steps_and_numbers_its_components():
+    extent = np.zeros((16, 16), bool)
+    extent[2:14, 3:13] = True
+    face = np.roll(extent, 1, axis=1)
+    face[5:9, 6:11] = face[10:13, 5:8] = False
+    found = factorise(extent, face, None)
+    contour = np.array([[3, 2], [13, 2], [13, 14], [3, 14]], float)
+    figure = figures.factorisation(np.zeros((16, 16, 3), np.uint8), contour, found, COLOURS)
+    assert len([axis for axis in figure.axes if axis.get_title()]) == 9
+    numbers = [text.get_text() for text in figure.axes[5].texts]
+    assert numbers == [str(number) for number in range(2, found.ids.max() + 1)]
