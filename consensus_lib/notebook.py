@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import random
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -170,6 +171,31 @@ class Lesson:
         """Write ``result.json`` of a training; notebook, device and, unless given, seed are filled in."""
         known = {"notebook": self.name, "seed": self.seed, "device": device_name(self.device)}
         runs.write_result(folder, **known | values)
+
+
+def verdict(gains: Sequence[float], higher: bool = True, spread: float | None = None) -> str:
+    """Return in a word what differences of repeated trainings say, so that no sentence says more.
+
+    Args:
+        gains: a score with something minus the score without it, one difference for each seed.
+        higher: whether a higher score is better.
+        spread: of either score over seeds; a decided mean difference that exceeds it is said to.
+
+    Returns:
+        ``"better"`` or ``"worse"`` if all seeds agree, else ``"not decided"``.
+
+    >>> verdict([0.01, 0.03]), verdict([0.01, 0.03], higher=False), verdict([0.01, -0.01])
+    ('better', 'worse', 'not decided')
+    >>> verdict([0.02, 0.03], spread=0.01)
+    'better, by more than the spread'
+    """
+    gains = np.asarray(gains, float)
+    if not ((gains > 0).all() or (gains < 0).all()):
+        return "not decided"
+    beyond = spread is not None and abs(gains.mean()) > spread
+    return ("better" if (gains[0] > 0) == higher else "worse") + (
+        ", by more than the spread" if beyond else ""
+    )
 
 
 def begin(name: str, *, seed: int = 0, out: str = "", device: str = "auto") -> Lesson:

@@ -66,3 +66,13 @@ def test_a_start_is_where_the_training_begins(lesson, data):
     for (name, one), other in zip(base.network.named_parameters(), still.network.parameters(), strict=True):
         torch.testing.assert_close(one, other, rtol=0, atol=0, msg=name)
     assert json.loads((still.folder / RESULT).read_text())["learning_rate"] == 0.0
+
+
+def test_a_verdict_says_no_more_than_the_seeds():
+    assert notebook.verdict([0.1]) == "better"
+    assert notebook.verdict([-0.1, -0.2]) == "worse"
+    assert notebook.verdict([-0.1, -0.2], higher=False) == "better"
+    for undecided in ([0.1, -0.2], [0.1, 0.0], [0.0]):
+        assert notebook.verdict(undecided, spread=0.0) == "not decided"
+    assert notebook.verdict([0.1, 0.3], spread=0.2) == "better"
+    assert notebook.verdict([-0.1, -0.31], spread=0.2) == "worse, by more than the spread"
