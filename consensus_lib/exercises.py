@@ -14,6 +14,7 @@ from consensus_lib import IGNORE
 from consensus_lib.blobs import label_blobs
 from consensus_lib.components import count_pieces
 from consensus_lib.datasets import FaceDataset
+from consensus_lib.factorise import OPENING, clean, difference, residual
 from consensus_lib.metrics import SegmentationScores
 
 TODO = "not answered yet"
@@ -169,6 +170,51 @@ def check_jensen(blob: Sequence[float] | None) -> None:
         return _wrong(f"expected three probabilities above 0, got {blob}")
     first, entropy = -np.log(p.mean()), -np.log(p).mean()
     return _verdict(entropy - first >= 0.5, f"first term {first:.3f}, mean cross-entropy {entropy:.3f}")
+
+
+def check_residual(function: Callable) -> None:
+    """Check a function from the masks of the complete and of the seen face, bool ``[H,W]``, to Eq. 1."""
+    extent, face = np.array([[1, 1, 0, 0]], bool), np.array([[1, 0, 1, 0]], bool)
+    answer = function(extent, face)
+    if answer is None:
+        return print(TODO)
+    right = residual(difference(extent, face))
+    if np.shape(answer) != right.shape:
+        return _wrong(f"expected the shape {list(right.shape)}, got {list(np.shape(answer))}")
+    if np.array_equal(np.asarray(answer, bool), extent ^ face):
+        return _wrong("face outside the extent counts too: the part below 0 is to be dropped")
+    return _verdict(
+        np.array_equal(np.asarray(answer, bool), right), "1 only where the extent has face and none is seen"
+    )
+
+
+def check_survivors(answer: Sequence[int] | None) -> None:
+    """Check which widths from 1 to 8 pixels ``OPENING`` leaves of bars in an image of 128 pixels."""
+    if answer is None:
+        return print(TODO)
+    column = np.arange(128)[None]
+    right = [w for w in range(1, 9) if clean((column > 9) & (column < 10 + w), OPENING).any()]
+    return _verdict(
+        sorted(answer) == right, "each erosion takes a pixel from the left and one from the right"
+    )
+
+
+def check_tempered(function: Callable) -> None:
+    """Check a function of (probabilities ``[K]``, temperature) that returns them at that temperature."""
+    for probabilities, temperature in (([0.9, 0.1], 1.0), ([0.8, 0.2], 2.0), ([0.7, 0.2, 0.1], 4.0)):
+        q = torch.tensor(probabilities, dtype=torch.float64)
+        answer = function(q, temperature)
+        if answer is None:
+            return print(TODO)
+        right = (q.log() / temperature).softmax(0)
+        answer = torch.as_tensor(answer, dtype=torch.float64)
+        if answer.shape != right.shape or not torch.allclose(answer, right):
+            hint = "; the sum must be 1" if abs(float(answer.sum()) - 1) > 1e-6 else ""
+            return _wrong(
+                f"{probabilities} at {temperature:g}: expected {[round(v, 4) for v in right.tolist()]}, "
+                f"got {[round(v, 4) for v in answer.flatten().tolist()]}{hint}"
+            )
+    return _verdict(True, "")
 
 
 def _verdict(right: bool, why: str) -> None:

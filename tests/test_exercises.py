@@ -105,3 +105,27 @@ def test_jensen(said):
     assert said(exercises.check_jensen, None) == exercises.TODO
     assert "first term 0.105" in said(exercises.check_jensen, [0.9, 0.9, 0.9])
     assert "three probabilities" in said(exercises.check_jensen, [0.9, 0.9])
+
+
+def test_residual(said):
+    assert said(exercises.check_residual, lambda extent, face: extent & ~face) == "right"
+    assert said(exercises.check_residual, lambda extent, face: None) == exercises.TODO
+    assert "below 0" in said(exercises.check_residual, lambda extent, face: extent ^ face)
+    assert "expected the shape [1, 4]" in said(exercises.check_residual, lambda extent, face: [True])
+    assert "none is seen" in said(exercises.check_residual, lambda extent, face: extent)
+
+
+def test_survivors(said):
+    assert said(exercises.check_survivors, [5, 6, 7, 8]) == "right"
+    assert said(exercises.check_survivors, None) == exercises.TODO
+    assert "from the left" in said(exercises.check_survivors, [3, 4, 5, 6, 7, 8])
+
+
+def test_tempered(said):
+    def right(q, temperature):
+        return q ** (1 / temperature) / (q ** (1 / temperature)).sum()
+
+    assert said(exercises.check_tempered, right) == "right"
+    assert said(exercises.check_tempered, lambda q, t: None) == exercises.TODO
+    assert "sum must be 1" in said(exercises.check_tempered, lambda q, t: q ** (1 / t))
+    assert "[0.8, 0.2] at 2: expected [0.6667, 0.3333]" in said(exercises.check_tempered, lambda q, t: q)
