@@ -182,7 +182,7 @@ def verdict(gains: Sequence[float], higher: bool = True, spread: float | None = 
         spread: of either score over seeds; a decided mean difference that exceeds it is said to.
 
     Returns:
-        ``"better"`` or ``"worse"`` if all seeds agree, else ``"not decided"``.
+        ``"better"`` or ``"worse"`` if all seeds agree, else ``"not decided"``; and that it is one seed only.
 
     >>> verdict([0.01, 0.03]), verdict([0.01, 0.03], higher=False), verdict([0.01, -0.01])
     ('better', 'worse', 'not decided')
@@ -192,10 +192,11 @@ def verdict(gains: Sequence[float], higher: bool = True, spread: float | None = 
     gains = np.asarray(gains, float)
     if not ((gains > 0).all() or (gains < 0).all()):
         return "not decided"
+    word = "better" if (gains[0] > 0) == higher else "worse"
+    if len(gains) == 1:
+        return f"{word}, with one seed"
     beyond = spread is not None and abs(gains.mean()) > spread
-    return ("better" if (gains[0] > 0) == higher else "worse") + (
-        ", by more than the spread" if beyond else ""
-    )
+    return f"{word}, by more than the spread" if beyond else word
 
 
 def begin(name: str, *, seed: int = 0, out: str = "", device: str = "auto") -> Lesson:

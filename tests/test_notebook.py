@@ -69,7 +69,7 @@ def test_a_start_is_where_the_training_begins(lesson, data):
 
 
 def test_a_verdict_says_no_more_than_the_seeds():
-    assert notebook.verdict([0.1]) == "better"
+    assert notebook.verdict([0.1], spread=0.0) == "better, with one seed"
     assert notebook.verdict([-0.1, -0.2]) == "worse"
     assert notebook.verdict([-0.1, -0.2], higher=False) == "better"
     for undecided in ([0.1, -0.2], [0.1, 0.0], [0.0]):
