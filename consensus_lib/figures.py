@@ -237,7 +237,7 @@ def against(
             x += (number - (len(lines) - 1) / 2) * reach * 0.014  # side by side, so that bars do not hide
             means = np.array([np.mean(found) for found in values.values()])
             ends = np.array([(min(found), max(found)) for found in values.values()]).T
-            line = ("-", "--", "-.", ":")[number % 4]
+            line = ("-", "--", "-.", ":", (0, (6, 1)), (0, (3, 1, 1, 1, 1, 1)))[number % 6]
             axis.errorbar(
                 x, means, abs(ends - means), label=name, marker="os^Dvp"[number % 6], markersize=3.5,
                 capsize=1.5, elinewidth=0.7, color=f"C{number % 7}", linestyle=line,
