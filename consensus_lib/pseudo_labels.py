@@ -63,7 +63,8 @@ def prepare_pseudo_labels(
 
     Without an extent the labels are the teacher's likeliest classes. With one, the teacher's face is
     factorised (Eq. 1 and 2) into background, face and occlusion, and 1 - p(face) goes to occlusion inside
-    the occlusions and to background elsewhere. Images come out in the split ``train``; those in which no
+    the occlusions and to background elsewhere; hair over the face is taken for an occlusion, unless the
+    teacher knows a class ``"hair"``. Images come out in the split ``train``; those in which no
     face is found have no labels and are in ``unlabelled``. An interrupted call is taken up where it stopped.
 
     Args:
@@ -83,7 +84,7 @@ def prepare_pseudo_labels(
         the folder.
 
     Raises:
-        DatasetError: there is no such image, or ``folder`` holds something else.
+        DatasetError: there is no such image, no face in any of them, or ``folder`` holds something else.
         ValueError: the teacher knows no face, or gives no probabilities.
     """
     folder, source = Path(folder), Path(source)
@@ -145,6 +146,8 @@ def prepare_pseudo_labels(
                     )
                     records[row.id] = record
                 bar.update(len(batch))
+        if not any(record["found"] for record in records.values()):
+            raise DatasetError(f"images: expected faces, but {teacher.name} found none in {len(rows)} images")
         table = pd.DataFrame([{"id": row.id, **records[row.id]} for row in rows])
         table.to_csv(writer.partial / RECORDS, index=False, lineterminator="\n")
     return folder
@@ -215,6 +218,8 @@ def _labelled(
         seen = bool(face.any()) and (extent is None or contour is not None)
         if extent and seen:
             hull = hull_mask(contour, *face.shape)
+            if "hair" in teacher.classes:  # over the face it hides as an occluder does, and is none
+                hull &= labels != teacher.classes.index("hair")
             parts = factorise(hull, face, cleaning)
             labels, occlusions = parts.labels, int(parts.ids.max()) - 1
             overlap = float((hull & face).sum() / max(1, (hull | face).sum()))

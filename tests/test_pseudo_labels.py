@@ -24,6 +24,12 @@ class Teacher:
         return (-apart).softmax(1)
 
 
+class Hairless(Teacher):
+    """Does not know what covers the top of a face."""
+
+    version, classes = "2", ("background", "face", "something")
+
+
 class Extent:
     """A disc around the middle; finds no face in images whose id ends in 0."""
 
@@ -69,7 +75,7 @@ def test_records_say_who_labelled_and_how_surely(tiny_folder, tmp_path):
 
 
 def test_factorised_labels_have_occlusions_inside_the_extent(tiny_folder, tmp_path):
-    folder = make(tmp_path / "p", tiny_folder, extent=Extent(), cleaning=None)
+    folder = make(tmp_path / "p", tiny_folder, Hairless(), extent=Extent(), cleaning=None)
     info = read_info(folder)
     assert info.classes == ("background", "face", "occluder")
     assert info.counts == {"train": 10, "unlabelled": 2}  # two ids end in 0
@@ -87,6 +93,28 @@ def test_factorised_labels_have_occlusions_inside_the_extent(tiny_folder, tmp_pa
     assert records.found["train_01"]
     assert records.overlap["train_01"] > 0.3
     assert records.occlusions["train_01"] >= 1
+
+
+def test_hair_that_the_teacher_knows_is_no_occlusion(tiny_folder, tmp_path):
+    hidden = []
+    for name, teacher in (("p", Hairless()), ("q", Teacher())):
+        folder = make(tmp_path / name, tiny_folder, teacher, extent=Extent(), cleaning=None)
+        data = FaceDataset(folder, "train", "occlusion")
+        hair = [
+            FaceDataset(tiny_folder, "train", "parts", ids=[row.id])[0]["labels"] == 2 for row in data.rows
+        ]
+        hidden.append(sum(int(((data[i]["labels"] == 2) & hair[i]).sum()) for i in range(len(data))))
+    assert hidden[1] < 0.1 * hidden[0]
+
+
+def test_no_face_at_all_is_an_error_that_leaves_nothing(tiny_folder, tmp_path):
+    class Nobody(Extent):
+        def __call__(self, images, ids):
+            return [None] * len(ids)
+
+    with pytest.raises(DatasetError, match="expected faces, but colours found none in 12 images"):
+        make(tmp_path / "p", tiny_folder, extent=Nobody())
+    assert {path.name for path in tmp_path.iterdir()} <= {"tiny", "data", "runs"}
 
 
 def test_another_size_is_seen_and_stored(tiny_folder, tmp_path):
