@@ -82,12 +82,15 @@ def test_distillation(run, monkeypatch):
     ]
 
 
-@pytest.mark.parametrize("module", [transfer, consensus])
+@pytest.mark.parametrize("module", [transfer, consensus, distillation])
 def test_the_stored_table_is_whole(module):
     found = pd.read_csv(module.TABLE)
     assert not found.isna().any(axis=None)
     assert found.command.nunique() == 1, "rows of different settings in one table"
-    seeds = found.groupby([c for c in ("study", "variant", "learning_rate") if c in found]).seed.apply(sorted)
+    kinds = [c for c in ("study", "variant", "first", "human_labels", "learning_rate") if c in found]
+    seeds = found.groupby(kinds).seed.apply(sorted)
     assert {tuple(one) for one in seeds} == {(0, 1, 2)}
-    known = {transfer: transfer.RECIPES, consensus: consensus.LOSSES}[module]
-    assert set(known) <= set(found.variant)
+    known = {transfer: transfer.RECIPES, consensus: consensus.LOSSES, distillation: distillation.FIRST}[
+        module
+    ]
+    assert set(known[module]) <= set(found["first" if module is distillation else "variant"])
