@@ -1,0 +1,410 @@
+import itertools
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from consensus_lib import IGNORE
+from consensus_lib.blobs import label_blobs
+from consensus_lib.datasets import FaceDataset
+from consensus_lib.losses import pixelwise_loss
+from consensus_lib.networks import FaceOccNet
+from consensus_lib.structure_losses import (
+    AffinityLoss,
+    ComponentDiceLoss,
+    DiceLoss,
+    FocalLoss,
+    LovaszSoftmaxLoss,
+    RegionMutualInformationLoss,
+    TotalVariationLoss,
+    affinity_loss,
+    component_dice_loss,
+    dice_loss,
+    focal_loss,
+    lovasz_softmax_loss,
+    region_mutual_information_loss,
+    total_variation_loss,
+)
+from consensus_lib.training import fit
+
+MODULES = {
+    "focal": FocalLoss,
+    "dice": DiceLoss,
+    "lovasz": LovaszSoftmaxLoss,
+    "total variation": TotalVariationLoss,
+    "affinity": AffinityLoss,
+    "mutual information": RegionMutualInformationLoss,
+    "component dice": ComponentDiceLoss,
+}
+OPTIONS = [
+    ("focal", {"gamma": 0.5}),
+    ("focal", {"gamma": 0.0}),
+    ("dice", {"squared": False, "per_image": False, "pixel_weight": 1.0}),
+    ("lovasz", {"per_image": False, "pixel_weight": 0.5}),
+    ("affinity", {"distances": (1, 2, 9), "margin": 1.0}),
+    ("mutual information", {"radius": 0, "pool": 1, "pixel_weight": 0.0}),
+    ("component dice", {"connectivity": 8, "min_size": 2, "component_weight": 3.0}),
+]
+ALL = [*((name, {}) for name in MODULES), *OPTIONS]
+every = pytest.mark.parametrize(("name", "options"), ALL, ids=lambda part: str(part))
+
+
+def case(seed, k=3, shape=(2, 7, 8), ignore=0.04):
+    rng = np.random.default_rng(seed)
+    labels = torch.from_numpy(rng.integers(0, k, shape))
+    labels[torch.from_numpy(rng.random(shape) < ignore)] = IGNORE
+    logits = torch.from_numpy(rng.normal(0, 2, (shape[0], k, *shape[1:])))
+    return logits.requires_grad_(), labels
+
+
+def gradient(loss, logits, labels):
+    return torch.autograd.grad(loss(logits, labels), logits)[0]
+
+
+@every
+@pytest.mark.parametrize("k", [2, 4])
+def test_gradients_are_right(name, options, k):
+    logits, labels = case(k, k, (2, 6, 6))
+    loss = MODULES[name](**options)
+    assert loss(logits, labels).dtype == torch.float64
+    assert torch.autograd.gradcheck(loss, (logits, labels))
+
+
+@every
+def test_ignored_pixels_have_no_say(name, options):
+    loss = MODULES[name](**options)
+    logits, labels = case(1)
+    assert (labels == IGNORE).any()
+    slope = gradient(loss, logits, labels)
+    assert (slope.movedim(1, -1)[labels == IGNORE] == 0).all()
+    assert (slope != 0).any()
+    other = torch.where((labels == IGNORE)[:, None], 30 * torch.randn_like(logits), logits)
+    torch.testing.assert_close(loss(other, labels), loss(logits, labels))
+
+
+@every
+def test_absent_classes_and_nothing_at_all(name, options):
+    loss = MODULES[name](**options)
+    logits, labels = case(2, 4)
+    labels[labels == 1] = 2
+    labels[1] = IGNORE
+    assert loss(logits, labels).isfinite()
+    assert gradient(loss, logits, labels).isfinite().all()
+    one = torch.full_like(labels, 3)
+    assert gradient(loss, logits, one).isfinite().all()
+    nothing = torch.full_like(labels, IGNORE)
+    assert loss(logits, nothing) == 0
+    assert (gradient(loss, logits, nothing) == 0).all()
+
+
+@every
+@pytest.mark.parametrize("size", [30.0, 1e4])
+def test_a_network_that_is_sure_gives_no_nan(name, options, size):
+    _, labels = case(3)
+    known = labels.clamp(max=2)
+    for predicted in (known, (known + 1) % 3):  # all right, and all wrong
+        logits = size * F.one_hot(predicted, 3).movedim(-1, 1).float()
+        logits.requires_grad_()
+        loss = MODULES[name](**options)
+        assert loss(logits, labels).isfinite()
+        assert gradient(loss, logits, labels).isfinite().all()
+
+
+@every
+def test_layout_precision_and_order_do_not_matter(name, options):
+    loss = MODULES[name](**options)
+    logits, labels = case(4)
+    value, slope = loss(logits, labels), gradient(loss, logits, labels)
+    for other in (
+        logits.detach().to(memory_format=torch.channels_last),
+        logits.detach().transpose(2, 3).contiguous().transpose(2, 3),
+    ):
+        torch.testing.assert_close(loss(other, labels), value)
+    torch.testing.assert_close(loss(logits.flip(0), labels.flip(0)), value)
+    if name != "mutual information":  # whose cells begin at the left
+        torch.testing.assert_close(loss(logits.flip(3), labels.flip(2)), value)
+    single = logits.detach().float().requires_grad_()
+    torch.testing.assert_close(loss(single, labels).double(), value, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(gradient(loss, single, labels).double(), slope, rtol=1e-3, atol=1e-5)
+    assert loss(logits.bfloat16(), labels).dtype == torch.float32
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_the_right_answer_is_better_and_is_learned(name):
+    labels = torch.zeros(2, 8, 8, dtype=torch.int64)
+    labels[:, 2:, 2:6], labels[1, 5:, :] = 1, 2
+    loss = MODULES[name]()
+    right = 5 * F.one_hot(labels, 3).movedim(-1, 1).float()
+    assert loss(right, labels) < loss(torch.zeros_like(right), labels) < loss(-right, labels)
+    logits = torch.zeros_like(right, requires_grad=True)
+    optimizer = torch.optim.Adam([logits], lr=0.2)
+    for _ in range(60):
+        optimizer.zero_grad()
+        loss(logits, labels).backward()
+        optimizer.step()
+    assert (logits.argmax(1) == labels).float().mean() > 0.95
+
+
+@every
+def test_the_module_is_its_function_and_says_its_settings(name, options):
+    functions = {
+        "focal": focal_loss,
+        "dice": dice_loss,
+        "lovasz": lovasz_softmax_loss,
+        "total variation": total_variation_loss,
+        "affinity": affinity_loss,
+        "mutual information": region_mutual_information_loss,
+        "component dice": component_dice_loss,
+    }
+    logits, labels = case(5)
+    loss = MODULES[name](**options)
+    more = options
+    if name == "component dice":
+        cut = {key: options[key] for key in ("connectivity", "min_size") if key in options}
+        more = {key: value for key, value in options.items() if key not in cut}
+        more["blobs"] = label_blobs(labels, "component", **cut)
+    assert loss(logits, labels) == functions[name](logits, labels, **more)
+    for key, value in options.items():
+        assert f"{key}={value!r}" in repr(loss)
+    with pytest.raises(TypeError, match=r"options: expected some of \[.*\], got 'alpa'"):
+        MODULES[name](alpa=1)
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_cross_entropy_is_added_in_one_way(name):
+    if name == "focal":
+        pytest.skip("it is a cross-entropy itself")
+    logits, labels = case(6)
+    without, whole = (MODULES[name](pixel_weight=weight)(logits, labels) for weight in (0.0, 2.0))
+    torch.testing.assert_close(whole, without + 2 * pixelwise_loss(logits, labels))
+    usual = 1.0 if name in ("total variation", "affinity", "mutual information") else 0.0
+    assert f"pixel_weight={usual}" in repr(MODULES[name]())
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_wrong_arguments_are_named(name):
+    loss = MODULES[name]()
+    with pytest.raises(
+        ValueError, match=r"logits: expected float \[B,K,H,W\], got torch.float32 \[2, 3, 4\]"
+    ):
+        loss(torch.zeros(2, 3, 4), torch.zeros(2, 4, dtype=torch.int64))
+    with pytest.raises(ValueError, match=r"labels: expected int64 \[B,H,W\] like logits .* got torch.int32"):
+        loss(torch.zeros(2, 3, 8, 8), torch.zeros(2, 8, 8, dtype=torch.int32))
+    with pytest.raises(ValueError, match=r"labels: expected 0..2, got 0..3"):
+        loss(torch.zeros(1, 3, 8, 8), torch.arange(64).view(1, 8, 8) % 4)
+
+
+def test_options_out_of_range_are_named():
+    logits, labels = case(0)
+    for call, message in (
+        (lambda: focal_loss(logits, labels, gamma=-1), "gamma: expected a number of at least 0, got -1"),
+        (lambda: focal_loss(logits, labels, class_weight=[1, 2]), "class_weight: expected 3 numbers, got 2"),
+        (lambda: affinity_loss(logits, labels, margin=-1), "margin: expected a number of at least 0"),
+        (lambda: affinity_loss(logits, labels, distances=()), r"distances: expected .* at least 1, got \(\)"),
+        (
+            lambda: region_mutual_information_loss(logits, labels, pool=0),
+            "radius, pool: expected at least 0 and 1, got 1 and 0",
+        ),
+        (
+            lambda: region_mutual_information_loss(logits, labels, radius=2),
+            "logits: expected at least 10 pixels a side for radius=2 and pool=2",
+        ),
+        (lambda: component_dice_loss(logits, labels, labels[:1]), "ids: expected integers of the shape"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            call()
+
+
+def probabilities(logits):
+    return logits.detach().softmax(1).numpy()
+
+
+def known(labels):
+    return labels.numpy() != IGNORE
+
+
+@settings(max_examples=25)
+@given(st.integers(0, 10_000), st.integers(2, 4))
+def test_focal_equals_its_equation(seed, k):
+    logits, labels = case(seed, k)
+    p, alpha = probabilities(logits), [0.5, 2.0, 1.0, 3.0][:k]
+    terms = [
+        -alpha[labels[b, y, x]]
+        * (1 - p[b, labels[b, y, x], y, x]) ** 1.5
+        * np.log(p[b, labels[b, y, x], y, x])
+        for b, y, x in np.argwhere(known(labels))
+    ]
+    value = focal_loss(logits, labels, gamma=1.5, class_weight=alpha)
+    assert value.item() == pytest.approx(np.mean(terms))
+    torch.testing.assert_close(focal_loss(logits, labels, gamma=0), pixelwise_loss(logits, labels))
+
+
+@settings(max_examples=25)
+@given(st.integers(0, 10_000), st.integers(2, 4), st.booleans())
+def test_dice_equals_its_equation(seed, k, squared):
+    logits, labels = case(seed, k)
+    labels[0][labels[0] == 1] = 0
+    p, where = probabilities(logits), known(labels)
+    images = []
+    for b in range(2):
+        values = []
+        for c in np.unique(labels[b][where[b]]):
+            p_c, y_c = p[b, c][where[b]], (labels[b].numpy() == c)[where[b]]
+            below = (p_c**2).sum() + (y_c**2).sum() if squared else p_c.sum() + y_c.sum()
+            values.append(1 - 2 * (p_c * y_c).sum() / below)
+        images.append(np.mean(values))
+    assert dice_loss(logits, labels, squared=squared).item() == pytest.approx(np.mean(images))
+    row = logits.transpose(0, 1).flatten(1, 2)[None], labels.flatten(0, 1)[None]  # the batch as one image
+    over_batch = dice_loss(logits, labels, squared=squared, per_image=False)
+    torch.testing.assert_close(over_batch, dice_loss(*row, squared=squared))
+
+
+def jaccard_loss(wrong, truth):
+    return wrong.sum() / (wrong | truth).sum() if wrong.any() else 0.0
+
+
+@settings(max_examples=25)
+@given(st.integers(0, 10_000), st.integers(2, 4))
+def test_lovasz_is_the_extension_of_the_jaccard_loss(seed, k):
+    """Against its other form: the Jaccard loss of {m > t}, integrated over thresholds t."""
+    logits, labels = case(seed, k)
+    labels[0][labels[0] == 1] = 0
+    p, where = probabilities(logits), known(labels)
+    images = []
+    for b in range(2):
+        values = []
+        for c in np.unique(labels[b][where[b]]):
+            truth = (labels[b].numpy() == c)[where[b]]
+            m = np.abs(truth - p[b, c][where[b]])
+            steps = [0.0, *np.sort(m)]
+            parts = [(high - low) * jaccard_loss(m > low, truth) for low, high in itertools.pairwise(steps)]
+            values.append(sum(parts))
+        images.append(np.mean(values))
+    assert lovasz_softmax_loss(logits, labels).item() == pytest.approx(np.mean(images))
+    row = logits.transpose(0, 1).flatten(1, 2)[None], labels.flatten(0, 1)[None]
+    torch.testing.assert_close(
+        lovasz_softmax_loss(logits, labels, per_image=False), lovasz_softmax_loss(*row)
+    )
+
+
+def test_lovasz_of_a_sure_mask_is_one_minus_its_iou():
+    labels = torch.tensor([[[0, 0, 0, 1, 1, 1]]])
+    logits = 200.0 * F.one_hot(torch.tensor([[[0, 0, 1, 1, 1, 0]]]), 2).movedim(-1, 1)
+    assert lovasz_softmax_loss(logits, labels).item() == pytest.approx(1 - 2 / 4)  # both classes: 2 of 4
+
+
+@settings(max_examples=25)
+@given(st.integers(0, 10_000), st.integers(2, 4))
+def test_total_variation_equals_its_equation(seed, k):
+    logits, labels = case(seed, k)
+    p, where = probabilities(logits), known(labels)
+    total = 0
+    for b, y, x in np.argwhere(where):
+        for v, u in ((y + 1, x), (y, x + 1)):
+            if v < 7 and u < 8 and where[b, v, u]:
+                total += np.abs(p[b, :, y, x] - p[b, :, v, u]).sum()
+    value = total_variation_loss(logits, labels, weight=3.0, pixel_weight=0)
+    assert value.item() == pytest.approx(3 * total / where.sum())
+
+
+def test_total_variation_is_twice_the_length_of_a_sure_border():
+    labels = torch.zeros(1, 6, 6, dtype=torch.int64)
+    labels[:, 2:4, 2:4] = 1  # a square of perimeter 8
+    logits = 200.0 * F.one_hot(labels, 2).movedim(-1, 1)
+    assert total_variation_loss(logits, labels, pixel_weight=0).item() == pytest.approx(2 * 8 / 36)
+
+
+@settings(max_examples=25)
+@given(st.integers(0, 10_000), st.integers(2, 3), st.sampled_from([(1,), (1, 3)]))
+def test_affinity_equals_its_equation(seed, k, distances):
+    logits, labels = case(seed, k, (2, 4, 5))
+    p, where = probabilities(logits), known(labels)
+    pull, push = [], []
+    for b, y, x in np.argwhere(where):
+        for d, down, right in itertools.product(distances, (-1, 0, 1), (-1, 0, 1)):
+            v, u = y + d * down, x + d * right
+            if (down or right) and 0 <= v < 4 and 0 <= u < 5 and where[b, v, u]:
+                for c in range(k):
+                    q, r = p[b, c, v, u], p[b, c, y, x]
+                    apart = q * np.log(q / r) + (1 - q) * np.log((1 - q) / (1 - r))
+                    alike = (labels[b, y, x] == c) == (labels[b, v, u] == c)
+                    (pull if alike else push).append(apart if alike else max(0, 2 - apart))
+    expected = np.mean(pull or [0]) + np.mean(push or [0])
+    value = affinity_loss(logits, labels, margin=2.0, distances=distances, pixel_weight=0)
+    assert value.item() == pytest.approx(expected, rel=1e-5)
+
+
+@settings(max_examples=25)
+@given(st.integers(0, 10_000), st.integers(2, 3), st.sampled_from([(0, 1), (1, 1), (1, 2)]))
+def test_mutual_information_equals_its_equation(seed, k, form):
+    radius, pool = form
+    logits, labels = case(seed, k, (2, 8, 9))
+    p, where, side = probabilities(logits), known(labels), 2 * radius + 1
+    images = []
+    for b in range(2):
+        h, w = 8 // pool, 9 // pool
+        cells = lambda m, h=h, w=w: m[: h * pool, : w * pool].reshape(h, pool, w, pool).mean((1, 3))  # noqa: E731
+        whole = cells(where[b].astype(float)) == 1
+        places = [
+            (slice(y, y + side), slice(x, x + side)) for y in range(h - side + 1) for x in range(w - side + 1)
+        ]
+        places = [at for at in places if whole[at].all()]
+        if not places:
+            continue
+        value = 0
+        for c in range(k):
+            ys = np.stack([cells((labels[b].numpy() == c) * 1.0)[at].ravel() for at in places])
+            ps = np.stack([cells(p[b, c])[at].ravel() for at in places])
+            both = np.cov(np.hstack([ys, ps]).T, bias=True).reshape(2 * side**2, -1)
+            d = side**2
+            slack = 1e-6 * np.eye(d)
+            inverse = np.linalg.inv(both[d:, d:] + slack)
+            m = both[:d, :d] - both[:d, d:] @ inverse @ both[:d, d:].T
+            value += np.linalg.slogdet(m + slack)[1] / (2 * d)
+        images.append(value)
+    value = region_mutual_information_loss(logits, labels, radius=radius, pool=pool, pixel_weight=0)
+    assert value.item() == pytest.approx(np.mean(images) if images else 0, rel=1e-5)
+
+
+@settings(max_examples=25)
+@given(st.integers(0, 10_000), st.integers(2, 4))
+def test_component_dice_equals_its_equation(seed, k):
+    logits, labels = case(seed, k)
+    p, where, blobs = probabilities(logits), known(labels), label_blobs(labels, "component")
+    images = []
+    for b in range(2):
+        classes = {}
+        for c in np.flatnonzero(blobs.image == b):
+            one, label = (blobs.ids[b] == c).numpy(), int(blobs.labels[c])
+            domain = where[b] & (one | (labels[b].numpy() != label))  # without the class's other components
+            overlap = 2 * p[b, label][one].sum() / (p[b, label][domain].sum() + one.sum())
+            classes.setdefault(label, []).append(1 - overlap)
+        images.append(np.mean([np.mean(values) for values in classes.values()]))
+    value = component_dice_loss(logits, labels, dice_weight=0, component_weight=1)
+    assert value.item() == pytest.approx(np.mean(images))
+    whole = component_dice_loss(logits, labels)
+    torch.testing.assert_close(whole, value + 2 * dice_loss(logits, labels, squared=False))
+    torch.testing.assert_close(component_dice_loss(logits, labels, blobs), whole)
+
+
+def test_a_small_component_counts_as_a_large_one():
+    labels = torch.zeros(1, 8, 16, dtype=torch.int64)
+    labels[:, 1:7, 1:7], labels[:, 3:5, 12:14] = 1, 1
+    missed = labels.clone()
+    missed[:, :, 8:] = 0
+    logits = 200.0 * F.one_hot(missed, 2).movedim(-1, 1)
+    value = component_dice_loss(logits, labels, dice_weight=0).item()
+    of_background = 1 - 2 * 88 / (88 + 4 + 88)
+    assert value == pytest.approx(((0 + 1) / 2 + of_background) / 2)
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_fit_trains_with_it(name, tiny_folder):
+    loss, data = MODULES[name](), FaceDataset(tiny_folder, "train", "parts")
+    if hasattr(loss, "cut"):
+        data = data.with_blobs(**loss.cut)
+    history = fit(FaceOccNet(width=0.1), data, loss, epochs=1, batch_size=6, progress=False, device="cpu")
+    assert np.isfinite(history[-1]["loss"])
