@@ -153,7 +153,7 @@ def local_crf(
     Raises:
         ValueError: an argument differs from the above.
 
-    Source: Krähenbühl and Koltun, NeurIPS 2011 (Eq. 3, Algorithm 1), which joins all pairs of pixels; the
+    Source: Krähenbühl and Koltun, NeurIPS 2011, which joins all pairs of pixels; the
     window is that of Teichmann and Cipolla, BMVC 2019.
 
     >>> local_crf(torch.zeros(1, 2, 4, 4), torch.zeros(1, 3, 4, 4)).exp().unique()

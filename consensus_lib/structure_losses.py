@@ -37,7 +37,7 @@ def focal_loss(
 ) -> torch.Tensor:
     r"""Cross-entropy in which a pixel counts less the surer the network is of its label.
 
-    .. math:: -\frac{1}{N} \sum_s \alpha_{k^*} \, (1 - p(s)_{k^*})^\gamma \log p(s)_{k^*} \quad\text{(Eq. 5)}
+    .. math:: -\frac{1}{N} \sum_s \alpha_{k^*} \, (1 - p(s)_{k^*})^\gamma \log p(s)_{k^*}
 
     over the N labelled pixels. (The paper divides by the number of anchors on an object; a segmentation has
     a label at every pixel.)
@@ -107,11 +107,10 @@ def lovasz_softmax_loss(
     r"""The Lovász extension of each class's Jaccard loss, averaged over the classes that are there.
 
     For pixels M that are wrong, the Jaccard loss of class k with pixels Y is
-    :math:`\Delta(M) = |M| / |Y \cup M|` (Eq. 6). Its Lovász extension at the errors :math:`m_s = |y_s - p_s|`
-    (Eq. 8), sorted so that :math:`m_{\pi_1} \ge m_{\pi_2} \ge \dots`, is
+    :math:`\Delta(M) = |M| / |Y \cup M|`. Its Lovász extension at the errors
+    :math:`m_s = |y_s - p_s|`, sorted so that :math:`m_{\pi_1} \ge m_{\pi_2} \ge \dots`, is
 
     .. math:: \sum_i m_{\pi_i} \, \big(\Delta(\{\pi_1 .. \pi_i\}) - \Delta(\{\pi_1 .. \pi_{i-1}\})\big)
-        \quad\text{(Eq. 9)}
 
     Args:
         logits: float ``[B,K,H,W]``.
@@ -184,7 +183,7 @@ def affinity_loss(
 
     .. math::
         D_{KL}(p(j)_k \,\|\, p(i)_k) \text{ where } y(i)_k = y(j)_k, \quad
-        \max(0, m - D_{KL}(p(j)_k \,\|\, p(i)_k)) \text{ elsewhere} \quad\text{(Eq. 3)}
+        \max(0, m - D_{KL}(p(j)_k \,\|\, p(i)_k)) \text{ elsewhere}
 
     Each of the two is averaged over its pairs of labelled pixels, over classes and distances, so that the few
     pairs across borders count as much as all others.
