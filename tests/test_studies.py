@@ -90,7 +90,5 @@ def test_the_stored_table_is_whole(module):
     kinds = [c for c in ("study", "variant", "first", "human_labels", "learning_rate") if c in found]
     seeds = found.groupby(kinds).seed.apply(sorted)
     assert {tuple(one) for one in seeds} == {(0, 1, 2)}
-    known = {transfer: transfer.RECIPES, consensus: consensus.LOSSES, distillation: distillation.FIRST}[
-        module
-    ]
+    known = {transfer: transfer.RECIPES, consensus: consensus.LOSSES, distillation: distillation.FIRST}
     assert set(known[module]) <= set(found["first" if module is distillation else "variant"])
