@@ -493,20 +493,21 @@ class _Pixels:
     def sums(self, values: torch.Tensor) -> torch.Tensor:
         """Return the sums of ``values`` ``[B,K,H,W]`` over each blob, float64 ``[K,M]``."""
         sums = values.new_zeros(values.shape[1], self.count + 1, dtype=_wide(values.device))
-        add = None if self.first is None else self._adder(np.result_type(values.numpy()))
+        add = None if self.first is None else self._adder(values)
         for total, row in zip(sums, values.unbind(1), strict=True):
             row = row.flatten()
             row = row if add is None else torch.from_numpy(add(row.numpy()))
             total.scatter_add_(0, self.column, row.to(total))
         return sums[:, 1:]
 
-    def _adder(self, dtype: np.dtype) -> Callable[[np.ndarray], np.ndarray]:
-        """Return the function from a channel ``[N]`` to its sums over the runs ``[R]``."""
+    def _adder(self, values: torch.Tensor) -> Callable[[np.ndarray], np.ndarray]:
+        """Return the function from a channel ``[N]`` of ``values`` to its sums over the runs ``[R]``."""
         pixels, runs = math.prod(self.shape), len(self.first)
-        if pixels > 24 * runs:
+        if pixels > 16 * runs or values.shape[1] < 8:
             return lambda channel: np.add.reduceat(channel, self.first)
-        # Where runs are short, the call that reduceat makes for each costs more than its additions.
-        ones = np.ones(pixels, dtype), np.arange(pixels), np.append(self.first, pixels)
+        # Where runs are short, the call that reduceat makes for each costs more than its additions. A sparse
+        # matrix of ones has no such calls, but must be made: that takes as long as some channels.
+        ones = values.new_ones(pixels).numpy(), np.arange(pixels), np.append(self.first, pixels)
         return scipy.sparse.csr_array(ones, shape=(runs, pixels)).__matmul__
 
     def look_up(self, table: torch.Tensor) -> torch.Tensor:

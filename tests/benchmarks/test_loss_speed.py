@@ -2,6 +2,10 @@
 
 On one thread: torch spreads its part over all of them, the sums over blobs stay on one, and what is compared
 would depend on the machine. On two, ten thousand blobs take about a tenth more of the time of ten.
+
+Where the C library gives memory back after each step, page faults are most of both times and the ratios come
+out small. With ``MALLOC_MMAP_THRESHOLD_`` and ``MALLOC_TRIM_THRESHOLD_`` so high that it keeps all, they
+are the ratios of the work itself, and larger. State which when you quote them.
 """
 
 import numpy as np
