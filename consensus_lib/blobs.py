@@ -173,8 +173,7 @@ def _components(labels: torch.Tensor, connectivity: int) -> Blobs:
     kept = graph.label[member] != IGNORE
     number = np.where(kept, np.cumsum(kept) - 1, -1)[graph.component]  # of each run, -1 where ignored
     ids = np.repeat(number, graph.length).reshape(labels.shape)
-    size = np.bincount(graph.component, graph.length, len(member))[kept].astype(np.int64)
-    parts = ids, graph.label[member][kept].astype(np.int64), graph.image[member][kept], size
+    parts = ids, graph.label[member][kept].astype(np.int64), graph.image[member][kept], graph.areas()[kept]
     return Blobs(*(torch.from_numpy(part).to(labels.device) for part in parts))
 
 

@@ -35,6 +35,10 @@ class RunGraph(NamedTuple):
         member[self.component] = np.arange(len(self.label))
         return member
 
+    def areas(self) -> np.ndarray:
+        """Return the pixels of each component, int64 ``[C]``."""
+        return np.bincount(self.component, self.length).astype(np.int64)
+
 
 def run_graph(maps: np.ndarray, connectivity: int) -> RunGraph:
     """Return the graph of runs of label maps integer ``[N,H,W]`` for 4 or 8 neighbours.
@@ -123,8 +127,7 @@ def piece_areas(maps: np.ndarray) -> Regions:
     """
     graph = run_graph(maps, connectivity=8)
     member = graph.members()
-    area = np.bincount(graph.component, graph.length, len(member)).astype(np.int64)
-    return Regions(graph.image[member], graph.label[member].astype(np.int64), area)
+    return Regions(graph.image[member], graph.label[member].astype(np.int64), graph.areas())
 
 
 def hole_areas(maps: np.ndarray, num_classes: int) -> Regions:
@@ -140,19 +143,24 @@ def hole_areas(maps: np.ndarray, num_classes: int) -> Regions:
     found = []
     for c in range(num_classes):
         images = np.flatnonzero(counts[:, c])
-        graph = run_graph(maps[images] != c, connectivity=4)
-        last = np.cumsum(graph.length) - 1
-        height, width = maps.shape[1:]
-        row, column = last // max(width, 1) % max(height, 1), last % max(width, 1)
-        at_border = (row == 0) | (row == height - 1)
-        at_border |= (column - graph.length + 1 == 0) | (column == width - 1)
-        member = graph.members()
-        area = np.bincount(graph.component, graph.length, len(member)).astype(np.int64)
-        open_ = np.bincount(graph.component, at_border, len(member)) > 0
-        hole = graph.label[member] & ~open_
-        image = images[graph.image[member[hole]]]
-        found.append(Regions(image, np.full(len(image), c), area[hole]))
+        graph, hole = find_holes(maps[images] == c)
+        image = images[graph.image[graph.members()[hole]]]
+        found.append(Regions(image, np.full(len(image), c), graph.areas()[hole]))
     return Regions(*map(np.concatenate, zip(*found, strict=True)))
+
+
+def find_holes(masks: np.ndarray) -> tuple[RunGraph, np.ndarray]:
+    """Return the 4-connected components of masks bool ``[N,H,W]``, and which are holes, bool ``[C]``.
+
+    A hole is a component of the complement that does not reach the image's border.
+    """
+    graph = run_graph(masks, connectivity=4)
+    last = np.cumsum(graph.length) - 1
+    height, width = masks.shape[1:]
+    row, column = last // max(width, 1) % max(height, 1), last % max(width, 1)
+    at_border = (row == 0) | (row == height - 1)
+    at_border |= (column - graph.length + 1 == 0) | (column == width - 1)
+    return graph, ~graph.label[graph.members()] & ~(np.bincount(graph.component, at_border) > 0)
 
 
 def count_pieces(mask: np.ndarray) -> tuple[int, int]:

@@ -16,7 +16,7 @@ from torch import nn
 
 from consensus_lib import IGNORE
 from consensus_lib.blobs import label_blobs
-from consensus_lib.components import run_graph
+from consensus_lib.components import find_holes
 
 
 def remove_small_components(labels: torch.Tensor, min_size: int = 16, connectivity: int = 8) -> torch.Tensor:
@@ -69,14 +69,9 @@ def fill_holes(labels: torch.Tensor, max_size: int = 16) -> torch.Tensor:
     maps = labels.cpu().numpy().copy()
     ignored = maps == IGNORE
     for k in np.unique(maps[~ignored]):
-        inside = maps == k
-        graph = run_graph(inside, connectivity=4)
-        piece = np.repeat(graph.component, graph.length).reshape(maps.shape)
-        hole = np.bincount(graph.component, graph.length) <= max_size  # [C]
-        hole &= ~graph.label[graph.members()]
-        for edge in (piece[:, [0, -1]], piece[:, :, [0, -1]]):
-            hole[edge] = False
-        maps[hole[piece] & ~ignored] = k
+        graph, hole = find_holes(maps == k)
+        small = hole & (graph.areas() <= max_size)  # [C]
+        maps[np.repeat(small[graph.component], graph.length).reshape(maps.shape) & ~ignored] = k
     return torch.from_numpy(maps).to(labels.device)
 
 
