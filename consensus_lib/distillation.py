@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from consensus_lib import IGNORE
-from consensus_lib.losses import ConsensusLoss
+from consensus_lib.losses import ConsensusLoss, shown
 
 
 def soft_loss(
@@ -124,7 +124,7 @@ class DistillationLoss(nn.Module):
     def extra_repr(self) -> str:
         """Return the settings, for printing and for checkpoints."""
         names = ("hard", "soft", "temperature", "confidence", "unsure")
-        return ", ".join(f"{name}={getattr(self, name)}" for name in names)
+        return shown({name: getattr(self, name) for name in names})
 
 
 def _check_probabilities(probabilities: torch.Tensor, logits: torch.Tensor) -> None:

@@ -6,6 +6,7 @@ Shapes: logits ``[B,K,H,W]``, labels int64 ``[B,H,W]`` with 255 = ignore. All su
 import dataclasses
 import functools
 import importlib.util
+import inspect
 import math
 from collections.abc import Callable
 
@@ -232,8 +233,29 @@ class ConsensusLoss(nn.Module):
 
     def extra_repr(self) -> str:
         """Return the settings, for printing and for checkpoints: a function goes by its name."""
-        settings = {**self.cut, **self.options}
-        return ", ".join(f"{k}={getattr(v, '__qualname__', repr(v))}" for k, v in settings.items())
+        return shown({**self.cut, **self.options})
+
+
+def settings_of(function: Callable, given: dict) -> dict:
+    """Return the arguments of ``function`` that have a default, with those of ``given`` in their place.
+
+    Raises:
+        TypeError: ``function`` has no such argument.
+
+    >>> settings_of(consensus_loss, {"beta": 1.0})["beta"]
+    1.0
+    """
+    parameters = inspect.signature(function).parameters.values()
+    defaults = {p.name: p.default for p in parameters if p.default is not p.empty and p.name != "blobs"}
+    for name in given:
+        if name not in defaults:
+            raise TypeError(f"options: expected some of {sorted(defaults)}, got {name!r}")
+    return defaults | given
+
+
+def shown(settings: dict) -> str:
+    """Return settings as they stand in a call, a function by its name: the same text in every process."""
+    return ", ".join(f"{k}={getattr(v, '__qualname__', repr(v))}" for k, v in settings.items())
 
 
 def _check(logits: torch.Tensor, labels: torch.Tensor) -> None:

@@ -4,7 +4,6 @@ Functions of label maps or logits, and modules that put a network and one of the
 and ``predict`` take these as any network. Label maps are int64 ``[B,H,W]``; pixels of 255 = ignore stay.
 """
 
-import inspect
 import math
 from collections.abc import Callable
 
@@ -17,6 +16,7 @@ from torch import nn
 from consensus_lib import IGNORE
 from consensus_lib.blobs import label_blobs
 from consensus_lib.components import find_holes
+from consensus_lib.losses import settings_of, shown
 
 
 def remove_small_components(labels: torch.Tensor, min_size: int = 16, connectivity: int = 8) -> torch.Tensor:
@@ -264,28 +264,6 @@ class Relabelled(nn.Module):
     def extra_repr(self) -> str:
         """Return the function and its settings."""
         return ", ".join(filter(None, (self.function.__name__, shown(self.options))))
-
-
-def settings_of(function: Callable, given: dict) -> dict:
-    """Return the arguments of ``function`` that have a default, with those of ``given`` in their place.
-
-    Raises:
-        TypeError: ``function`` has no such argument.
-
-    >>> settings_of(fill_holes, {})
-    {'max_size': 16}
-    """
-    parameters = inspect.signature(function).parameters.values()
-    defaults = {p.name: p.default for p in parameters if p.default is not p.empty and p.name != "blobs"}
-    for name in given:
-        if name not in defaults:
-            raise TypeError(f"options: expected some of {sorted(defaults)}, got {name!r}")
-    return defaults | given
-
-
-def shown(settings: dict) -> str:
-    """Return settings as they stand in a call: the same text in every process."""
-    return ", ".join(f"{name}={value!r}" for name, value in settings.items())
 
 
 def _check_labels(labels: torch.Tensor) -> None:

@@ -17,8 +17,16 @@ from torch import nn
 
 from consensus_lib import IGNORE
 from consensus_lib.blobs import Blobs, label_blobs
-from consensus_lib.losses import _blobs, _check, _check_range, _exact, _wide, pixelwise_loss
-from consensus_lib.postprocess import settings_of, shown
+from consensus_lib.losses import (
+    _blobs,
+    _check,
+    _check_range,
+    _exact,
+    _wide,
+    pixelwise_loss,
+    settings_of,
+    shown,
+)
 
 EPSILON = 1e-6
 """How near to 0 and 1 a probability may come in a logarithm, and ξ of region mutual information."""
