@@ -13,12 +13,19 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import torch
 from PIL import Image, PngImagePlugin
 from tqdm import tqdm
 
-from consensus_lib.datasets.face_dataset import decode
-from consensus_lib.datasets.folder import DatasetError, DatasetInfo, DatasetWriter, Row, read_index, read_info
+from consensus_lib.datasets.face_dataset import as_images, decode
+from consensus_lib.datasets.folder import (
+    DatasetError,
+    DatasetInfo,
+    DatasetWriter,
+    Row,
+    is_made,
+    read_index,
+    read_info,
+)
 from consensus_lib.datasets.tasks import TASKS
 from consensus_lib.factorise import OPENING, Cleaning, factorise, hull_mask
 from consensus_lib.paths import atomic
@@ -106,13 +113,7 @@ def prepare_pseudo_labels(
         "images": len(rows),
     }
     notes = json.loads(json.dumps(notes))
-    if folder.exists():
-        found = read_info(folder)
-        if found.notes != notes or found.size != size:
-            raise DatasetError(
-                f"folder: expected a new folder or one of the same teacher and images, but {folder} has "
-                f"size {found.size} and {found.notes}, asked for size {size} and {notes}"
-            )
+    if is_made(folder, size, notes, "one of the same teacher and images"):
         return folder
     classes = OCCLUSION_CLASSES if extent else teacher.classes
     described = DatasetInfo(
@@ -126,8 +127,7 @@ def prepare_pseudo_labels(
     )
     with DatasetWriter(folder, described) as writer:
         (writer.partial / "probabilities").mkdir(exist_ok=True)
-        records = {}
-        waiting = []
+        records, waiting = {}, []
         for row in rows:
             if writer.has(row.id, _jpeg(row)):
                 records[row.id] = _read_record(writer.partial, row.id)
@@ -138,9 +138,9 @@ def prepare_pseudo_labels(
             for at in range(0, len(waiting), batch_size):
                 batch = waiting[at : at + batch_size]
                 pictures = np.stack([decode(source, row, "image", size) for row in batch])  # [B, H, W, 3]
-                for row, picture, record in _labelled(writer, batch, pictures, teacher, extent, cleaning):
+                answers = _labelled(writer, batch, pictures, teacher, extent, cleaning)
+                for row, picture, (labels, record) in zip(batch, pictures, answers, strict=True):
                     image = (source / row.image).read_bytes() if size == info.size else picture
-                    labels = record.pop("labels")
                     writer.add(
                         row.id, _split(record), row.subject, image=image, labels=labels, jpeg=_jpeg(row)
                     )
@@ -203,16 +203,16 @@ def _labelled(
     teacher: Teacher,
     extent: FaceExtent | None,
     cleaning: Cleaning | None,
-) -> Iterator[tuple[Row, np.ndarray, dict]]:
-    """Ask the teacher, store its probabilities, and yield rows, pictures and records with ``labels``."""
-    images = torch.from_numpy(pictures).permute(0, 3, 1, 2).float().div(127.5).sub(1).contiguous()
+) -> Iterator[tuple[np.ndarray | None, dict]]:
+    """Ask the teacher, store its probabilities, and yield the labels of each image and its record."""
+    images = as_images(pictures)
     found = teacher(images).float().cpu().numpy()  # [B, K, H, W]
     expected = (len(rows), len(teacher.classes), *pictures.shape[1:3])
     if found.shape != expected or not np.isfinite(found).all():
         raise ValueError(f"teacher: expected finite probabilities {list(expected)}, got {list(found.shape)}")
     contours = extent(images, [row.id for row in rows]) if extent else [None] * len(rows)
     number = teacher.classes.index("face")
-    for row, picture, probabilities, contour in zip(rows, pictures, found, contours, strict=True):
+    for row, probabilities, contour in zip(rows, found, contours, strict=True):
         labels, overlap, occlusions = probabilities.argmax(0), None, 0
         face = labels == number
         seen = bool(face.any()) and (extent is None or contour is not None)
@@ -241,7 +241,7 @@ def _labelled(
         steps = np.rint(probabilities * 255).astype(np.uint8).reshape(-1, probabilities.shape[2])  # [K*H, W]
         with atomic(writer.partial / "probabilities" / f"{row.id}.png") as part:
             Image.fromarray(steps).save(part, "PNG", pnginfo=text)
-        yield row, picture, record | {"labels": labels.astype(np.uint8) if seen else None}
+        yield labels.astype(np.uint8) if seen else None, record
 
 
 def _read_record(folder: Path, id: str) -> dict:

@@ -16,6 +16,7 @@ from torch import nn
 
 from consensus_lib.blobs import label_blobs
 from consensus_lib.datasets import TASKS, FaceDataset, synthetic
+from consensus_lib.datasets.face_dataset import as_images
 from consensus_lib.losses import ConsensusLoss, PixelwiseLoss
 from consensus_lib.networks import FaceOccNet
 from consensus_lib.postprocess import (
@@ -218,7 +219,7 @@ def _faces(size: int, count: int) -> tuple[torch.Tensor, torch.Tensor, torch.Ten
     """Return drawn faces, their labels and logits of a prediction with one pixel in a hundred wrong."""
     samples = [synthetic.draw_face(0, i, size) for i in range(count)]
     table = torch.from_numpy(TASKS["parts"].table(synthetic.CLASSES)).long()
-    image = torch.from_numpy(np.stack([one.image for one in samples])).movedim(-1, 1) / 127.5 - 1
+    image = as_images(np.stack([one.image for one in samples]))
     labels = table[torch.from_numpy(np.stack([one.labels for one in samples])).long()]  # [B, H, W]
     generator = torch.Generator().manual_seed(0)
     classes = len(TASKS["parts"].classes)

@@ -137,9 +137,8 @@ class FaceDataset(Dataset):
         epochs, indices = {epoch for epoch, _ in pairs}, [range(len(self))[index] for _, index in pairs]
         if len(epochs) != 1:
             raise ValueError(f"keys: expected one epoch in a batch, got {sorted(epochs)}")
-        image = torch.from_numpy(self._images[indices]).permute(0, 3, 1, 2)  # [B, H, W, 3] -> [B, 3, H, W]
         batch = {
-            "image": image.contiguous().float().div_(127.5).sub_(1),
+            "image": as_images(self._images[indices]),
             "labels": torch.from_numpy(self._labels[indices]).long(),
             "index": torch.tensor(indices),
         }
@@ -287,6 +286,11 @@ class _EpochOrder(Sampler):
 
 def _as_it_is(batch):
     return batch
+
+
+def as_images(pictures: np.ndarray) -> torch.Tensor:
+    """Return pictures uint8 ``[B,H,W,3]`` as networks take them: float32 ``[B,3,H,W]`` in [-1, 1]."""
+    return torch.from_numpy(pictures).permute(0, 3, 1, 2).contiguous().float().div_(127.5).sub_(1)
 
 
 def decode(folder: Path, row: Row, column: str, size: int) -> np.ndarray:

@@ -115,6 +115,28 @@ def read_info(folder: str | Path) -> DatasetInfo:
     return info
 
 
+def is_made(folder: Path, size: int, notes: dict, expected: str) -> bool:
+    """Say whether a data set is there already, made in the same way.
+
+    Args:
+        folder: where it would be.
+        size, notes: as ``dataset.json`` would say them.
+        expected: what else than a new folder is welcome, for the message.
+
+    Raises:
+        DatasetError: ``folder`` holds something else.
+    """
+    if not folder.exists():
+        return False
+    found = read_info(folder)
+    if found.notes != notes or found.size != size:
+        raise DatasetError(
+            f"folder: expected a new folder or {expected}, but {folder} was made with "
+            f"size {found.size} and {found.notes}, asked for size {size} and {notes}"
+        )
+    return True
+
+
 def read_index(folder: str | Path) -> list[Row]:
     """Read ``index.csv`` as a list of rows, in file order.
 

@@ -21,7 +21,7 @@ import numpy as np
 from PIL import Image, PngImagePlugin
 from tqdm import tqdm
 
-from consensus_lib.datasets.folder import DatasetError, DatasetInfo, DatasetWriter, read_info
+from consensus_lib.datasets.folder import DatasetInfo, DatasetWriter, is_made
 from consensus_lib.datasets.synthetic.classes import CLASSES, COLOURS
 from consensus_lib.datasets.synthetic.draw import draw_face
 from consensus_lib.datasets.synthetic.recipe import Recipe
@@ -127,13 +127,7 @@ def prepare_synthetic(
         raise ValueError(f"workers: expected a non-negative integer or None, got {workers!r}")
     draw_face(seed, 0, size, recipe=recipe)  # complains about seed and size before anything is written
     notes = _notes(seed, recipe, counts)
-    if folder.exists():
-        found = read_info(folder)
-        if found.notes != notes or found.size != size:
-            raise DatasetError(
-                f"folder: expected a new folder or the same parameters, but {folder} was made with "
-                f"size {found.size} and {found.notes}, asked for size {size} and {notes}"
-            )
+    if is_made(folder, size, notes, "the same parameters"):
         return folder
     info = DatasetInfo(
         name="synthetic_faces",
