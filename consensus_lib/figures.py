@@ -138,12 +138,16 @@ def class_legend(figure: Figure, classes: Sequence[str], colours: Colours) -> Fi
     """Add a legend of classes below a figure, in space of its own."""
     columns = min(6, len(classes))
     figure.set_figheight(figure.get_figheight() + 0.17 * -(-len(classes) // columns) + 0.08)
-    patches = [
+    patches = _class_patches(classes, colours)
+    figure.legend(handles=patches, loc="outside lower center", ncols=columns, handlelength=1.0)
+    return figure
+
+
+def _class_patches(classes: Sequence[str], colours: Colours) -> list[Patch]:
+    return [
         Patch(facecolor=np.array(colour) / 255, edgecolor="0.5", linewidth=0.5, label=name)
         for name, colour in zip(classes, colours, strict=True)
     ]
-    figure.legend(handles=patches, loc="outside lower center", ncols=columns, handlelength=1.0)
-    return figure
 
 
 def bars(panels: Mapping[str, Mapping[str, Sequence[float]]], names: Sequence[str]) -> Figure:
@@ -327,10 +331,7 @@ def factorisation(image: np.ndarray, contour: np.ndarray, found: Factorised, col
         Patch(facecolor=np.array(face) / 255, edgecolor=edge, hatch=hatch, linewidth=0.5, label=label)
         for face, (_, hatch, edge, label) in zip(((0, 90, 160), (245, 140, 110)), styles, strict=True)
     ]
-    keys += [
-        Patch(facecolor=np.array(colour) / 255, edgecolor="0.5", linewidth=0.5, label=name)
-        for name, colour in zip(("background", "face", "occlusion"), colours, strict=True)
-    ]
+    keys += _class_patches(("background", "face", "occlusion"), colours)
     axes[1, 4].legend(handles=keys, loc="center left", handlelength=1.6, handleheight=1.1)
     return figure
 

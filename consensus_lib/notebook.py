@@ -16,7 +16,7 @@ import consensus_lib
 from consensus_lib import figures, paths, runs
 from consensus_lib.datasets import Splits
 from consensus_lib.metrics import SegmentationScores
-from consensus_lib.networks import NETWORKS, count_parameters
+from consensus_lib.networks import NETWORKS
 from consensus_lib.training import (
     cosine,
     describe_loss,
@@ -24,6 +24,7 @@ from consensus_lib.training import (
     evaluate,
     fit,
     load_checkpoint,
+    outcome,
     pick_device,
 )
 
@@ -156,12 +157,7 @@ class Lesson:
             seed=seed,
             **settings,
             trained_on=data.train.info.name,
-            dataset=data.test.info.name,
-            split=data.test.split,
-            test_images=len(data.test),
-            parameters=count_parameters(model),
-            validation_mean_iou=history[-1]["mean_iou"],
-            seconds=history[-1]["seconds"],
+            **outcome(model, data, history),
             **about,
             **scores.compute(),
         )

@@ -34,10 +34,10 @@ from tqdm import tqdm
 
 from consensus_lib import distributed, paths
 from consensus_lib.blobs import Blobs
-from consensus_lib.datasets import FaceDataset, loader
+from consensus_lib.datasets import FaceDataset, Splits, loader
 from consensus_lib.flicker import flicker
 from consensus_lib.metrics import SegmentationScores
-from consensus_lib.networks import NETWORKS
+from consensus_lib.networks import NETWORKS, count_parameters
 from consensus_lib.paths import atomic, write_json
 
 STATE, HISTORY, BEST = "checkpoint.json", "history.jsonl", "best.safetensors"
@@ -276,6 +276,18 @@ def evaluate(
     for batch, predicted in _predictions(model, data, batch_size, workers, progress and rank == 0, share):
         counted.update(predicted, batch["labels"], batch.get("superpixels"))
     return scores.joined(distributed.gathered(counted))
+
+
+def outcome(model: nn.Module, data: Splits, history: list[dict]) -> dict:
+    """Return what a result says of a finished training beside its settings and scores."""
+    return {
+        "dataset": data.test.info.name,
+        "split": data.test.split,
+        "test_images": len(data.test),
+        "parameters": count_parameters(model),
+        "validation_mean_iou": history[-1]["mean_iou"],
+        "seconds": history[-1]["seconds"],
+    }
 
 
 @torch.inference_mode()
@@ -575,7 +587,7 @@ def main(argv: list[str] | None = None) -> int:
     """Train one network as the notebooks do, score it on the test split, file the result; return 0."""
     from consensus_lib import losses, runs  # here: neither fit nor evaluate knows of losses and results
     from consensus_lib.datasets import MILD, open_splits
-    from consensus_lib.networks import FaceOccNet, count_parameters
+    from consensus_lib.networks import FaceOccNet
 
     parser = _parser()
     given = parser.parse_args(argv)
@@ -617,12 +629,7 @@ def main(argv: list[str] | None = None) -> int:
             learning_rate=given.learning_rate,
             image_size=given.size,
             train_images=len(data.train),
-            dataset=data.test.info.name,
-            split=data.test.split,
-            test_images=len(data.test),
-            parameters=count_parameters(network),
-            validation_mean_iou=history[-1]["mean_iou"],
-            seconds=history[-1]["seconds"],
+            **outcome(network, data, history),
             device=device_name(pick_device(device)),
             processes=distributed.world(),
             **scores,
