@@ -128,27 +128,11 @@ class SegmentationScores:
             raise ValueError("compute: expected at least one labelled pixel, got none; call update first")
         confusion = self.confusion
         present = (confusion.sum(0) + confusion.sum(1)) > 0
-        scores: dict = {
-            "images": sum(len(part) for part in self._confusion),
-            "pixel_accuracy": float(np.trace(confusion) / confusion.sum()),
-        }
-        by_class = _class_scores(confusion)
-        # A class that the truth lacks has no recall; one that nobody predicted has no precision.
-        scores["mean_recall"] = float(np.nanmean(by_class["recall"]))
-        scores["mean_iou"] = float(np.nanmean(by_class["iou"]))
-        for kind, values in by_class.items():
-            scores |= {
-                f"{kind}_{name}": float(value)
-                for name, value in zip(self.classes, values, strict=True)
-                if not np.isnan(value)
-            }
+        area, rows = _area_scores(confusion, self.classes), self._piece_scores()
+        scores: dict = {"images": sum(len(part) for part in self._confusion)}
+        scores |= {key: float(value) for key, value in area.items() if not np.isnan(value)}
         scores["absent"] = [name for name, here in zip(self.classes, present, strict=True) if not here]
-        pieces = np.concatenate(self._pieces)  # [N, truth/prediction, components/holes]
-        excess = pieces[:, 1] - pieces[:, 0]
-        scores["component_error"] = float(np.abs(excess[:, 0]).mean())
-        scores["component_error_signed"] = float(excess[:, 0].mean())
-        scores["holes"], scores["holes_true"] = float(pieces[:, 1, 1].mean()), float(pieces[:, 0, 1].mean())
-        scores["hole_error"] = float(np.abs(excess[:, 1]).mean())
+        scores |= {key: float(values.mean()) for key, values in rows.items() if key in _MEANS}
         if self._superpixels[1]:
             scores["superpixel_accuracy"] = float(self._superpixels[0] / self._superpixels[1])
         return scores
@@ -157,25 +141,64 @@ class SegmentationScores:
         """Return one value for each image, in the order of the updates: for statistics and galleries.
 
         Keys: ``pixel_accuracy``, ``mean_iou``, ``iou_NAME`` (NaN where the class occurs in neither map),
-        ``components``, ``components_true``, ``holes``, ``holes_true``; arrays ``[N]``.
+        ``components``, ``components_true``, ``component_error``, ``component_error_signed``, ``holes``,
+        ``holes_true``, ``hole_error``; arrays ``[N]``.
         """
-        confusion, pieces = np.concatenate(self._confusion), np.concatenate(self._pieces)
+        confusion = np.concatenate(self._confusion)
         total = confusion.sum((1, 2))
         right = np.trace(confusion, axis1=1, axis2=2)
-        union = confusion.sum(1) + confusion.sum(2) - np.diagonal(confusion, axis1=1, axis2=2)
-        iou = _ratio(np.diagonal(confusion, axis1=1, axis2=2), union)  # [N, K]
-        seen = ~np.isnan(iou)
+        iou = _class_scores(confusion)["iou"]  # [N, K]
         rows = {
             "pixel_accuracy": _ratio(right, total),
-            "mean_iou": _ratio(np.where(seen, iou, 0).sum(1), seen.sum(1)),
+            "mean_iou": _mean_of_known(iou),
         }
         rows |= {f"iou_{name}": iou[:, c] for c, name in enumerate(self.classes)}
-        return rows | {
+        return rows | self._piece_scores()
+
+    def weighted(self, key: str, weights: np.ndarray) -> np.ndarray:
+        """Return a score as :meth:`compute` has it, had each image occurred so many times.
+
+        With it a score is found for a part of the images, and for images drawn anew; see
+        :mod:`consensus_lib.comparison`.
+
+        Args:
+            key: a score of area, or one of :meth:`per_image`, which is averaged over the images that have it.
+            weights: at least 0, ``[N]`` or several sets of them, ``[R,N]``, in the order of the updates.
+
+        Returns:
+            float64 ``[]`` or ``[R]``; NaN where no image with weight has the score.
+
+        Raises:
+            ValueError: there is no such score, or not one weight an image.
+        """
+        weights, images = np.asarray(weights, float), sum(len(part) for part in self._confusion)
+        if weights.shape[-1:] != (images,):
+            raise ValueError(f"weights: expected [...,{images}], one an image, got {list(weights.shape)}")
+        confusion = np.tensordot(weights, np.concatenate(self._confusion), 1)  # [..., K, K]
+        area = _area_scores(confusion, self.classes)
+        if key in area:
+            return area[key]
+        rows = self.per_image()
+        if key not in rows:
+            raise ValueError(f"key: expected one of {sorted(area | rows)}, got {key!r}")
+        there = ~np.isnan(rows[key])
+        return _ratio(weights[..., there] @ rows[key][there], weights[..., there].sum(-1))
+
+    def _piece_scores(self) -> dict[str, np.ndarray]:
+        pieces = np.concatenate(self._pieces)  # [N, truth/prediction, components/holes]
+        excess = pieces[:, 1] - pieces[:, 0]
+        return {
             "components": pieces[:, 1, 0],
             "components_true": pieces[:, 0, 0],
+            "component_error": abs(excess[:, 0]),
+            "component_error_signed": excess[:, 0],
             "holes": pieces[:, 1, 1],
             "holes_true": pieces[:, 0, 1],
+            "hole_error": abs(excess[:, 1]),
         }
+
+
+_MEANS = ("component_error", "component_error_signed", "holes", "holes_true", "hole_error")
 
 
 def _superpixels_right(maps, superpixels, counted, k) -> np.ndarray:
@@ -194,15 +217,34 @@ def _superpixels_right(maps, superpixels, counted, k) -> np.ndarray:
     return total
 
 
+def _area_scores(confusion: np.ndarray, classes: Sequence[str]) -> dict[str, np.ndarray]:
+    """Return every score of area of matrices ``[...,K,K]``, arrays ``[...]``, NaN where undefined."""
+    by_class = _class_scores(confusion)
+    # A class that the truth lacks has no recall; one that nobody predicted has no precision.
+    scores = {
+        "pixel_accuracy": _ratio(np.trace(confusion, axis1=-2, axis2=-1), confusion.sum((-2, -1))),
+        "mean_recall": _mean_of_known(by_class["recall"]),
+        "mean_iou": _mean_of_known(by_class["iou"]),
+    }
+    for kind, values in by_class.items():
+        scores |= {f"{kind}_{name}": values[..., c] for c, name in enumerate(classes)}
+    return scores
+
+
 def _class_scores(confusion: np.ndarray) -> dict[str, np.ndarray]:
-    """Return IoU, precision, recall and F1 of each class, NaN where undefined."""
-    hit, true, called = np.diagonal(confusion), confusion.sum(1), confusion.sum(0)
+    """Return IoU, precision, recall and F1 of each class, ``[...,K]``, NaN where undefined."""
+    hit, true, called = np.diagonal(confusion, axis1=-2, axis2=-1), confusion.sum(-1), confusion.sum(-2)
     return {
         "iou": _ratio(hit, true + called - hit),
         "precision": _ratio(hit, called),
         "recall": _ratio(hit, true),
         "f1": _ratio(2 * hit, true + called),
     }
+
+
+def _mean_of_known(values: np.ndarray) -> np.ndarray:
+    known = ~np.isnan(values)
+    return _ratio(np.where(known, values, 0).sum(-1), known.sum(-1))
 
 
 def _ratio(above: np.ndarray, below: np.ndarray) -> np.ndarray:
