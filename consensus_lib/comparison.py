@@ -79,7 +79,8 @@ def paired_bootstrap(
         raise ValueError(f"second: expected trainings to pair with first, got {len(second)} and {len(first)}")
     if resamples < 1 or not 0 < level < 1:
         raise ValueError(
-            f"resamples and level: expected at least 1 and a share between 0 and 1, got {resamples} and {level}"
+            "resamples and level: expected at least 1 and a share between 0 and 1, "
+            f"got {resamples} and {level}"
         )
     total = len(first[0].per_image()["components"])
     taken = np.arange(total) if images is None else np.flatnonzero(images)

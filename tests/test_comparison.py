@@ -44,7 +44,7 @@ def test_weighted_is_compute_of_images_that_occur_so_often(target, key):
 
 def test_weighted_says_what_it_knows(target):
     scores = scored(target, target)
-    with pytest.raises(ValueError, match="key: expected one of .*'mean_iou'.*got 'beauty'"):
+    with pytest.raises(ValueError, match=r"key: expected one of .*'mean_iou'.*got 'beauty'"):
         scores.weighted("beauty", np.ones(20))
     with pytest.raises(ValueError, match=r"weights: expected \[...,20\], one an image, got \[3\]"):
         scores.weighted("mean_iou", np.ones(3))
