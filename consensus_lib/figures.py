@@ -13,6 +13,7 @@ from matplotlib.patches import Patch, Rectangle
 from matplotlib.ticker import LogLocator
 
 from consensus_lib import IGNORE
+from consensus_lib.comparison import Difference, pareto_front
 from consensus_lib.factorise import Factorised
 from consensus_lib.paths import atomic
 
@@ -255,6 +256,66 @@ def against(
         handles, labels = axes[0][0].get_legend_handles_labels()
         figure.set_figheight(2.3 + 0.17 * -(-len(series) // (2 * len(panels))))
         figure.legend(handles, labels, loc="outside upper center", ncols=2 * len(panels))
+    return figure
+
+
+def intervals(panels: Mapping[str, Mapping[str, Difference]], higher: Sequence[bool]) -> Figure:
+    """Draw differences to a method with their intervals, a panel for each score, methods below each other.
+
+    A filled mark is decided, a hollow one not; small dots are the pairs of trainings. The side on which a
+    method is better than what it is compared with is shaded.
+
+    Args:
+        panels: axis label → method → its difference.
+        higher: for each panel, whether more is better.
+    """
+    methods = list(next(iter(panels.values())))
+    figure, axes = plt.subplots(
+        1, len(panels), sharey=True, squeeze=False, layout="constrained",
+        figsize=(DOUBLE if len(panels) > 1 else SINGLE, 0.55 + 0.2 * len(methods)),
+    )  # fmt: skip
+    for axis, (quantity, found), more in zip(axes[0], panels.items(), higher, strict=True):
+        for row, method in enumerate(methods):
+            one = found[method]
+            axis.plot(one.of_trainings, [row + 0.22] * len(one.of_trainings), ".", color="0.55", markersize=3)
+            axis.errorbar(
+                one.mean, row, xerr=[[one.mean - one.low], [one.high - one.mean]], fmt="o", color="C0",
+                markersize=4, capsize=2, markerfacecolor="C0" if one.decided else "white",
+            )  # fmt: skip
+        axis.axvline(0, color="black", linewidth=0.6, linestyle="-", zorder=0)
+        axis.margins(x=0.08)
+        least, most = axis.get_xlim()
+        axis.axvspan(*((0, max(most, 0)) if more else (min(least, 0), 0)), color="0.93", zorder=-1)
+        axis.set(xlim=(least, most), yticks=range(len(methods)), yticklabels=methods, xlabel=quantity)
+    axes[0][0].set_ylim(len(methods) - 0.5, -0.5)
+    return figure
+
+
+def front(points: Mapping[str, tuple[Sequence[float], Sequence[float]]], xlabel: str, ylabel: str) -> Figure:
+    """Draw methods by accuracy (more is better) and error of structure (less is), with the Pareto front.
+
+    Args:
+        points: method → its accuracies and its errors, one for each training.
+        xlabel: what the accuracy is.
+        ylabel: what the error is.
+    """
+    figure, axis = plt.subplots(layout="constrained", figsize=(DOUBLE, 3.0))
+    means = {name: (float(np.mean(x)), float(np.mean(y))) for name, (x, y) in points.items()}
+    best = pareto_front({name: (x, -y) for name, (x, y) in means.items()})
+    for number, (name, (x, y)) in enumerate(points.items()):
+        style = {"color": f"C{number % 7}", "markersize": 5, "linestyle": "none"}
+        style |= {"marker": "os^Dvph*X<>"[number % 11]}
+        middle = means[name]
+        spread = {"xerr": [[middle[0] - min(x)], [max(x) - middle[0]]]}
+        spread |= {"yerr": [[middle[1] - min(y)], [max(y) - middle[1]]]}
+        axis.errorbar(
+            *middle, **spread, **style, elinewidth=0.5, label=name,
+            markerfacecolor=None if name in best else "white",
+        )  # fmt: skip
+    steps = sorted(means[name] for name in best)
+    axis.step(*zip(*steps, strict=True), where="post", color="0.6", linewidth=0.8, linestyle="--", zorder=0)
+    axis.set(xlabel=f"{xlabel}  (right is better)", ylabel=f"{ylabel}  (lower is better)")
+    figure.legend(loc="outside right center")
     return figure
 
 

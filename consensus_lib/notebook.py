@@ -17,16 +17,22 @@ from consensus_lib import figures, paths, runs
 from consensus_lib.datasets import Splits
 from consensus_lib.metrics import SegmentationScores
 from consensus_lib.networks import NETWORKS
+from consensus_lib.paths import atomic
 from consensus_lib.training import (
     cosine,
     describe_loss,
     device_name,
     evaluate,
+    evaluating,
     fit,
     load_checkpoint,
     outcome,
     pick_device,
 )
+
+MASKS = "masks.npz"
+WATCHED = 16
+"""Of so many test images, the first, the predicted masks are kept after each epoch."""
 
 
 class Trained(NamedTuple):
@@ -36,13 +42,18 @@ class Trained(NamedTuple):
         network: with its last weights.
         history: one dictionary for each epoch; see :func:`consensus_lib.training.fit`.
         scores: on the test split.
-        folder: with the checkpoint, the history and ``result.json``.
+        folder: with the checkpoint, the history, the masks and ``result.json``.
     """
 
     network: torch.nn.Module
     history: list[dict]
     scores: SegmentationScores
     folder: Path
+
+    def masks(self) -> dict[int, np.ndarray]:
+        """Return epoch → the masks it predicted for the first ``WATCHED`` test images, uint8 ``[n,H,W]``."""
+        with np.load(self.folder / MASKS) as kept:
+            return dict(zip(kept["epoch"].tolist(), kept["masks"], strict=True))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,6 +98,7 @@ class Lesson:
         learning_rate: float = 0.01,
         start: Path | None = None,
         live: bool = True,
+        scored: type[SegmentationScores] = SegmentationScores,
         **about,
     ) -> Trained:
         """Train one network, score it on the test split, and file the result.
@@ -106,6 +118,7 @@ class Lesson:
             start: a training's folder whose last weights to start from; None starts from random ones.
             live: redraw the curves after each epoch, scored on the validation split; otherwise show a bar
                 and score the last epoch only.
+            scored: which scores to take of the test split; see :func:`consensus_lib.training.evaluate`.
             about: whatever else the result should say.
         """
         settings = dict(
@@ -133,6 +146,14 @@ class Lesson:
         if start:
             model, _ = load_checkpoint(start, model)
         cut = getattr(loss, "cut", None)
+        watched = data.test.__getitems__(range(min(WATCHED, len(data.test))))["image"]
+        curves = figures.LiveCurves(epochs) if live else None
+
+        def after_epoch(history: list[dict]) -> None:
+            _keep_masks(folder / MASKS, model, watched, len(history))
+            if curves:
+                curves(history)
+
         history = fit(
             model,
             data.train.with_blobs(**cut) if cut else data.train,
@@ -148,9 +169,9 @@ class Lesson:
             workers=0 if self.device.type == "cpu" else min(4, os.cpu_count() or 1),
             out=folder,
             progress=not live,
-            on_epoch=figures.LiveCurves(epochs) if live else None,
+            on_epoch=after_epoch,
         )
-        scores = evaluate(model, data.test)
+        scores = evaluate(model, data.test, scores=scored)
         self.write_result(
             folder,
             loss=name,
@@ -167,6 +188,18 @@ class Lesson:
         """Write ``result.json`` of a training; notebook, device and, unless given, seed are filled in."""
         known = {"notebook": self.name, "seed": self.seed, "device": device_name(self.device)}
         runs.write_result(folder, **known | values)
+
+
+def _keep_masks(file: Path, model: torch.nn.Module, images: torch.Tensor, epoch: int) -> None:
+    """Add what ``model`` predicts after an epoch; what lies there of later ones, of a lost training, goes."""
+    with evaluating(model) as see, torch.inference_mode():
+        masks = {epoch: see(images).to("cpu", torch.uint8).numpy()}
+    if file.is_file():
+        with np.load(file) as kept:
+            pairs = zip(kept["epoch"].tolist(), kept["masks"], strict=True)
+            masks = {number: found for number, found in pairs if number < epoch} | masks
+    with atomic(file) as part, part.open("wb") as stream:
+        np.savez_compressed(stream, epoch=list(masks), masks=np.stack(list(masks.values())))
 
 
 def verdict(gains: Sequence[float], higher: bool = True, spread: float | None = None) -> str:

@@ -20,7 +20,7 @@ import itertools
 import json
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -317,7 +317,7 @@ def measure_flicker(
     """
     share = rank, _ = distributed.share()
     parts = []
-    with _evaluating(model) as see:
+    with evaluating(model) as see:
         batches = loader(data, batch_size, share=share)
         for batch in tqdm(batches, "flicker", disable=not (progress and rank == 0), leave=False):
             parts.append(flicker(see, batch["image"], **moves))
@@ -496,15 +496,19 @@ def _epoch(network, batches, loss, optimizer, schedule, device, precision, clip,
 
 
 def _predictions(model, data, batch_size, workers, progress, share=(0, 1)):
-    with _evaluating(model) as see:
+    with evaluating(model) as see:
         batches = loader(data, batch_size, workers=workers, share=share)
         for batch in tqdm(batches, "evaluate", disable=not progress, leave=False):
             yield batch, see(batch["image"])
 
 
 @contextlib.contextmanager
-def _evaluating(model):
-    """Put ``model`` in evaluation mode, and give a function from images to classes ``[B,H,W]``."""
+def evaluating(model: nn.Module) -> Iterator[Callable[[torch.Tensor], torch.Tensor]]:
+    """Put ``model`` in evaluation mode for a while.
+
+    Yields:
+        A function from images float ``[B,3,H,W]`` to classes int64 ``[B,H,W]`` on the device of the model.
+    """
     device = next(itertools.chain(model.parameters(), model.buffers())).device
     was_training = model.training
     model.eval()

@@ -4,6 +4,7 @@ import pytest
 from matplotlib import pyplot as plt
 
 from consensus_lib import figures
+from consensus_lib.comparison import Difference
 from consensus_lib.factorise import factorise
 from consensus_lib.networks import FaceOccNet, block_shapes, receptive_field
 
@@ -163,3 +164,31 @@ def test_a_factorisation_names_its_steps_and_numbers_its_components():
     assert len([axis for axis in figure.axes if axis.get_title()]) == 9
     numbers = [text.get_text() for text in figure.axes[5].texts]
     assert numbers == [str(number) for number in range(2, found.ids.max() + 1)]
+
+
+def test_intervals_tell_decided_from_undecided_and_shade_the_better_side():
+    found = {
+        "ours": Difference("mean_iou", 0.7, 0.72, 0.01, 0.03, (0.01, 0.03)),
+        "theirs": Difference("mean_iou", 0.7, 0.69, -0.03, 0.01, (-0.01,)),
+    }
+    figure = figures.intervals({"mean IoU": found, "pieces": found}, [True, False])
+    more, less = figure.axes
+    assert [text.get_text() for text in more.get_yticklabels()] == ["ours", "theirs"]
+    marks = [container[0] for container in more.containers]
+    assert [mark.get_markerfacecolor() for mark in marks] == ["C0", "white"]
+    assert [mark.get_xdata()[0] for mark in marks] == pytest.approx([0.02, -0.01])
+    (bar,) = more.containers[0][2]
+    assert bar.get_segments()[0][:, 0] == pytest.approx([0.01, 0.03])
+    for axis, sign in ((more, 1), (less, -1)):
+        (shade,) = axis.patches
+        assert np.sign(shade.get_x() + shade.get_width() / 2) == sign
+
+
+def test_the_front_joins_the_methods_that_none_beats():
+    points = {"a": ([0.7, 0.72], [1.0, 1.2]), "b": ([0.8], [2.0]), "beaten": ([0.75], [2.5])}
+    figure = figures.front(points, "mean IoU", "components off")
+    (axis,) = figure.axes
+    hollow = [container[0].get_markerfacecolor() == "white" for container in axis.containers]
+    assert hollow == [False, False, True]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == list(points)
+    assert axis.lines[-1].get_xydata().tolist() == [[pytest.approx(0.71), pytest.approx(1.1)], [0.8, 2.0]]

@@ -1,5 +1,6 @@
 import json
 
+import numpy as np
 import pytest
 import torch
 
@@ -7,6 +8,7 @@ from consensus_lib import notebook
 from consensus_lib.datasets import MILD, FaceDataset, Splits
 from consensus_lib.losses import ConsensusLoss, pixelwise_loss
 from consensus_lib.runs import RESULT, read_results
+from consensus_lib.training import predict
 
 
 def test_a_lesson_begins_with_one_line(tmp_path, capsys):
@@ -47,6 +49,18 @@ def test_a_training_is_filed_and_found_again(lesson, data, monkeypatch):
     assert again.folder == first.folder
     assert again.history == first.history
     torch.testing.assert_close(again.network.state_dict(), first.network.state_dict(), rtol=0, atol=0)
+
+
+def test_masks_are_kept_after_each_epoch_and_a_lost_one_goes(lesson, data):
+    trained = lesson.train("a", data, pixelwise_loss, seed=0, **SHORT)
+    masks = trained.masks()
+    assert list(masks) == [1, 2]
+    predicted = predict(trained.network, data.test).numpy()
+    np.testing.assert_array_equal(masks[2], predicted[: notebook.WATCHED])
+    images = data.test.__getitems__(range(4))["image"]
+    notebook._keep_masks(trained.folder / notebook.MASKS, trained.network.train(), images, 2)  # once more
+    assert trained.network.training
+    np.testing.assert_array_equal(np.stack(list(trained.masks().values())), np.stack(list(masks.values())))
 
 
 def test_another_setting_is_another_training(lesson, data):
