@@ -71,22 +71,21 @@ def write_result(folder: str | Path, **values) -> Path:
     return path
 
 
-def read_results(folder: str | Path) -> list[dict]:
-    """Return every result below ``folder``, ordered by path, each with its ``folder`` added."""
-    files = sorted(Path(folder).rglob(RESULT))
+def read_results(*folders: str | Path) -> list[dict]:
+    """Return every result below each of ``folders``, ordered by path, each with its ``folder`` added."""
+    files = [file for folder in folders for file in sorted(Path(folder).rglob(RESULT))]
     return [{**json.loads(file.read_text(encoding="utf-8")), "folder": str(file.parent)} for file in files]
 
 
-def write_table(path: str | Path, folders: Iterable[str | Path], command: str) -> None:
-    """Gather the results of several trainings in one CSV file: a row for each, a column for each key.
+def write_table(path: str | Path, results: Iterable[dict], command: str) -> None:
+    """Write results as one CSV file: a row for each, a column for each key.
 
     Args:
         path: of the file; written atomically.
-        folders: of the trainings, in the order of the rows.
+        results: in the order of the rows, such as those of :func:`read_results`.
         command: what made them, without this machine's paths; a column of its own.
     """
-    rows = [result for folder in folders for result in read_results(folder)]
-    kept = [{key: value for key, value in row.items() if key not in ("folder", "absent")} for row in rows]
+    kept = [{key: value for key, value in row.items() if key not in ("folder", "absent")} for row in results]
     with paths.atomic(path) as part:
         pd.DataFrame(kept).round(4).assign(command=command).to_csv(part, index=False)
 

@@ -88,7 +88,8 @@ def test_a_result_without_a_key_is_refused(tmp_path):
 def test_results_gather_in_one_table(tmp_path):
     for name, more in {"b": {}, "a": {"seed": 1, "iou_face": 1 / 3, "absent": ["hair"]}}.items():
         runs.write_result(tmp_path / name, **GOOD | more)
-    runs.write_table(tmp_path / "table.csv", [tmp_path / "b", tmp_path / "a"], "python study.py")
+    results = runs.read_results(tmp_path / "b", tmp_path / "a")
+    runs.write_table(tmp_path / "table.csv", results, "python study.py")
     table = pd.read_csv(tmp_path / "table.csv")
     assert table.seed.tolist() == [0, 1]
     assert table.iou_face[1] == 0.3333

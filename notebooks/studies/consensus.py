@@ -67,7 +67,7 @@ def main(argv: list[str] | None = None, table: Path = TABLE) -> None:
             about = setting | {"variant": f"CE, then {name}", "epochs": a.epochs // 2, "start": half}
             folders.append(lesson.train("fine-tuned", data, LOSSES[name], learning_rate=1e-3, **about).folder)
     command = shlex.join(["python", "notebooks/studies/consensus.py", *argv])
-    runs.write_table(table, folders, command)
+    runs.write_table(table, runs.read_results(*folders), command)
     print(f"{len(folders)} trainings in {paths.shown(table)}")
 
 

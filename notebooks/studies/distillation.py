@@ -97,7 +97,8 @@ def main(argv: list[str] | None = None, table: Path = TABLE) -> None:
                 }
                 loss = CONSENSUS if first.endswith("consensus") else pixelwise_loss
                 folders.append(lesson.train("tuned", few, loss, **about).folder)
-    runs.write_table(table, folders, shlex.join(["python", "notebooks/studies/distillation.py", *argv]))
+    command = shlex.join(["python", "notebooks/studies/distillation.py", *argv])
+    runs.write_table(table, runs.read_results(*folders), command)
     print(f"{len(folders)} trainings in {paths.shown(table)}")
 
 

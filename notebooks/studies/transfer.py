@@ -97,7 +97,7 @@ def main(argv: list[str] | None = None, table: Path = TABLE) -> None:
     trained += head_start(lesson, starts, a.size, a.few, a.rates, epochs=a.few_epochs, **setting)
 
     command = shlex.join(["python", "notebooks/studies/transfer.py", *argv])
-    runs.write_table(table, [one.folder for one in trained], command)
+    runs.write_table(table, runs.read_results(*(one.folder for one in trained)), command)
     print(f"{len(trained)} trainings in {paths.shown(table)}")
 
 
