@@ -1,6 +1,8 @@
 """Comparison: is the difference between two methods more than chance, and which methods are worth having?"""
 
+import csv
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -97,6 +99,22 @@ def paired_bootstrap(
     low, high = np.nanquantile(drawn, [(1 - level) / 2, (1 + level) / 2])
     means = scored[:, :, 0].mean(1)
     return Difference(key, *map(float, (*means, low, high)), tuple(map(float, gains[:, 0])))
+
+
+def read_differences(path: str | Path) -> dict[str, dict[str, Difference]]:
+    """Return score → method → difference from a study's table, as ``notebooks/studies/rivals.py`` writes it.
+
+    Its columns are ``variant``, the method, and the fields of :class:`Difference`, with spaces between the
+    differences of trainings.
+    """
+    with open(path, newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    found: dict[str, dict[str, Difference]] = {}
+    for row in rows:
+        numbers = (float(row[name]) for name in ("first", "second", "low", "high"))
+        single = tuple(map(float, row["of_trainings"].split()))
+        found.setdefault(row["score"], {})[row["variant"]] = Difference(row["score"], *numbers, single)
+    return found
 
 
 def pareto_front(points: Mapping[str, Sequence[float]]) -> list[str]:

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 
 from consensus_lib import IGNORE
 from consensus_lib.blobs import label_blobs
+from consensus_lib.comparison import pareto_front
 from consensus_lib.components import count_pieces
 from consensus_lib.datasets import FaceDataset
 from consensus_lib.factorise import OPENING, clean, difference, residual
@@ -215,6 +216,49 @@ def check_tempered(function: Callable) -> None:
                 f"got {[round(v, 4) for v in answer.flatten().tolist()]}{hint}"
             )
     return _verdict(True, "")
+
+
+def check_island_share(function: Callable) -> None:
+    """Check a function that returns the share of pixels outside of the largest piece, from pieces' sizes."""
+    for name, sizes, right in (
+        ("one piece", [7], 0.0),
+        ("two as large", [4, 4], 0.5),
+        ("the largest in the middle", [1, 8, 1], 0.2),
+        ("no piece", [], 0.0),
+    ):
+        answer = function(sizes)
+        if answer is None:
+            return print(TODO)
+        if not np.isclose(answer, right):
+            return _wrong(f"{name}, {sizes}: got {answer}")
+    return _verdict(True, "")
+
+
+def check_resampled_means(function: Callable) -> None:
+    """Check a function that returns the mean gain of each resample, from gains and the images drawn."""
+    gains, drawn = np.array([0.0, 1.0, 5.0]), np.array([[0, 1, 2], [2, 2, 2], [0, 0, 1]])
+    answer = function(gains, drawn)
+    if answer is None:
+        return print(TODO)
+    if np.shape(answer) != (3,):
+        return _wrong(f"expected one mean for each of 3 resamples, got the shape {np.shape(answer)}")
+    return _verdict(np.allclose(answer, [2, 5, 1 / 3]), "an image drawn twice counts twice")
+
+
+def check_front(answer: Sequence[str] | None) -> None:
+    """Check which of five methods no other one beats."""
+    if answer is None:
+        return print(TODO)
+    methods = {"A": (0.78, -0.9), "B": (0.8, -1.1), "C": (0.77, -1.0), "D": (0.8, -1.3), "E": (0.7, -0.8)}
+    unknown = set(answer) - set(methods)
+    if unknown:
+        return _wrong(f"expected letters of {list(methods)}, got {sorted(unknown)}")
+    right = set(pareto_front(methods))
+    if right - set(answer):
+        return _wrong("a method is missing that no other one beats in both")
+    return _verdict(
+        set(answer) == right, "one of them is beaten: another is as good in one and better in the other"
+    )
 
 
 def _verdict(right: bool, why: str) -> None:

@@ -313,7 +313,7 @@ def front(points: Mapping[str, tuple[Sequence[float], Sequence[float]]], xlabel:
             markerfacecolor=None if name in best else "white",
         )  # fmt: skip
     steps = sorted(means[name] for name in best)
-    axis.step(*zip(*steps, strict=True), where="post", color="0.6", linewidth=0.8, linestyle="--", zorder=0)
+    axis.step(*zip(*steps, strict=True), where="pre", color="0.6", linewidth=0.8, linestyle="--", zorder=0)
     axis.set(xlabel=f"{xlabel}  (right is better)", ylabel=f"{ylabel}  (lower is better)")
     figure.legend(loc="outside right center")
     return figure

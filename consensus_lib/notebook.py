@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import random
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -107,7 +108,7 @@ class Lesson:
         a setting and another one begins, because the folder's name ends in a hash of them all.
 
         Args:
-            name: the loss's name in results and the beginning of the folder's.
+            name: the loss's name in results, and in letters that suit a path the beginning of the folder's.
             data: where to train, to follow and to test.
             loss: a function or module of (logits, labels).
             seed: of the weights, the dropout, and the result.
@@ -140,7 +141,8 @@ class Lesson:
             describe_loss(loss),
         ]
         key = json.dumps([*key, start and start.name])
-        folder = self.out / f"{name}-seed{seed}-{hashlib.sha256(key.encode()).hexdigest()[:8]}"
+        slug = re.sub(r"[^\w.-]+", "-", name)
+        folder = self.out / f"{slug}-seed{seed}-{hashlib.sha256(key.encode()).hexdigest()[:8]}"
         torch.manual_seed(seed)
         model = NETWORKS[network](len(data.train.task.classes), width, dropout)
         if start:

@@ -115,6 +115,15 @@ RIVALS = {
 """All rivals by name. :func:`measure_costs` says what each costs."""
 
 
+def options_at(size: int) -> dict[str, dict[str, int]]:
+    """Return the options of those rivals whose sizes are in pixels, for images of ``size`` × ``size``.
+
+    Areas of 16 pixels in an image of 128×128, and as large a share of any other.
+    """
+    area = max(2, round((size / 32) ** 2))
+    return {"components": {"min_size": area}, "holes": {"max_size": area}}
+
+
 def measure_costs(
     names: Sequence[str] | None = None,
     *,

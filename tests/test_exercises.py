@@ -129,3 +129,32 @@ def test_tempered(said):
     assert said(exercises.check_tempered, lambda q, t: None) == exercises.TODO
     assert "sum must be 1" in said(exercises.check_tempered, lambda q, t: q ** (1 / t))
     assert "[0.8, 0.2] at 2: expected [0.6667, 0.3333]" in said(exercises.check_tempered, lambda q, t: q)
+
+
+def test_island_share(said):
+    def right(sizes):
+        return 1 - max(sizes) / sum(sizes) if sizes else 0.0
+
+    assert said(exercises.check_island_share, right) == "right"
+    assert said(exercises.check_island_share, lambda sizes: None) == exercises.TODO
+    assert "one piece, [7]: got 1" in said(exercises.check_island_share, lambda sizes: 1.0)
+    first = said(exercises.check_island_share, lambda sizes: 1 - sizes[0] / sum(sizes) if sizes else 0.0)
+    assert "the largest in the middle" in first
+
+
+def test_resampled_means(said):
+    assert said(exercises.check_resampled_means, lambda gains, drawn: gains[drawn].mean(1)) == "right"
+    assert said(exercises.check_resampled_means, lambda gains, drawn: None) == exercises.TODO
+    assert "shape ()" in said(exercises.check_resampled_means, lambda gains, drawn: gains[drawn].mean())
+    unique = said(
+        exercises.check_resampled_means, lambda gains, drawn: [gains[list({*d})].mean() for d in drawn]
+    )
+    assert "counts twice" in unique
+
+
+def test_front(said):
+    assert said(exercises.check_front, ["E", "A", "B"]) == "right"
+    assert said(exercises.check_front, None) == exercises.TODO
+    assert "missing" in said(exercises.check_front, ["A", "B"])
+    assert "beaten" in said(exercises.check_front, ["A", "B", "D", "E"])
+    assert "got ['F']" in said(exercises.check_front, ["F"])

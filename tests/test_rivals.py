@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from consensus_lib.datasets import FaceDataset
-from consensus_lib.rivals import RIVALS, MostFrequentLabel, measure_costs
+from consensus_lib.rivals import RIVALS, MostFrequentLabel, measure_costs, options_at
 from consensus_lib.training import evaluate, predict
 
 
@@ -54,3 +54,11 @@ def test_costs_are_rows_of_ratios():
     assert rows[2]["inference"] > 0
     with pytest.raises(ValueError, match=r"names: expected some of \['focal', .*\], got 'dise'"):
         measure_costs(["dise"])
+
+
+def test_sizes_in_pixels_follow_the_image():
+    assert options_at(128) == {"components": {"min_size": 16}, "holes": {"max_size": 16}}
+    assert options_at(64)["components"]["min_size"] == 4
+    assert options_at(16)["holes"]["max_size"] == 2
+    for name, options in options_at(64).items():
+        RIVALS[name].make(nn.Conv2d(3, 4, 1), **options)
