@@ -101,14 +101,14 @@ def paired_bootstrap(
     return Difference(key, *map(float, (*means, low, high)), tuple(map(float, gains[:, 0])))
 
 
-def read_differences(path: str | Path) -> dict[str, dict[str, Difference]]:
-    """Return score → method → difference from a study's table, as ``notebooks/studies/rivals.py`` writes it.
+def read_differences(path: str | Path, base: str) -> dict[str, dict[str, Difference]]:
+    """Return score → method → its difference to ``base``, from a table of ``notebooks/studies/rivals.py``.
 
-    Its columns are ``variant``, the method, and the fields of :class:`Difference`, with spaces between the
-    differences of trainings.
+    The table's columns are ``base`` and ``variant``, the first and the second method, and the fields of
+    :class:`Difference`, with spaces between the differences of trainings.
     """
     with open(path, newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
+        rows = [row for row in csv.DictReader(file) if row["base"] == base]
     found: dict[str, dict[str, Difference]] = {}
     for row in rows:
         numbers = (float(row[name]) for name in ("first", "second", "low", "high"))

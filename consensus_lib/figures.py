@@ -278,9 +278,10 @@ def intervals(panels: Mapping[str, Mapping[str, Difference]], higher: Sequence[b
         for row, method in enumerate(methods):
             one = found[method]
             axis.plot(one.of_trainings, [row + 0.22] * len(one.of_trainings), ".", color="0.55", markersize=3)
+            ends = [[max(0, one.mean - one.low)], [max(0, one.high - one.mean)]]  # a table's are rounded
             axis.errorbar(
-                one.mean, row, xerr=[[one.mean - one.low], [one.high - one.mean]], fmt="o", color="C0",
-                markersize=4, capsize=2, markerfacecolor="C0" if one.decided else "white",
+                one.mean, row, xerr=ends, fmt="o", color="C0", markersize=4, capsize=2,
+                markerfacecolor="C0" if one.decided else "white",
             )  # fmt: skip
         axis.axvline(0, color="black", linewidth=0.6, linestyle="-", zorder=0)
         axis.margins(x=0.08)
@@ -306,8 +307,11 @@ def front(points: Mapping[str, tuple[Sequence[float], Sequence[float]]], xlabel:
         style = {"color": f"C{number % 7}", "markersize": 5, "linestyle": "none"}
         style |= {"marker": "os^Dvph*X<>"[number % 11]}
         middle = means[name]
-        spread = {"xerr": [[middle[0] - min(x)], [max(x) - middle[0]]]}
-        spread |= {"yerr": [[middle[1] - min(y)], [max(y) - middle[1]]]}
+        # A mean of equal values can miss them by a rounding.
+        spread = {
+            key: [[max(0, mid - min(values))], [max(0, max(values) - mid)]]
+            for key, mid, values in zip(("xerr", "yerr"), middle, (x, y), strict=True)
+        }
         axis.errorbar(
             *middle, **spread, **style, elinewidth=0.5, label=name,
             markerfacecolor=None if name in best else "white",

@@ -17,7 +17,7 @@ from torch import nn
 from consensus_lib.blobs import label_blobs
 from consensus_lib.datasets import TASKS, FaceDataset, synthetic
 from consensus_lib.datasets.face_dataset import as_images
-from consensus_lib.losses import ConsensusLoss, PixelwiseLoss
+from consensus_lib.losses import PixelwiseLoss
 from consensus_lib.networks import FaceOccNet
 from consensus_lib.postprocess import (
     FlipAveraged,
@@ -27,6 +27,7 @@ from consensus_lib.postprocess import (
     open_classes,
     remove_small_components,
 )
+from consensus_lib.presets import PRESETS
 from consensus_lib.structure_losses import (
     AffinityLoss,
     ComponentDiceLoss,
@@ -140,7 +141,7 @@ def measure_costs(
     depends on the masks.
 
     Args:
-        names: which of :data:`RIVALS`; None takes all, after both forms of consensus.
+        names: which of :data:`RIVALS`; None takes all, after the presets of consensus.
         size: side of the images in pixels.
         batch_size: images.
         width: of the network, :class:`~consensus_lib.networks.FaceOccNet`.
@@ -163,9 +164,8 @@ def measure_costs(
     network = FaceOccNet(logits.shape[1], width).to(device)
     predicting = _Predicting(network, logits)
     consensus = {
-        f"consensus_{kind}": Rival(f"consensus, {kind}", "Masi et al., CVPR 2020", "training", make)
-        for kind in ("class", "component")
-        for make in [functools.partial(ConsensusLoss, kind)]
+        name: Rival(preset.title, "Masi et al., CVPR 2020", "training", preset.loss)
+        for name, preset in PRESETS.items()
     }
     chosen = consensus | RIVALS if names is None else {name: RIVALS[name] for name in names}
 

@@ -18,6 +18,7 @@ from torch import nn
 from consensus_lib import IGNORE
 from consensus_lib.blobs import Blobs, label_blobs
 from consensus_lib.losses import (
+    ConsensusLoss,
     _blobs,
     _check,
     _check_range,
@@ -490,3 +491,24 @@ def _check_classes(logits: torch.Tensor, labels: torch.Tensor) -> None:
 def _check_not_negative(name: str, value: float) -> None:
     if not value >= 0:
         raise ValueError(f"{name}: expected a number of at least 0, got {value}")
+
+
+class WithConsensus(nn.Module):
+    """Any loss, and consensus added to it.
+
+    Args:
+        loss: a module of (logits, labels).
+        consensus: what is added: with ``alpha=0`` the deviation from the blobs' means alone (Eq. 7).
+    """
+
+    inputs = ("blobs",)
+
+    def __init__(self, loss: nn.Module, consensus: ConsensusLoss):
+        super().__init__()
+        self.loss, self.consensus, self.cut = loss, consensus, consensus.cut
+
+    def forward(
+        self, logits: torch.Tensor, labels: torch.Tensor, blobs: Blobs | torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Return the loss."""
+        return self.loss(logits, labels) + self.consensus(logits, labels, blobs)

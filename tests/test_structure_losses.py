@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from consensus_lib import IGNORE
 from consensus_lib.blobs import label_blobs
 from consensus_lib.datasets import FaceDataset
-from consensus_lib.losses import pixelwise_loss
+from consensus_lib.losses import ConsensusLoss, pixelwise_loss
 from consensus_lib.networks import FaceOccNet
 from consensus_lib.structure_losses import (
     AffinityLoss,
@@ -20,6 +20,7 @@ from consensus_lib.structure_losses import (
     LovaszSoftmaxLoss,
     RegionMutualInformationLoss,
     TotalVariationLoss,
+    WithConsensus,
     affinity_loss,
     component_dice_loss,
     dice_loss,
@@ -408,3 +409,15 @@ def test_fit_trains_with_it(name, tiny_folder):
         data = data.with_blobs(**loss.cut)
     history = fit(FaceOccNet(width=0.1), data, loss, epochs=1, batch_size=6, progress=False, device="cpu")
     assert np.isfinite(history[-1]["loss"])
+
+
+def test_consensus_is_added_to_any_loss():
+    logits = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    labels = (torch.arange(8) > 3).long().expand(2, 8, 8).contiguous()
+    consensus = ConsensusLoss("component", alpha=0.0, beta=2.0)
+    both = WithConsensus(DiceLoss(), consensus)
+    expected = DiceLoss()(logits, labels) + consensus(logits, labels)
+    torch.testing.assert_close(both(logits, labels), expected)
+    blobs = label_blobs(labels, **both.cut)
+    torch.testing.assert_close(both(logits, labels, blobs=blobs), expected)
+    assert "beta=2.0" in repr(both)  # it stands in checkpoints

@@ -7,9 +7,12 @@ import pytest
 
 import consensus
 import distillation
+import rivals
 import transfer
 from consensus_lib import paths
+from consensus_lib.comparison import read_differences
 from consensus_lib.pseudo_labels import Rules, choose
+from consensus_lib.rivals import RIVALS
 
 SMALL = ["--size", "32", "--width", "0.0625"]
 
@@ -82,7 +85,23 @@ def test_distillation(run, monkeypatch):
     ]
 
 
-@pytest.mark.parametrize("module", [transfer, consensus, distillation])
+def test_rivals(run, tmp_path):
+    names = [rivals.BASE, rivals.RECOMMENDED]
+    found = run(rivals, ["--losses", *names, "--seeds", "3", "4", "--epochs", "1"])
+    repairs = [rival.title for rival in RIVALS.values() if rival.acts == "inference"]
+    assert found.variant.tolist() == [names[0], *repairs, names[1]] * 2
+    for base, others in ((names[0], [*repairs, names[1]]), (names[1], [names[0], *repairs])):
+        differences = read_differences(tmp_path / "table-differences.csv", base)
+        assert set(differences) == set(rivals.SCORES)
+        for key, gains in differences.items():
+            assert list(gains) == others
+            means = found.groupby("variant")[key].mean()
+            for name, gain in gains.items():
+                assert [gain.first, gain.second] == pytest.approx([means[base], means[name]], abs=1e-3)
+                assert len(gain.of_trainings) == 2
+
+
+@pytest.mark.parametrize("module", [transfer, consensus, distillation, rivals])
 def test_the_stored_table_is_whole(module):
     found = pd.read_csv(module.TABLE)
     assert not found.isna().any(axis=None)
@@ -90,5 +109,10 @@ def test_the_stored_table_is_whole(module):
     kinds = [c for c in ("study", "variant", "first", "human_labels", "learning_rate") if c in found]
     seeds = found.groupby(kinds).seed.apply(sorted)
     assert {tuple(one) for one in seeds} == {(0, 1, 2)}
-    known = {transfer: transfer.RECIPES, consensus: consensus.LOSSES, distillation: distillation.FIRST}
+    known = {
+        transfer: transfer.RECIPES,
+        consensus: consensus.LOSSES,
+        distillation: distillation.FIRST,
+        rivals: rivals.LOSSES,
+    }
     assert set(known[module]) <= set(found["first" if module is distillation else "variant"])

@@ -1,0 +1,100 @@
+"""Consensus and rivals under one protocol: the study behind notebook 05 and ``consensus_lib.presets``.
+
+    python notebooks/studies/rivals.py
+
+needs LFW Part Labels (``make data-lfw``). It writes ``rivals.csv``, one row for each training and each way to
+treat the masks of cross-entropy, and ``rivals-differences.csv``, one row for each difference to cross-entropy
+or to the recommended consensus, with its interval. All losses train the same network on the same photographs, in the same order and for the
+same number of steps, with each seed. Every training lies in a folder of its own: a study that was stopped
+goes on, and several processes can train a part of the ``--losses`` each before one writes the tables.
+"""
+
+import argparse
+import shlex
+import sys
+from pathlib import Path
+
+from consensus_lib import notebook, paths, presets, runs
+from consensus_lib.comparison import paired_bootstrap
+from consensus_lib.datasets import MILD, open_splits
+from consensus_lib.losses import ConsensusLoss, pixelwise_loss
+from consensus_lib.rivals import RIVALS, options_at
+from consensus_lib.structure import StructureScores
+from consensus_lib.training import evaluate
+
+BASE, RECOMMENDED = "cross-entropy", presets.PRESETS["recommended"].title
+EFFECTS = {
+    f"{kind}, beta {beta:g}, size weight {weight:g}": ConsensusLoss(kind, beta=beta, size_weight=weight)
+    for kind, beta, weight in (
+        ("component", 10.0, 1.25),
+        ("component", 20.0, 1.0),
+        ("component", 10.0, 0.7),
+        ("class", 5.0, 0.0),
+    )
+}
+RIVAL_LOSSES = ("dice", "lovasz", "total_variation", "component_dice")
+LOSSES = (
+    {BASE: pixelwise_loss}
+    | {preset.title: preset.loss() for preset in presets.PRESETS.values()}
+    | {RIVALS[name].title: RIVALS[name].make() for name in RIVAL_LOSSES}
+    | EFFECTS
+)
+SCORES = ("mean_iou", "component_error", "hole_error", "betti0_error", "island_share_error", "boundary_f1_2",
+          "hausdorff95", "raggedness_error")  # fmt: skip
+TABLE = Path(__file__).with_suffix(".csv")
+
+
+def main(argv: list[str] | None = None, table: Path = TABLE) -> None:
+    """Run the study and write its tables."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument(
+        "--losses", nargs="+", default=list(LOSSES), choices=LOSSES, help="what to train with"
+    )
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], help="trainings of each kind")
+    parser.add_argument("--epochs", type=int, default=20, help="passes over the photographs")
+    parser.add_argument("--images", type=int, default=0, help="photographs to train on; 0 takes all")
+    parser.add_argument("--size", type=int, default=64, help="side of the images in pixels")
+    parser.add_argument("--width", type=float, default=0.25, help="factor on the network's channels")
+    argv = sys.argv[1:] if argv is None else argv
+    a = parser.parse_args(argv)
+    lesson = notebook.begin("rivals")
+    found: dict[str, list[StructureScores]] = {}
+    rows = []
+    for seed in a.seeds:
+        data = open_splits("lfw_part_labels", "parts", size=a.size, images=a.images, augment=MILD, seed=seed)
+        setting = {
+            "seed": seed,
+            "width": a.width,
+            "epochs": a.epochs,
+            "live": False,
+            "scored": StructureScores,
+        }
+        for name in a.losses:
+            done = lesson.train(name, data, LOSSES[name], variant=name, **setting)
+            found.setdefault(name, []).append(done.scores)
+            rows += (made := runs.read_results(done.folder))
+            for key, rival in RIVALS.items() if name == BASE else ():
+                if rival.acts == "inference":
+                    treated = rival.make(done.network, **options_at(a.size).get(key, {}))
+                    found.setdefault(rival.title, []).append(
+                        evaluate(treated, data.test, scores=StructureScores)
+                    )
+                    rows.append(made[0] | {"variant": rival.title} | found[rival.title][-1].compute())
+    command = shlex.join(["python", "notebooks/studies/rivals.py", *argv])
+    runs.write_table(table, rows, command)
+    gains = [
+        {"base": base, "variant": name} | paired_bootstrap(found[base], scores, key)._asdict()
+        for base in (BASE, RECOMMENDED)
+        if base in found
+        for name, scores in found.items()
+        if name != base
+        for key in SCORES
+    ]
+    for gain in gains:
+        gain["of_trainings"] = " ".join(f"{value:.4f}" for value in gain["of_trainings"])
+    runs.write_table(table.with_stem(f"{table.stem}-differences"), gains, command)
+    print(f"{len(rows)} rows in {paths.shown(table)}")
+
+
+if __name__ == "__main__":
+    main()
