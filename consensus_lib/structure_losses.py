@@ -507,6 +507,15 @@ class WithConsensus(nn.Module):
         super().__init__()
         self.loss, self.consensus, self.cut = loss, consensus, consensus.cut
 
+    @property
+    def progress(self) -> float:
+        """How much of the training is done, for schedules; see :class:`ConsensusLoss`."""
+        return self.consensus.progress
+
+    @progress.setter
+    def progress(self, share: float) -> None:
+        self.consensus.progress = share
+
     def forward(
         self, logits: torch.Tensor, labels: torch.Tensor, blobs: Blobs | torch.Tensor | None = None
     ) -> torch.Tensor:

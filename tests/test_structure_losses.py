@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from consensus_lib import IGNORE
 from consensus_lib.blobs import label_blobs
 from consensus_lib.datasets import FaceDataset
-from consensus_lib.losses import ConsensusLoss, pixelwise_loss
+from consensus_lib.losses import ConsensusLoss, Ramp, pixelwise_loss
 from consensus_lib.networks import FaceOccNet
 from consensus_lib.structure_losses import (
     AffinityLoss,
@@ -421,3 +421,6 @@ def test_consensus_is_added_to_any_loss():
     blobs = label_blobs(labels, **both.cut)
     torch.testing.assert_close(both(logits, labels, blobs=blobs), expected)
     assert "beta=2.0" in repr(both)  # it stands in checkpoints
+    rising = WithConsensus(DiceLoss(), ConsensusLoss("component", alpha=0.0, beta=Ramp(0.0, 2.0)))
+    rising.progress = 1.0  # as fit sets it
+    torch.testing.assert_close(rising(logits, labels), expected)
