@@ -54,9 +54,10 @@ def run_graph(maps: np.ndarray, connectivity: int) -> RunGraph:
     begins = np.ones(maps.shape, bool)  # a run begins in each row's first column and where the label changes
     np.not_equal(maps.ravel()[1:], maps.ravel()[:-1], out=begins.ravel()[1:])  # flat, which is faster
     begins[:, :, :1] = True
-    of = np.cumsum(begins, dtype=np.int32) - 1  # [N*H*W], flat
     first = np.flatnonzero(begins)  # [R], flat position of each run's first pixel
-    last = np.append(first[1:], of.size) - 1 if of.size else first
+    length = np.diff(first, append=begins.size)
+    last = first + length - 1
+    of = np.repeat(np.arange(len(first), dtype=np.int32), length)  # [N*H*W], flat
     row = first // max(width, 1)
     label, image = maps.ravel()[first], row // max(height, 1)
 
@@ -75,7 +76,7 @@ def run_graph(maps: np.ndarray, connectivity: int) -> RunGraph:
     ones = np.ones(edges.shape[1], np.int8)
     graph = scipy.sparse.coo_array((ones, tuple(edges)), shape=(len(first), len(first)))
     component = scipy.sparse.csgraph.connected_components(graph, directed=False)[1] if len(first) else first
-    return RunGraph(last - first + 1, label, image, edges, component)
+    return RunGraph(length, label, image, edges, component)
 
 
 def count_by_class(maps: np.ndarray, num_classes: int) -> np.ndarray:

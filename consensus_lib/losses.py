@@ -274,8 +274,9 @@ def _check_map(name: str, found: torch.Tensor, logits: torch.Tensor) -> None:
 
 
 def _check_range(name: str, found: torch.Tensor, low: int, high: int) -> None:
-    if found.numel() and (found.min() < low or found.max() > high):
-        raise ValueError(f"{name}: expected {low}..{high}, got {int(found.min())}..{int(found.max())}")
+    lowest, highest = found.aminmax() if found.numel() else (low, high)
+    if lowest < low or highest > high:
+        raise ValueError(f"{name}: expected {low}..{high}, got {int(lowest)}..{int(highest)}")
 
 
 def _exact(logits: torch.Tensor) -> torch.Tensor:
