@@ -4,9 +4,15 @@
 
 needs LFW Part Labels (``make data-lfw``). It writes ``rivals.csv``, one row for each training and each way to
 treat the masks of cross-entropy, and ``rivals-differences.csv``, one row for each difference to cross-entropy
-or to the recommended consensus, with its interval. All losses train the same network on the same photographs, in the same order and for the
-same number of steps, with each seed. Every training lies in a folder of its own: a study that was stopped
-goes on, and several processes can train a part of the ``--losses`` each before one writes the tables.
+or to the recommended consensus, with its interval. All losses train the same network on the same photographs,
+in the same order and for the same number of steps, with each seed. Every training lies in a folder of its
+own: a study that was stopped goes on, and several processes can train a part of the ``--losses`` each before
+one writes the tables.
+
+The settings were chosen on the first three seeds. What was chosen, once more with others:
+
+    python notebooks/studies/rivals.py --table notebooks/studies/rivals-again.csv --seeds 3 4 5 \\
+        --losses cross-entropy "consensus alone" "Lovász-Softmax and consensus"
 """
 
 import argparse
@@ -48,6 +54,9 @@ def main(argv: list[str] | None = None, table: Path = TABLE) -> None:
     """Run the study and write its tables."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument(
+        "--table", type=Path, default=table, help="of scores; that of differences lies beside it"
+    )
+    parser.add_argument(
         "--losses", nargs="+", default=list(LOSSES), choices=LOSSES, help="what to train with"
     )
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], help="trainings of each kind")
@@ -81,7 +90,7 @@ def main(argv: list[str] | None = None, table: Path = TABLE) -> None:
                     )
                     rows.append(made[0] | {"variant": rival.title} | found[rival.title][-1].compute())
     command = shlex.join(["python", "notebooks/studies/rivals.py", *argv])
-    runs.write_table(table, rows, command)
+    runs.write_table(a.table, rows, command)
     gains = [
         {"base": base, "variant": name} | paired_bootstrap(found[base], scores, key)._asdict()
         for base in (BASE, RECOMMENDED)
@@ -92,8 +101,8 @@ def main(argv: list[str] | None = None, table: Path = TABLE) -> None:
     ]
     for gain in gains:
         gain["of_trainings"] = " ".join(f"{value:.4f}" for value in gain["of_trainings"])
-    runs.write_table(table.with_stem(f"{table.stem}-differences"), gains, command)
-    print(f"{len(rows)} rows in {paths.shown(table)}")
+    runs.write_table(a.table.with_stem(f"{a.table.stem}-differences"), gains, command)
+    print(f"{len(rows)} rows in {paths.shown(a.table)}")
 
 
 if __name__ == "__main__":
