@@ -25,7 +25,7 @@ class Column(NamedTuple):
         title: what stands above it.
         higher: whether more is better; None: neither, and nothing is bold.
         digits: after the point.
-        scale: factor on the values, such as 100 for percent.
+        scale: factor on results, such as 100 for percent; printed numbers have it already.
     """
 
     key: str
@@ -61,7 +61,7 @@ Groups = Mapping[str, Mapping[str, Mapping[str, Value]]]
 
 
 def measured(results, names: Mapping[str, str], columns: Sequence[Column], by: str = "variant") -> dict:
-    """Return the rows of a group from a table of results, one line a training.
+    """Return the rows of a group, at the columns' scale, from a table of results, one line a training.
 
     Args:
         results: a :class:`pandas.DataFrame` with a column for each key.
@@ -72,8 +72,8 @@ def measured(results, names: Mapping[str, str], columns: Sequence[Column], by: s
     rows = {}
     for name, title in names.items():
         found = results[results[by] == name]
-        keys = [column.key for column in columns if column.key in found]
-        rows[title] = {key: Value(tuple(map(float, found[key].dropna()))) for key in keys}
+        there = [column for column in columns if column.key in found]
+        rows[title] = {c.key: Value(tuple((found[c.key].dropna() * c.scale).tolist())) for c in there}
     return rows
 
 
@@ -103,8 +103,8 @@ def layout(groups: Groups, columns: Sequence[Column]) -> dict[str, dict[str, lis
     Spread is half the range. Bold are the best means of a group, as they are shown: ties are all bold, and
     nothing is where there is nothing to compare.
 
-    >>> groups = {"mine": {"a": {"iou": Value((0.8, 0.9))}, "b": {}, "c": {"iou": Value((0.7,))}}}
-    >>> for row, cells in layout(groups, [Column("iou", "IoU", scale=100, digits=1)])["mine"].items():
+    >>> groups = {"mine": {"a": {"iou": Value((80, 90))}, "b": {}, "c": {"iou": Value((70,))}}}
+    >>> for row, cells in layout(groups, [Column("iou", "IoU", digits=1)])["mine"].items():
     ...     print(row, *(cell.text for cell in cells), [cell.best for cell in cells])
     a, n = 2 85.0 ± 5.0 [True]
     b – [False]
@@ -128,15 +128,18 @@ def layout(groups: Groups, columns: Sequence[Column]) -> dict[str, dict[str, lis
     return shown
 
 
-def missing(groups: Groups, columns: Sequence[Column]) -> list[str]:
-    """Return ``"row: column"`` for every value that is not there."""
-    return [
-        f"{name}: {column.title}"
-        for rows in groups.values()
-        for name, row in rows.items()
+def missing(groups: Groups, columns: Sequence[Column]) -> dict[str, list[str]]:
+    """Return the title of a column → the rows that have no value there, for columns with such rows."""
+    lacking = {
+        column.title: [
+            name
+            for rows in groups.values()
+            for name, row in rows.items()
+            if column.key not in row or not row[column.key].values
+        ]
         for column in columns
-        if column.key not in row or not row[column.key].values
-    ]
+    }
+    return {title: names for title, names in lacking.items() if names}
 
 
 def escape(text: str) -> str:
@@ -263,7 +266,7 @@ _LATEX = {character: "\\" + character for character in "&%$#_{}"} | {
 def _rounded(rows: Mapping[str, Mapping[str, Value]], column: Column) -> dict[str, str]:
     """Return row → its mean as the table shows it, for rows that have one."""
     found = {name: row[column.key].values for name, row in rows.items() if column.key in row}
-    return {name: f"{np.mean(v) * column.scale:.{column.digits}f}" for name, v in found.items() if v}
+    return {name: f"{np.mean(v):.{column.digits}f}" for name, v in found.items() if v}
 
 
 def _best(means: list[str], column: Column) -> str | None:
@@ -275,9 +278,9 @@ def _best(means: list[str], column: Column) -> str | None:
 def _cell(value: Value | None, column: Column, best: bool) -> Cell:
     if value is None or not value.values:
         return Cell("", "", "", False)
-    scaled = np.array(value.values) * column.scale
-    spread = f"{np.ptp(scaled) / 2:.{column.digits}f}" if len(scaled) > 1 else ""
-    return Cell(f"{scaled.mean():.{column.digits}f}", spread, value.mark, best)
+    values = np.array(value.values)
+    spread = f"{np.ptp(values) / 2:.{column.digits}f}" if len(values) > 1 else ""
+    return Cell(f"{values.mean():.{column.digits}f}", spread, value.mark, best)
 
 
 def _latex_cell(cell: Cell) -> str:

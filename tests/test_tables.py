@@ -14,10 +14,10 @@ PRINTED = Path(__file__).parents[1] / "notebooks/studies/paper_tables.csv"
 IOU, OFF = Column("iou", "IoU", scale=100, digits=1), Column("off", "pieces_off", higher=False)
 GROUPS = {
     "ours": {
-        "A & B": {"iou": Value((0.8, 0.9)), "off": Value((1.0, 2.0))},
-        "C": {"iou": Value((0.86, 0.84004)), "off": Value((2.0, 2.0))},
+        "A & B": {"iou": Value((80, 90)), "off": Value((1.0, 2.0))},
+        "C": {"iou": Value((86, 84.004)), "off": Value((2.0, 2.0))},
     },
-    "theirs, as printed": {"D": {"iou": Value((0.99,), "?")}},
+    "theirs, as printed": {"D": {"iou": Value((99,), "?")}},
 }
 
 
@@ -41,7 +41,7 @@ def test_the_number_of_trainings_is_stated():
 
 def test_missing_values_are_listed():
     groups = GROUPS | {"none": {"E": {"iou": Value(())}}}
-    assert tables.missing(groups, [IOU, OFF]) == ["D: pieces_off", "E: IoU", "E: pieces_off"]
+    assert tables.missing(groups, [IOU, OFF]) == {"IoU": ["E"], "pieces_off": ["D", "E"]}
 
 
 def test_latex_is_escaped_and_balanced():
@@ -64,7 +64,7 @@ def test_latex_is_escaped_and_balanced():
 def test_rows_come_from_results_and_gaps_stay():
     results = pd.DataFrame({"variant": ["a", "a", "b"], "iou": [0.1, 0.2, None]})
     rows = tables.measured(results, {"a": "A", "b": "B", "c": "C"}, [IOU, OFF])
-    assert rows == {"A": {"iou": Value((0.1, 0.2))}, "B": {"iou": Value(())}, "C": {"iou": Value(())}}
+    assert rows == {"A": {"iou": Value((10, 20))}, "B": {"iou": Value(())}, "C": {"iou": Value(())}}
 
 
 @pytest.mark.parametrize("width", [3.25, 6.875])
