@@ -36,10 +36,17 @@ class Column(NamedTuple):
 
 
 class Value(NamedTuple):
-    """A score of one method: a value for each training, and a mark for a number that is not sure."""
+    """A score of one method.
+
+    Attributes:
+        values: one for each training.
+        mark: what is set behind a number that is not sure.
+        printed: the text of a quoted number, which keeps the digits it was given.
+    """
 
     values: tuple[float, ...]
     mark: str = ""
+    printed: str = ""
 
 
 class Cell(NamedTuple):
@@ -92,7 +99,7 @@ def read_printed(path: str | Path, table: str) -> dict[str, dict[str, Value]]:
         if line["certainty"] not in MARKS:
             raise ValueError(f"certainty: expected one of {list(MARKS)}, got {line['certainty']!r}")
         if line["table"] == table:
-            value = Value((float(line["value"]),), MARKS[line["certainty"]])
+            value = Value((float(line["value"]),), MARKS[line["certainty"]], line["value"])
             rows.setdefault(line["row"], {})[line["column"]] = value
     return rows
 
@@ -101,7 +108,7 @@ def layout(groups: Groups, columns: Sequence[Column]) -> dict[str, dict[str, lis
     """Return groups, rows and cells; the number of trainings stands behind each group, or row if they differ.
 
     Spread is half the range. Bold are the best means of a group, as they are shown: ties are all bold, and
-    nothing is where there is nothing to compare.
+    nothing is where there is nothing to compare, or where one of the numbers is doubtful.
 
     >>> groups = {"mine": {"a": {"iou": Value((80, 90))}, "b": {}, "c": {"iou": Value((70,))}}}
     >>> for row, cells in layout(groups, [Column("iou", "IoU", digits=1)])["mine"].items():
@@ -114,17 +121,15 @@ def layout(groups: Groups, columns: Sequence[Column]) -> dict[str, dict[str, lis
     for group, rows in groups.items():
         counts = {name: max([len(v.values) for v in row.values()], default=0) for name, row in rows.items()}
         same = len({count for count in counts.values() if count}) <= 1
-        means = {column.key: _rounded(rows, column) for column in columns}
-        best = {column.key: _best(list(means[column.key].values()), column) for column in columns}
+        best = {column.key: _best(rows, column) for column in columns}
         cells = {
             name + ("" if same or not counts[name] else f", n = {counts[name]}"): [
-                _cell(row.get(column.key), column, means[column.key].get(name) == best[column.key])
-                for column in columns
+                _cell(row.get(column.key), column, best[column.key]) for column in columns
             ]
             for name, row in rows.items()
         }
         most = max(counts.values(), default=0)
-        shown[f"{group} (n = {most})" if same and most > 1 else group] = cells
+        shown[f"{group} (n = {most})".strip() if same and most > 1 else group] = cells
     return shown
 
 
@@ -263,24 +268,26 @@ _LATEX = {character: "\\" + character for character in "&%$#_{}"} | {
 }
 
 
-def _rounded(rows: Mapping[str, Mapping[str, Value]], column: Column) -> dict[str, str]:
-    """Return row → its mean as the table shows it, for rows that have one."""
-    found = {name: row[column.key].values for name, row in rows.items() if column.key in row}
-    return {name: f"{np.mean(v):.{column.digits}f}" for name, v in found.items() if v}
-
-
-def _best(means: list[str], column: Column) -> str | None:
-    if column.higher is None or len(means) < 2:
-        return None
-    return (max if column.higher else min)(means, key=float)
-
-
-def _cell(value: Value | None, column: Column, best: bool) -> Cell:
+def _shown(value: Value | None, column: Column) -> str:
+    """Return a mean as the table shows it, empty where there is none."""
     if value is None or not value.values:
+        return ""
+    return value.printed or f"{np.mean(value.values):.{column.digits}f}"
+
+
+def _best(rows: Mapping[str, Mapping[str, Value]], column: Column) -> float | None:
+    found = [row[column.key] for row in rows.values() if _shown(row.get(column.key), column)]
+    if column.higher is None or len(found) < 2 or any(value.mark == MARKS["low"] for value in found):
+        return None
+    return (max if column.higher else min)(float(_shown(value, column)) for value in found)
+
+
+def _cell(value: Value | None, column: Column, best: float | None) -> Cell:
+    mean = _shown(value, column)
+    if not mean:
         return Cell("", "", "", False)
-    values = np.array(value.values)
-    spread = f"{np.ptp(values) / 2:.{column.digits}f}" if len(values) > 1 else ""
-    return Cell(f"{values.mean():.{column.digits}f}", spread, value.mark, best)
+    spread = f"{np.ptp(value.values) / 2:.{column.digits}f}" if len(value.values) > 1 else ""
+    return Cell(mean, spread, value.mark, float(mean) == best)
 
 
 def _latex_cell(cell: Cell) -> str:

@@ -30,6 +30,9 @@ def test_best_cells_go_by_direction_and_ties_are_all_bold():
     assert [[cell.best for cell in row] for row in ours.values()] == [[True, True], [True, False]]
     assert [cell.text for cell in theirs["D"]] == ["99.0?", "–"]
     assert not any(cell.best for cell in theirs["D"])  # nothing to compare with in its group
+    doubtful = {"": {"a": {"iou": Value((1,), "?", "1.0")}, "b": {"iou": Value((0.5,), "", "0.50")}}}
+    cells = [row[0] for row in tables.layout(doubtful, [IOU])[""].values()]
+    assert [(cell.text, cell.best) for cell in cells] == [("1.0?", False), ("0.50", False)]
     assert not tables.layout(GROUPS, [IOU._replace(higher=None)])["ours (n = 2)"]["C"][0].best
 
 
