@@ -67,9 +67,9 @@ def occlusions(folder: RunFolder) -> tuple[tables.Groups, list[Column], str]:
     caption = (
         "Counterpart of Table 1. Printed: COFW, face or not. Here: students and teacher of notebook 04, "
         f"three classes ({found.task.iloc[0]}), and acc and rec all are over all three. {setting(found)}. "
-        "Not the same data: compare within a group only. Bold: best mean of a group."
+        "Not the same data: compare within a group only."
     )
-    return quoted(1) | {"here": here}, columns, caption
+    return quoted(1) | {f"here, {named(found.dataset.iloc[0])}": here}, columns, caption
 
 
 def part_labels(number: int, folder: RunFolder | None = None) -> tuple[tables.Groups, list[Column], str]:
@@ -104,9 +104,11 @@ def part_labels(number: int, folder: RunFolder | None = None) -> tuple[tables.Gr
         mine = None
     if mine is not None:
         names = {name: METHODS.get(name, name) for name in mine.name.unique()}
-        groups["here, this run"] = tables.measured(mine, names, columns, by="name")
+        groups[f"here, this run, {named(mine.dataset.iloc[0])}"] = tables.measured(
+            mine, names, columns, by="name"
+        )
         caption += f" This run: {setting(mine)}."
-    return groups, columns, caption + " Bold: best mean of a group."
+    return groups, columns, caption
 
 
 @functools.lru_cache(maxsize=1)
@@ -159,15 +161,19 @@ def factorising(folder: RunFolder, width: float) -> tuple[Figure, str]:
     test, _, said = transfer(folder)
     if test.task.name != "occlusion":
         raise Missing(f"teacher that knows occlusions in {TRANSFER}, as on drawn faces")
-    chosen = max(range(len(test)), key=lambda i: (test[i]["labels"] == 2).sum())
-    image = test[chosen]["image"]
-    (contour,) = DrawnExtent(test.folder)(image[None], [test.rows[chosen].id])
-    extent = factorise.hull_mask(contour, *image.shape[1:])
-    found = factorise.factorise(extent, said["teacher"][chosen] == 1)
+    contours = DrawnExtent(test.folder)(
+        test.__getitems__(range(len(test)))["image"], [r.id for r in test.rows]
+    )
+    steps = [
+        factorise.factorise(factorise.hull_mask(contour, test.size, test.size), mask == 1)
+        for contour, mask in zip(contours, said["teacher"], strict=True)
+    ]
+    chosen = max(range(len(test)), key=lambda i: steps[i].cleaned.sum())
+    image, found = test[chosen]["image"], steps[chosen]
     photo = (255 * figures.picture(image)).round().astype(np.uint8)
-    return figures.factorisation(photo, contour, found, test.task.colours), (
-        f"Counterpart of Fig. 2: factorising a face, the most covered one of {len(test)}. The outline is the "
-        f"drawn one, the mask that of the teacher of notebook 04, {test.size} pixels; after cleaning, "
+    return figures.factorisation(photo, contours[chosen], found, test.task.colours), (
+        f"Counterpart of Fig. 2: of {len(test)} faces the one with most recovered occlusion. The outline is "
+        f"the drawn one, the mask that of the teacher of notebook 04, {test.size} pixels; after cleaning, "
         f"{max(0, found.ids.max() - 1)} components are left."
     )
 

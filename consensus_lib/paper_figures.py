@@ -85,8 +85,9 @@ def setting(results: pd.DataFrame) -> str:
 
     by = next(key for key in ("variant", "name", "first") if key in results)
     counts = sorted(set(results.groupby(by).seed.nunique()))
+    data = " and ".join(map(named, results.dataset.unique()))
     return (
-        f"{' and '.join(map(named, results.dataset.unique()))}: {amount('train_images')} training and "
+        f"{data[0].upper()}{data[1:]}, {amount('train_images')} training and "
         f"{amount('test_images')} test images of {amount('image_size')} pixels, width {amount('width')}, "
         f"{amount('epochs')} epochs; n = {' or '.join(map(str, counts))}, {results.seconds.mean():.3g} s a "
         f"training on {' and '.join(results.device.unique())}"
@@ -242,6 +243,7 @@ class Paper:
             groups, columns, caption = make(self.folder)
         except Missing as lack:
             return self._skip(name, lack)
+        caption += tables.notes(groups, columns)
         if gaps := tables.missing(groups, columns):
             self.gaps[name] = gaps
         width = self.venue.page if wide else self.venue.column

@@ -147,6 +147,19 @@ def missing(groups: Groups, columns: Sequence[Column]) -> dict[str, list[str]]:
     return {title: names for title, names in lacking.items() if names}
 
 
+def notes(groups: Groups, columns: Sequence[Column]) -> str:
+    """Return what a caption has to say of the signs in a table, and of no others."""
+    cells = [cell for rows in layout(groups, columns).values() for row in rows.values() for cell in row]
+    said = {
+        "±: half the range over trainings": any(cell.spread for cell in cells),
+        "bold: best mean of a group": any(cell.best for cell in cells),
+        "° and ?: printed digits that are hard to read": any(cell.mark for cell in cells),
+        "–: not printed or not measured": not all(cell.mean for cell in cells),
+    }
+    found = "; ".join(note for note, there in said.items() if there)
+    return f" {found[0].upper()}{found[1:]}." if found else ""
+
+
 def escape(text: str) -> str:
     r"""Return text with what LaTeX would read as commands or cannot set made safe.
 

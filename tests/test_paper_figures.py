@@ -137,7 +137,7 @@ def test_a_setting_has_n_data_and_cost():
         RESULT | {"name": "a", "seed": seed, "epochs": epochs} for seed, epochs in enumerate((1, 2, 4, 8))
     ]
     assert paper_figures.setting(pd.DataFrame(rows)) == (
-        "drawn faces: 8 training and 48 test images of 32 pixels, width 0.0625, 1 to 8 epochs; n = 4, "
+        "Drawn faces, 8 training and 48 test images of 32 pixels, width 0.0625, 1 to 8 epochs; n = 4, "
         "2 s a training on cpu"
     )
 

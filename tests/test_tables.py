@@ -47,6 +47,14 @@ def test_missing_values_are_listed():
     assert tables.missing(groups, [IOU, OFF]) == {"IoU": ["E"], "pieces_off": ["D", "E"]}
 
 
+def test_a_caption_explains_the_signs_that_there_are():
+    assert tables.notes(GROUPS, [OFF]) == (
+        " ±: half the range over trainings; bold: best mean of a group; –: not printed or not measured."
+    )
+    assert "° and ?: printed digits that are hard to read" in tables.notes(GROUPS, [IOU])
+    assert tables.notes({"": {"a": {"iou": Value((1,))}}}, [IOU]) == ""
+
+
 def test_latex_is_escaped_and_balanced():
     text = tables.latex(GROUPS, [IOU, OFF], caption="50% of {x}_1 ± α ~ ^ \\", label="tab:a", wide=True)
     assert (
