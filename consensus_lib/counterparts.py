@@ -17,6 +17,7 @@ from consensus_lib import factorise, figures, paths, tables
 from consensus_lib.components import count_pieces
 from consensus_lib.datasets import FaceDataset
 from consensus_lib.losses import consensus_loss, pixelwise_loss
+from consensus_lib.notebook import verdict
 from consensus_lib.paper_figures import Missing, RunFolder, named, setting
 from consensus_lib.presets import PRESETS
 from consensus_lib.tables import Column
@@ -34,6 +35,13 @@ METHODS = {
     OURS: OURS,
 }
 """Variants of the study ``rivals.csv`` that stand beside the paper's rows."""
+
+SCORES = {
+    "iou_face": ("face IoU", True),
+    "mean_iou": ("mean IoU", True),
+    "component_error": ("components off", False),
+}
+"""Score of a caption → its name, and whether more is better."""
 
 UNSEEN = 1000
 """Seed of faces that are drawn for figures alone; notebooks train and test with smaller ones."""
@@ -148,9 +156,8 @@ def teaser(folder: RunFolder, width: float) -> tuple[Figure, str]:
     chosen = first_covered(test, 3)
     return faces(test, said, chosen, width), (
         f"Counterpart of Fig. 1. The first {len(chosen)} images of {named(test.info.name)} with much "
-        f"{test.task.classes[2]}, seen by the networks of the first seed. On all test images, face IoU: "
-        f"{means(found, 'iou_face', STAGES)}; components off: {means(found, 'component_error', STAGES)}. "
-        f"{setting(found)}."
+        f"{test.task.classes[2]}, seen by the networks of the first seed. On all test images, "
+        f"{compared(found, STAGES, 'iou_face', 'component_error')}. {setting(found)}."
     )
 
 
@@ -290,9 +297,8 @@ def parts(folder: RunFolder, width: float) -> tuple[Figure, str]:
     test, found, masks = watched(folder)
     maps = truth_of(test, 4) | {name: kept[max(kept)] for name, kept in masks.items()}
     return faces(test, maps, range(4), width, cut=(1, 2)), (
-        f"Counterpart of Fig. 6: the first four test images. On all of them, mean IoU: "
-        f"{means(found, 'mean_iou', PAIR)}; components off: {means(found, 'component_error', PAIR)}. "
-        f"Consensus is {OURS}. {setting(found)}."
+        f"Counterpart of Fig. 6: the first four test images. On all test images, "
+        f"{compared(found, PAIR, 'mean_iou', 'component_error')}. Consensus is {OURS}. {setting(found)}."
     )
 
 
@@ -326,9 +332,24 @@ def first_covered(test: FaceDataset, count: int) -> list[int]:
     return [i for i in range(len(test)) if (test[i]["labels"] == 2).float().mean() > 0.05][:count]
 
 
-def means(found: pd.DataFrame, key: str, names: Mapping[str, str]) -> str:
-    """Return the mean of a score over the trainings of each method, as text."""
-    return ", ".join(f"{title} {found[found.name == name][key].mean():.3f}" for name, title in names.items())
+def compared(found: pd.DataFrame, names: Mapping[str, str], *keys: str) -> str:
+    """Return in words the mean scores of some methods, and the last against the one before, seed by seed.
+
+    Args:
+        found: trainings.
+        names: method → its title.
+        keys: scores of ``SCORES``.
+    """
+    base, ours = list(names)[-2:]
+    said = []
+    for key in keys:
+        title, higher = SCORES[key]
+        means = [f"{name} {found[found.name == method][key].mean():.3f}" for method, name in names.items()]
+        by_seed = found.pivot(index="seed", columns="name", values=key)
+        gain = (by_seed[ours] - by_seed[base]).dropna()
+        word = verdict(gain, higher) if len(gain) else "not compared"
+        said.append(f"{title}: {', '.join(means)} ({names[ours]} against {names[base]}: {word})")
+    return "; ".join(said)
 
 
 def _pieces(mask: np.ndarray) -> int:

@@ -164,6 +164,15 @@ def test_figures_of_parts_come_from_trainings_that_notebook_05_leaves(tmp_path, 
         counterparts.rising(paper.folder, 3.25)
 
 
+def test_a_comparison_goes_seed_by_seed():
+    rows = [("a", 0, 0.5), ("a", 1, 0.6), ("b", 0, 0.6), ("b", 1, 0.7), ("b", 2, 0.1)]
+    found = pd.DataFrame(rows, columns=["name", "seed", "mean_iou"])
+    names = {"a": "pixel-wise", "b": "consensus"}
+    assert counterparts.compared(found, names, "mean_iou") == (
+        "mean IoU: pixel-wise 0.550, consensus 0.467 (consensus against pixel-wise: better)"
+    )
+
+
 def test_the_papers_rows_stand_beside_ours():
     for number, row in ((2, "Structure via consensus, 128 px"), (4, "Structure via consensus, 128 px")):
         groups, _, caption = counterparts.part_labels(number)
