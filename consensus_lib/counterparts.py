@@ -156,7 +156,7 @@ def teaser(folder: RunFolder, width: float) -> tuple[Figure, str]:
     chosen = first_covered(test, 3)
     return faces(test, said, chosen, width), (
         f"Counterpart of Fig. 1. The first {len(chosen)} images of {named(test.info.name)} with much "
-        f"{test.task.classes[2]}, seen by the networks of the first seed. On all test images, "
+        f"{test.task.classes[2]}, seen by the networks of the first seed. On the test images of notebook 04, "
         f"{compared(found, STAGES, 'iou_face', 'component_error')}. {setting(found)}."
     )
 

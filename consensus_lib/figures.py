@@ -319,7 +319,7 @@ def front(points: Mapping[str, tuple[Sequence[float], Sequence[float]]], xlabel:
     best = pareto_front({name: (x, -y) for name, (x, y) in means.items()})
     for number, (name, (x, y)) in enumerate(points.items()):
         style = {"color": f"C{number % 7}", "markersize": 5, "linestyle": "none"}
-        style |= {"marker": "os^Dvph*X<>"[number % 11]}
+        style |= {"marker": "os^Dvp*X<>Pd"[number % 12]}
         middle = means[name]
         # A mean of equal values can miss them by a rounding.
         spread = {
