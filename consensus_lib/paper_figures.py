@@ -31,11 +31,11 @@ class Venue(NamedTuple):
 
 VENUES = {
     "cvpr": Venue(3.25, 6.875, 8, "STIXGeneral"),  # ICCV too
-    "eccv": Venue(4.803, 4.803, 8, "DejaVu Sans"),  # LNCS, 122 mm; Springer asks for sans-serif figures
+    "eccv": Venue(4.803, 4.803, 7, "STIXGeneral"),  # LNCS: 122 mm, one column
     "ieee": Venue(3.5, 7.16, 8, "STIXGeneral"),  # journals, A4 and letter
-    "neurips": Venue(5.5, 5.5, 9, "STIXGeneral"),
+    "neurips": Venue(5.5, 5.5, 8, "STIXGeneral"),  # one column
 }
-"""Venue → widths and type. Both families come with matplotlib; STIXGeneral goes with Times."""
+"""Venue → widths and type. The family goes with Times, and comes with matplotlib."""
 
 
 class Missing(LookupError):

@@ -72,7 +72,7 @@ def test_a_pdf_has_the_width_of_the_venue_and_embedded_fonts(paper, venue, wide)
     assert width == pytest.approx(72 * (VENUES[venue].page if wide else VENUES[venue].column), abs=0.01)
     assert b"/FontFile2" in pdf
     assert b"/Type3" not in pdf
-    assert VENUES[venue].family.encode() in pdf.replace(b"-", b"").replace(b"DejaVuSans", b"DejaVu Sans")
+    assert VENUES[venue].family.encode() in pdf
     assert b"CreationDate" not in pdf
 
 
