@@ -123,21 +123,22 @@ def part_labels(number: int, folder: RunFolder | None = None) -> tuple[tables.Gr
 def transfer(folder: RunFolder) -> tuple[FaceDataset, pd.DataFrame, dict[str, np.ndarray]]:
     """Return covered faces, the trainings of notebook 04, and what three of its networks see in these faces.
 
-    The faces are drawn anew, so that no training saw them, or are the test photographs.
+    The faces are drawn anew, so that no training saw them, or are the first test photographs.
     """
     from consensus_lib.datasets.synthetic import Recipe, synthetic_folder  # the whole workshop that draws
 
     found = folder.trainings(TRANSFER, *STAGES)
     first = found.drop_duplicates("name")
     row = first.iloc[1]
-    if row.dataset == "synthetic_faces":
-        made = synthetic_folder(counts={"test": 24}, seed=UNSEEN, recipe=Recipe(occluded=1.0), progress=False)
-        test = FaceDataset(made, "test", row.task, size=int(row.image_size), progress=False)
-    else:
-        test = folder.data(row).test
-    said = {
-        STAGES[one["name"]]: predict(folder.load(one).network, test).numpy() for _, one in first.iterrows()
-    }
+    if row.dataset != "synthetic_faces":
+        return (
+            folder.data(row).test,
+            found,
+            {STAGES[one["name"]]: _last(folder, one) for _, one in first.iterrows()},
+        )
+    made = synthetic_folder(counts={"test": 24}, seed=UNSEEN, recipe=Recipe(occluded=1.0), progress=False)
+    test = FaceDataset(made, "test", row.task, size=int(row.image_size), progress=False)
+    said = {STAGES[one["name"]]: predict(folder.network(one), test).numpy() for _, one in first.iterrows()}
     return test, found, said
 
 
@@ -153,7 +154,7 @@ def watched(folder: RunFolder) -> tuple[FaceDataset, pd.DataFrame, dict[str, dic
 def teaser(folder: RunFolder, width: float) -> tuple[Figure, str]:
     """Return Fig. 1: covered faces, the teacher's masks, and a student's without and with consensus."""
     test, found, said = transfer(folder)
-    chosen = first_covered(test, 3)
+    chosen = first_covered(test, said, 3)
     return faces(test, said, chosen, width), (
         f"Counterpart of Fig. 1. The first {len(chosen)} images of {named(test.info.name)} with much "
         f"{test.task.classes[2]}, seen by the networks of the first seed. On the test images of notebook 04, "
@@ -245,7 +246,7 @@ def over_steps(folder: RunFolder, width: float) -> tuple[Figure, str]:
     """Return Fig. 4b: components off over the steps, on a logarithmic axis."""
     found = folder.trainings("03_consensus_loss", "pixelwise", "consensus")
     histories = {
-        name: [folder.load(row).history for _, row in rows.iterrows()]
+        name: [folder.history(row) for _, row in rows.iterrows()]
         for name, rows in found.groupby("name", sort=False)
     }
     printed = tables.read_printed(paths.root() / "notebooks/studies/paper_tables.csv", "figure4b")
@@ -265,7 +266,7 @@ def rising(folder: RunFolder, width: float) -> tuple[Figure, str]:
     betas = sorted(at)
     first = folder.trainings(ARTIFACTS, *(at[beta] for beta in betas)).drop_duplicates("name")
     test = folder.data(first.iloc[0]).test
-    said = [predict(folder.load(row).network, test) for _, row in first.iterrows()]
+    said = [_last(folder, row) for _, row in first.iterrows()]
     colours = test.task.colours
     rows = [
         [figures.picture(test[i]["image"]), *(figures.colour_labels(one[i], colours) for one in said)]
@@ -286,7 +287,9 @@ def rising(folder: RunFolder, width: float) -> tuple[Figure, str]:
 def covered(folder: RunFolder, width: float) -> tuple[Figure, str]:
     """Return Fig. 5: covered faces, masks, and the face that each mask leaves."""
     test, found, said = transfer(folder)
-    return faces(test, truth_of(test, len(test)) | said, first_covered(test, 4), width, cut=(1,)), (
+    return faces(
+        test, truth_of(test, len(said["teacher"])) | said, first_covered(test, said, 4), width, cut=(1,)
+    ), (
         f"Counterpart of Fig. 5 (there COFW, here {named(test.info.name)}), each mask with the face that it "
         f"leaves. {setting(found)}."
     )
@@ -327,9 +330,10 @@ def truth_of(test: FaceDataset, count: int) -> dict[str, np.ndarray]:
     return {"truth": np.stack([test[i]["labels"] for i in range(count)])}
 
 
-def first_covered(test: FaceDataset, count: int) -> list[int]:
-    """Return the first images of which the third class covers more than a twentieth."""
-    return [i for i in range(len(test)) if (test[i]["labels"] == 2).float().mean() > 0.05][:count]
+def first_covered(test: FaceDataset, maps: Mapping[str, np.ndarray], count: int) -> list[int]:
+    """Return the first images that there are maps of and of which the third class covers over a twentieth."""
+    among = range(min(map(len, maps.values())))
+    return [i for i in among if (test[i]["labels"] == 2).float().mean() > 0.05][:count]
 
 
 def compared(found: pd.DataFrame, names: Mapping[str, str], *keys: str) -> str:
@@ -350,6 +354,12 @@ def compared(found: pd.DataFrame, names: Mapping[str, str], *keys: str) -> str:
         word = verdict(gain, higher) if len(gain) else "not compared"
         said.append(f"{title}: {', '.join(means)} ({names[ours]} against {names[base]}: {word})")
     return "; ".join(said)
+
+
+def _last(folder: RunFolder, training: pd.Series) -> np.ndarray:
+    """Return what a training predicted at its end for the first test images."""
+    kept = folder.masks(training)
+    return kept[max(kept)]
 
 
 def _pieces(mask: np.ndarray) -> int:

@@ -12,12 +12,13 @@ from typing import NamedTuple
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+import torch
 from matplotlib.figure import Figure
 
 from consensus_lib import paths, runs, tables
 from consensus_lib.datasets import DatasetError, Splits, open_splits
 from consensus_lib.notebook import MASKS, Lesson, Trained
-from consensus_lib.training import HISTORY, CheckpointError, load_checkpoint
+from consensus_lib.training import HISTORY, STATE, CheckpointError, load_checkpoint
 
 
 class Venue(NamedTuple):
@@ -57,7 +58,7 @@ def use_venue(name: str) -> Venue:
         {
             "font.size": venue.size,
             "font.family": [venue.family, "DejaVu Sans"],  # the second for what the first has no glyph for
-            "mathtext.fontset": "stix" if venue.family.startswith("STIX") else "dejavusans",
+            "mathtext.fontset": "stix",
             "savefig.bbox": "standard",  # a figure that is cut to its ink has no known width
         }
     )
@@ -130,27 +131,36 @@ class RunFolder:
         table = table[table.epochs == table.groupby("name").epochs.transform("max")]
         table = table.drop_duplicates(["name", "seed"], keep="last")
         if lacking := [name for name in names if name not in set(table.name)]:
-            raise Missing(f"a training with {', '.join(lacking)} in {notebook}")
+            raise Missing(f"trainings with {', '.join(lacking)} in {notebook}")
         order = {name: place for place, name in enumerate(names or table.name.unique())}
         table = table[table.name.isin(order)]
         return table.sort_values(["name", "seed"], key=lambda c: c.map(order) if c.name == "name" else c)
 
-    def load(self, training: pd.Series) -> Trained:
-        """Return the network and the history of a training, without scores.
+    def network(self, training: pd.Series) -> torch.nn.Module:
+        """Return the network of a training, with its last weights.
 
         Raises:
-            Missing: a file is not there or cannot be read.
+            Missing: the checkpoint is not there, or broken.
         """
-        folder = Path(training.folder)
         try:
-            network, _ = load_checkpoint(folder)
-            lines = (folder / HISTORY).read_text(encoding="utf-8").splitlines()
-        except (OSError, CheckpointError) as error:
-            raise Missing(f"the checkpoint of {training['name']}: {error}") from None
-        return Trained(network, [json.loads(line) for line in lines], None, folder)
+            return load_checkpoint(training.folder)[0]
+        except CheckpointError as error:
+            raise Missing(f"checkpoint of {training['name']}: {error}") from None
+
+    def history(self, training: pd.Series) -> list[dict]:
+        """Return a dictionary for each epoch of a training.
+
+        Raises:
+            Missing: it was not kept.
+        """
+        try:
+            lines = (Path(training.folder) / HISTORY).read_text(encoding="utf-8").splitlines()
+        except OSError:
+            raise Missing(f"{HISTORY} of {training['name']}") from None
+        return [json.loads(line) for line in lines]
 
     def masks(self, training: pd.Series) -> dict[int, np.ndarray]:
-        """Return epoch → masks of the first test images; see :meth:`Trained.masks`.
+        """Return epoch → masks of the first test images; see :meth:`consensus_lib.notebook.Trained.masks`.
 
         Raises:
             Missing: they were not kept.
@@ -160,7 +170,7 @@ class RunFolder:
         return Trained(None, [], None, Path(training.folder)).masks()
 
     def data(self, training: pd.Series) -> Splits:
-        """Return the images that a training learned from and was tested on.
+        """Return the images that a training learned from and was tested on; draw them anew if need be.
 
         Raises:
             Missing: they are not prepared here, or others than those.
@@ -170,13 +180,11 @@ class RunFolder:
             found = open_splits(
                 name, training.task, size=int(training.image_size), images=int(training.train_images)
             )
-        except DatasetError as error:
-            raise Missing(f"the images of {training.dataset}: {error}") from None
-        state = json.loads((Path(training.folder) / "checkpoint.json").read_text(encoding="utf-8"))
+            state = json.loads((Path(training.folder) / STATE).read_text(encoding="utf-8"))
+        except (DatasetError, OSError) as error:
+            raise Missing(f"images of {training.dataset}: {error}") from None
         if state["settings"]["data"] != found.train.fingerprint:
-            raise Missing(
-                f"the images that {training['name']} was trained on: {name} is another version here"
-            )
+            raise Missing(f"images that {training['name']} was trained on: {name} is another version here")
         return found
 
 
@@ -258,7 +266,7 @@ class Paper:
         with paths.atomic(self.lesson.out / "paper.tex") as part:
             part.write_text(_DOCUMENT % parts, encoding="utf-8")
         lines = [f"**{len(self.made)} made**: {', '.join(self.made) or 'none'}."]
-        lines += [f"- **{name} is left out**; there is no: {lack}" for name, lack in self.skipped.items()]
+        lines += [f"- **{name} is left out**; missing: {lack}" for name, lack in self.skipped.items()]
         lines += [
             f"- {name} has no {column} for: {'; '.join(rows)}"
             for name, gaps in self.gaps.items()
@@ -270,7 +278,7 @@ class Paper:
         self.skipped[name] = str(lack)
         for suffix in (".pdf", ".png", ".tex"):  # of an earlier run, which would pass for one of this
             (self.lesson.out / "figures" / f"{name}{suffix}").unlink(missing_ok=True)
-        self.lesson.say(f"*{name} is left out. The run folder has no: {lack}*")
+        self.lesson.say(f"*{name} is left out; missing: {lack}*")
 
     def _write(self, name: str, text: str, caption: str) -> None:
         with paths.atomic(self.lesson.out / "figures" / f"{name}.tex") as part:

@@ -42,6 +42,12 @@ def _style(monkeypatch):
 
 
 @pytest.fixture
+def one_data_folder(tmp_path_factory, monkeypatch):
+    """Let tests share the faces that they draw."""
+    monkeypatch.setenv("CONSENSUS_DATA_DIR", str(tmp_path_factory.getbasetemp() / "drawn"))
+
+
+@pytest.fixture
 def write(tmp_path):
     """Return a function that files a result of notebook 05."""
 
@@ -128,7 +134,7 @@ def test_trainings_are_those_of_the_newest_setting_and_the_longest(write, tmp_pa
         ["b", 0, 4, 32],
     ]
     assert RunFolder(tmp_path).trainings("05_artifact_analysis", "b").name.tolist() == ["b"]
-    with pytest.raises(Missing, match="a training with c in 05_artifact_analysis"):
+    with pytest.raises(Missing, match="trainings with c in 05_artifact_analysis"):
         RunFolder(tmp_path).trainings("05_artifact_analysis", "a", "c")
 
 
@@ -142,7 +148,7 @@ def test_a_setting_has_n_data_and_cost():
     )
 
 
-def test_figures_of_parts_come_from_trainings_that_notebook_05_leaves(tmp_path, paper):
+def test_figures_of_parts_come_from_trainings_that_notebook_05_leaves(one_data_folder, tmp_path, paper):
     lesson = notebook.begin("05_artifact_analysis", out=str(tmp_path / "05_artifact_analysis"))
     data = open_splits("synthetic", "parts", size=32, images=8)
     about = {"seed": 0, "epochs": 2, "width": 0.0625, "batch_size": 8, "live": False}
@@ -162,6 +168,26 @@ def test_figures_of_parts_come_from_trainings_that_notebook_05_leaves(tmp_path, 
         (folder / "checkpoint.json").write_text(json.dumps(state))
     with pytest.raises(Missing, match="synthetic is another version"):
         counterparts.rising(paper.folder, 3.25)
+
+
+def test_figures_of_covered_faces_and_curves_come_from_notebooks_04_and_03(one_data_folder, tmp_path, paper):
+    data = open_splits("synthetic", "occlusion", size=32, images=8)
+    about = {"seed": 0, "epochs": 2, "width": 0.0625, "batch_size": 8, "live": False}
+    lesson = notebook.begin("04_teacher_distillation", out=str(tmp_path / "04_teacher_distillation"))
+    for name in counterparts.STAGES:
+        first = {} if name == "teacher" else {"first": name}
+        lesson.train(name.replace(", ", "-"), data, pixelwise_loss, **about, **first)
+    lesson = notebook.begin("03_consensus_loss", out=str(tmp_path / "03_consensus_loss"))
+    for name in ("pixelwise", "consensus"):
+        lesson.train(name, data, pixelwise_loss, **about)
+    for name in ("teaser", "factorising", "covered", "over_steps"):
+        paper.figure(name, getattr(counterparts, name))
+    paper.table("one", counterparts.occlusions)
+    assert paper.made == ["teaser", "factorising", "covered", "over_steps", "one"]
+    text = (paper.lesson.out / "figures/one.tex").read_text()
+    assert "here, drawn faces" in text
+    assert "hard labels, tuned" in text
+    assert "Softmax + CE, scratch & 76.8" in text
 
 
 def test_a_comparison_goes_seed_by_seed():
