@@ -1,6 +1,8 @@
 # Two commands matter: `make run` does the main job, `make test` passes the tests. Both set up first.
 #
 #   make run [DATA=synthetic|lfw_part_labels] [PROFILE=smoke|quick|full]
+#   make figures [RUN=runs/...]     the paper's figures and tables from a run folder (default: the newest)
+#                [VENUE=cvpr|eccv|ieee|neurips]
 #   make test | lint | bench        tests with the notebooks | ruff | speed, as ratios
 #   make test-kernels               the CUDA kernels without a GPU; needs Triton, and installs it
 #   make lab                        JupyterLab on the notebooks
@@ -11,14 +13,20 @@
 PYTHON ?= python3
 DATA ?= synthetic
 PROFILE ?= quick
+RUN ?= $(firstword $(shell ls -td $${CONSENSUS_RUNS_DIR:-runs}/*/ 2>/dev/null))
+VENUE ?= cvpr
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: run test test-kernels setup lab data-lfw bench notebooks lint lock
+.PHONY: run figures test test-kernels setup lab data-lfw bench notebooks lint lock
 .DELETE_ON_ERROR:
 
 run: setup $(if $(filter lfw_part_labels,$(DATA)),data-lfw)
 	$(BIN)/python -m consensus_lib.runs --data $(DATA) --profile $(PROFILE)
+
+figures: setup
+	@test -n "$(RUN)" || { echo "No run folder: make run first, or name one with RUN=" >&2; exit 1; }
+	$(BIN)/python -m consensus_lib.runs --only 07 --out "$(RUN)" --set venue=$(VENUE)
 
 # Notebooks train from nothing in a folder of their own, so that a test never reads an old result.
 test: setup

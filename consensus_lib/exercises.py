@@ -4,6 +4,7 @@ Each takes the reader's answer, a value or a function. An answer of ``None``, or
 ``None``, is one not given yet, so that a notebook runs to its end unfilled.
 """
 
+import itertools
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -16,6 +17,7 @@ from consensus_lib.comparison import pareto_front
 from consensus_lib.components import count_pieces
 from consensus_lib.datasets import FaceDataset
 from consensus_lib.factorise import OPENING, clean, difference, residual
+from consensus_lib.figures import luminance
 from consensus_lib.metrics import SegmentationScores
 
 TODO = "not answered yet"
@@ -259,6 +261,51 @@ def check_front(answer: Sequence[str] | None) -> None:
     return _verdict(
         set(answer) == right, "one of them is beaten: another is as good in one and better in the other"
     )
+
+
+def check_spread(function: Callable) -> None:
+    """Check a function of (values of trainings, digits) that returns mean ± half the range as text."""
+    for values, digits, right in (
+        ([0.8, 0.9], 2, "0.85 ± 0.05"),
+        ([1.0, 2.0, 1.2], 1, "1.4 ± 0.5"),
+        ([0.7], 3, "0.700"),
+        ([], 2, "–"),
+    ):
+        answer = function(values, digits)
+        if answer is None:
+            return print(TODO)
+        if answer != right:
+            hint = "; one training has no spread, and none no value" if len(values) < 2 else ""
+            return _wrong(f"{values} with {digits} digits: got {answer!r}{hint}")
+    return _verdict(True, "")
+
+
+def check_bold(function: Callable) -> None:
+    """Check a function of (name → mean, digits, is more better) that returns the names to set bold."""
+    for means, digits, higher, right in (
+        ({"a": 0.71, "b": 0.84, "c": 0.79}, 2, True, {"b"}),
+        ({"a": 1.2, "b": 0.9}, 1, False, {"b"}),
+        ({"a": 0.8412, "b": 0.8388, "c": 0.79}, 2, True, {"a", "b"}),
+    ):
+        answer = function(means, digits, higher)
+        if answer is None:
+            return print(TODO)
+        if set(answer) != right:
+            hint = "; a reader sees the same number twice" if len(right) > 1 else ""
+            return _wrong(f"{means} with {digits} digits, {higher=}: got {sorted(answer)}{hint}")
+    return _verdict(True, "")
+
+
+def check_greyscale(answer: Sequence[str] | None, colours: dict[str, tuple[int, int, int]]) -> None:
+    """Check which two of some colours lie closest in luminance."""
+    if answer is None:
+        return print(TODO)
+    unknown = set(answer) - set(colours)
+    if unknown or len(set(answer)) != 2:
+        return _wrong(f"expected two of {sorted(colours)}, got {list(answer)}")
+    light = {name: luminance(rgb) for name, rgb in colours.items()}
+    right = min(itertools.combinations(colours, 2), key=lambda pair: abs(light[pair[0]] - light[pair[1]]))
+    return _verdict(set(answer) == set(right), "another pair lies closer: take the luminance of each")
 
 
 def _verdict(right: bool, why: str) -> None:

@@ -58,6 +58,20 @@ def colour_labels(labels: np.ndarray, colours: Colours) -> np.ndarray:
     return table[np.asarray(labels).astype(np.uint8)]
 
 
+def luminance(colour) -> float:
+    """Return how light a colour is to the eye, 0 to 1 (WCAG 2.2): what greyscale leaves of it.
+
+    Args:
+        colour: red, green and blue, 0 to 255.
+
+    >>> round(luminance((255, 255, 255)), 3), round(luminance((86, 180, 233)), 3)
+    (1.0, 0.405)
+    """
+    share = np.asarray(colour, float) / 255
+    linear = np.where(share <= 0.04045, share / 12.92, ((share + 0.055) / 1.055) ** 2.4)
+    return float(linear @ [0.2126, 0.7152, 0.0722])
+
+
 def overlay(image: np.ndarray, labels: np.ndarray, colours: Colours, opacity: float = 0.5) -> np.ndarray:
     """Lay the colours of the classes over an image; class 0 and ignored pixels stay as they are.
 
@@ -305,7 +319,7 @@ def front(points: Mapping[str, tuple[Sequence[float], Sequence[float]]], xlabel:
     best = pareto_front({name: (x, -y) for name, (x, y) in means.items()})
     for number, (name, (x, y)) in enumerate(points.items()):
         style = {"color": f"C{number % 7}", "markersize": 5, "linestyle": "none"}
-        style |= {"marker": "os^Dvph*X<>"[number % 11]}
+        style |= {"marker": "os^Dvp*X<>Pd"[number % 12]}
         middle = means[name]
         # A mean of equal values can miss them by a rounding.
         spread = {

@@ -109,7 +109,7 @@ def read_profile(data: str, profile: str) -> dict[str, dict]:
     """Return the parameters of each notebook for a data set and a profile.
 
     They stand in ``notebooks/params/DATA-PROFILE.yaml``: one mapping for each notebook's name, and ``all``
-    for what every notebook gets.
+    for what every notebook gets, but for those with ``null`` instead of a mapping.
 
     Raises:
         FileNotFoundError: there is no such file; the message names those that there are.
@@ -121,7 +121,8 @@ def read_profile(data: str, profile: str) -> dict[str, dict]:
         raise FileNotFoundError(f"data and profile: expected one of {known}, got {data}-{profile}")
     values = yaml.safe_load(file.read_text(encoding="utf-8"))
     common = values.pop("all", {})
-    return {notebook.stem: common | values.get(notebook.stem, {}) for notebook in notebooks()}
+    own = {notebook.stem: values.get(notebook.stem, {}) for notebook in notebooks()}
+    return {name: {} if given is None else common | given for name, given in own.items()}
 
 
 def execute(notebook: Path, out: Path, parameters: dict) -> None:
@@ -203,6 +204,13 @@ def table(results: list[dict]) -> str:
     )
 
 
+def _parameter(text: str) -> tuple[str, object]:
+    name, given, value = text.partition("=")
+    if not given:
+        raise argparse.ArgumentTypeError(f"expected NAME=VALUE, got {text}")
+    return name, yaml.safe_load(value)
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run the notebooks; return the exit code."""
     parser = argparse.ArgumentParser(
@@ -212,6 +220,14 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--profile", default="quick", help="smoke, quick (default) or full")
     parser.add_argument("--only", nargs="+", metavar="NN", help="numbers of the notebooks to run, such as 02")
     parser.add_argument("--out", type=Path, help="run folder (default: a new one under the runs folder)")
+    parser.add_argument(
+        "--set",
+        nargs="+",
+        type=_parameter,
+        default=[],
+        metavar="NAME=VALUE",
+        help="parameters of the notebooks to change, such as seed=1",
+    )
     parser.add_argument(
         "--store",
         action="store_true",
@@ -233,7 +249,7 @@ def main(argv: list[str] | None = None) -> int:
     begin = time.perf_counter()
     for notebook in chosen:
         try:
-            execute(notebook, out / notebook.stem, profile[notebook.stem])
+            execute(notebook, out / notebook.stem, profile[notebook.stem] | dict(arguments.set))
         except RuntimeError as error:
             print(error, file=sys.stderr)
             return 1

@@ -158,3 +158,37 @@ def test_front(said):
     assert "missing" in said(exercises.check_front, ["A", "B"])
     assert "beaten" in said(exercises.check_front, ["A", "B", "D", "E"])
     assert "got ['F']" in said(exercises.check_front, ["F"])
+
+
+def test_spread(said):
+    def right(values, digits):
+        if not values:
+            return "–"
+        mean = f"{np.mean(values):.{digits}f}"
+        return f"{mean} ± {np.ptp(values) / 2:.{digits}f}" if len(values) > 1 else mean
+
+    assert said(exercises.check_spread, right) == "right"
+    assert said(exercises.check_spread, lambda values, digits: None) == exercises.TODO
+    both = said(exercises.check_spread, lambda v, d: f"{np.mean(v):.{d}f} ± {np.ptp(v) / 2:.{d}f}")
+    assert "one training has no spread" in both
+
+
+def test_bold(said):
+    def right(means, digits, higher):
+        shown = {name: round(mean, digits) for name, mean in means.items()}
+        best = (max if higher else min)(shown.values())
+        return [name for name, mean in shown.items() if mean == best]
+
+    assert said(exercises.check_bold, right) == "right"
+    assert said(exercises.check_bold, lambda m, d, h: None) == exercises.TODO
+    assert "higher=False" in said(exercises.check_bold, lambda m, d, h: [max(m, key=m.get)])
+    single = said(exercises.check_bold, lambda m, d, h: [(max if h else min)(m, key=m.get)])
+    assert "sees the same number twice" in single
+
+
+def test_greyscale(said):
+    colours = {"a": (200, 0, 0), "b": (0, 110, 0), "c": (255, 255, 255)}
+    assert said(exercises.check_greyscale, ["b", "a"], colours) == "right"
+    assert said(exercises.check_greyscale, None, colours) == exercises.TODO
+    assert "expected two" in said(exercises.check_greyscale, ["a", "d"], colours)
+    assert "another pair" in said(exercises.check_greyscale, ["a", "c"], colours)

@@ -175,6 +175,6 @@ def test_some_outputs_of_every_notebook_are_compared(notebook):
 def test_make_is_there_for_the_two_commands():
     if shutil.which("make") is None:
         pytest.skip("make is not installed")
-    for target in ("run", "test", "setup", "lab", "data-lfw", "bench", "notebooks", "lint"):
+    for target in ("run", "figures", "test", "setup", "lab", "data-lfw", "bench", "notebooks", "lint"):
         done = subprocess.run(["make", "-n", target], cwd=ROOT, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr

@@ -107,6 +107,19 @@ def test_the_notebooks_run_in_order_with_their_parameters(checkout, capfd):
     assert "02_second" in captured.err  # the bar
 
 
+def test_a_notebook_can_do_without_the_profile_and_parameters_can_be_changed(checkout, capsys):
+    (checkout / "notebooks/params/tiny-quick.yaml").write_text("all: {seed: 3}\n02_second: null\n")
+    assert runs.read_profile("tiny", "quick") == {"01_first": {"seed": 3}, "02_second": {}}
+    assert (
+        runs.main(["--data", "tiny", "--only", "02", "--out", str(checkout / "run"), "--set", "seed=7"]) == 0
+    )
+    second = nbformat.read(checkout / "run/02_second/02_second.ipynb", as_version=4)
+    assert second.cells[-1].outputs[0].text == "7\n"
+    with pytest.raises(SystemExit):
+        runs.main(["--data", "tiny", "--set", "seed"])
+    assert "--set: expected NAME=VALUE, got seed" in capsys.readouterr().err
+
+
 def test_a_run_folder_is_new_each_time(checkout):
     assert runs.main(["--data", "tiny", "--only", "02"]) == 0
     assert len(list(paths.runs_dir().iterdir())) == 1

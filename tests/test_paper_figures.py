@@ -1,0 +1,221 @@
+import json
+import re
+
+import matplotlib
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib import pyplot as plt
+
+from consensus_lib import counterparts, figures, notebook, paper_figures, runs, tables
+from consensus_lib.datasets import TASKS, open_splits
+from consensus_lib.losses import pixelwise_loss
+from consensus_lib.paper_figures import VENUES, Missing, Paper, RunFolder
+from consensus_lib.tables import Column, Value
+
+RESULT = {
+    "notebook": "05_artifact_analysis",
+    "dataset": "synthetic_faces",
+    "split": "test",
+    "task": "parts",
+    "image_size": 32,
+    "width": 0.0625,
+    "train_images": 8,
+    "test_images": 48,
+    "batch_size": 8,
+    "mean_iou": 0.5,
+    "pixel_accuracy": 0.9,
+    "component_error": 1.0,
+    "holes": 0.5,
+    "seconds": 2.0,
+    "device": "cpu",
+}
+
+
+@pytest.fixture(autouse=True)
+def _style(monkeypatch):
+    matplotlib.use("Agg")
+    monkeypatch.setattr(figures, "show", plt.close)
+    with plt.rc_context():
+        yield
+    plt.close("all")
+
+
+@pytest.fixture
+def one_data_folder(tmp_path_factory, monkeypatch):
+    """Let tests share the faces that they draw."""
+    monkeypatch.setenv("CONSENSUS_DATA_DIR", str(tmp_path_factory.getbasetemp() / "drawn"))
+
+
+@pytest.fixture
+def write(tmp_path):
+    """Return a function that files a result of notebook 05."""
+
+    def one(loss, seed=0, epochs=4, **more):
+        folder = tmp_path / "05_artifact_analysis" / f"{loss}-{seed}-{epochs}-{len(more)}"
+        runs.write_result(folder, **RESULT | {"loss": loss, "seed": seed, "epochs": epochs} | more)
+
+    return one
+
+
+@pytest.fixture
+def paper(tmp_path):
+    lesson = notebook.begin("07_paper_figures", out=str(tmp_path / "07_paper_figures"))
+    return Paper(lesson, RunFolder(tmp_path), "cvpr")
+
+
+def drawn(_, width):
+    figure = figures.strips({"α, in %": {"ours": [0.7, 0.9], "theirs": [0.5]}})
+    return figure, "50% of α."
+
+
+@pytest.mark.parametrize("venue", VENUES)
+@pytest.mark.parametrize("wide", [False, True])
+def test_a_pdf_has_the_width_of_the_venue_and_embedded_fonts(paper, venue, wide):
+    Paper(paper.lesson, paper.folder, venue).figure("one", drawn, wide=wide)
+    pdf = (paper.lesson.out / "figures/one.pdf").read_bytes()
+    width = float(re.search(rb"/MediaBox \[ ?0 0 ([\d.]+)", pdf)[1])
+    assert width == pytest.approx(72 * (VENUES[venue].page if wide else VENUES[venue].column), abs=0.01)
+    assert b"/FontFile2" in pdf
+    assert b"/Type3" not in pdf
+    assert VENUES[venue].family.encode() in pdf
+    assert b"CreationDate" not in pdf
+
+
+def test_files_are_the_same_on_a_second_run(paper):
+    rows = {"": {"a & b": {"iou": Value((70.0, 71.0))}}}
+    folder = paper.lesson.out / "figures"
+    found = []
+    for _ in range(2):
+        paper.figure("one", drawn)
+        paper.table("two", lambda run: (rows, [Column("iou", "IoU")], "A table."))
+        found.append({path.name: path.read_bytes() for path in sorted(folder.iterdir())})
+    assert found[0] == found[1]
+    assert list(found[0]) == [
+        f"{name}.{suffix}" for name in ("one", "two") for suffix in ("pdf", "png", "tex")
+    ]
+
+
+def test_captions_go_into_latex_and_the_document_has_all(paper):
+    paper.figure("one", drawn, wide=True)
+    paper.finish()
+    text = (paper.lesson.out / "figures/one.tex").read_text()
+    assert r"\begin{figure*}[t]" in text
+    assert r"\caption{50\% of $\alpha$.}\label{fig:one}" in text
+    assert r"\input{figures/one}" in (paper.lesson.out / "paper.tex").read_text()
+
+
+def test_what_a_run_folder_lacks_is_named_and_no_old_file_stays(paper, capsys):
+    paper.figure("one", drawn)
+    paper.figure("one", counterparts.parts)
+    paper.table("t", counterparts.occlusions)
+    assert paper.skipped == {
+        "one": "trainings of 05_artifact_analysis",
+        "t": "trainings of 04_teacher_distillation",
+    }
+    assert not list((paper.lesson.out / "figures").glob("one.*"))
+
+
+def test_an_unknown_venue_is_named(paper):
+    with pytest.raises(ValueError, match=r"venue: expected one of .* got 'nature'"):
+        Paper(paper.lesson, paper.folder, "nature")
+
+
+def test_trainings_are_those_of_the_newest_setting_and_the_longest(write, tmp_path):
+    write("a", image_size=64)
+    for seed in (1, 0):
+        write("a", seed)
+    write("a", 0, epochs=2)
+    write("b")
+    found = RunFolder(tmp_path).trainings("05_artifact_analysis")
+    assert found[["name", "seed", "epochs", "image_size"]].values.tolist() == [
+        ["a", 0, 4, 32],
+        ["a", 1, 4, 32],
+        ["b", 0, 4, 32],
+    ]
+    assert RunFolder(tmp_path).trainings("05_artifact_analysis", "b").name.tolist() == ["b"]
+    with pytest.raises(Missing, match="trainings with c in 05_artifact_analysis"):
+        RunFolder(tmp_path).trainings("05_artifact_analysis", "a", "c")
+
+
+def test_a_setting_has_n_data_and_cost():
+    rows = [
+        RESULT | {"name": "a", "seed": seed, "epochs": epochs} for seed, epochs in enumerate((1, 2, 4, 8))
+    ]
+    assert paper_figures.setting(pd.DataFrame(rows)) == (
+        "Drawn faces, 8 training and 48 test images of 32 pixels, width 0.0625, 1 to 8 epochs; n = 4, "
+        "2 s a training on cpu"
+    )
+
+
+def test_figures_of_parts_come_from_trainings_that_notebook_05_leaves(one_data_folder, tmp_path, paper):
+    lesson = notebook.begin("05_artifact_analysis", out=str(tmp_path / "05_artifact_analysis"))
+    data = open_splits("synthetic", "parts", size=32, images=8)
+    about = {"seed": 0, "epochs": 2, "width": 0.0625, "batch_size": 8, "live": False}
+    for name in (*counterparts.PAIR, counterparts.ALONE, "beta 40"):
+        trained = lesson.train(name, data, pixelwise_loss, **about)
+    for name in ("outputs", "learning", "rising", "parts"):
+        paper.figure(name, getattr(counterparts, name))
+    assert paper.made == ["outputs", "learning", "rising", "parts"]
+    paper.table("three", lambda run: counterparts.part_labels(3, run))
+    text = (paper.lesson.out / "figures/three.tex").read_text()
+    assert "here, this run" in text
+    assert "n = 3" in text
+
+    state = json.loads((trained.folder / "checkpoint.json").read_text())
+    state["settings"]["data"] = "another"
+    for folder in (tmp_path / "05_artifact_analysis").glob("*-seed0-*"):
+        (folder / "checkpoint.json").write_text(json.dumps(state))
+    with pytest.raises(Missing, match="synthetic is another version"):
+        counterparts.rising(paper.folder, 3.25)
+
+
+def test_figures_of_covered_faces_and_curves_come_from_notebooks_04_and_03(one_data_folder, tmp_path, paper):
+    data = open_splits("synthetic", "occlusion", size=32, images=8)
+    about = {"seed": 0, "epochs": 2, "width": 0.0625, "batch_size": 8, "live": False}
+    lesson = notebook.begin("04_teacher_distillation", out=str(tmp_path / "04_teacher_distillation"))
+    for name in counterparts.STAGES:
+        first = {} if name == "teacher" else {"first": name}
+        lesson.train(name.replace(", ", "-"), data, pixelwise_loss, **about, **first)
+    lesson = notebook.begin("03_consensus_loss", out=str(tmp_path / "03_consensus_loss"))
+    for name in ("pixelwise", "consensus"):
+        lesson.train(name, data, pixelwise_loss, **about)
+    for name in ("teaser", "factorising", "covered", "over_steps"):
+        paper.figure(name, getattr(counterparts, name))
+    paper.table("one", counterparts.occlusions)
+    assert paper.made == ["teaser", "factorising", "covered", "over_steps", "one"]
+    text = (paper.lesson.out / "figures/one.tex").read_text()
+    assert "here, drawn faces" in text
+    assert "hard labels, tuned" in text
+    assert "Softmax + CE, scratch & 76.8" in text
+
+
+def test_a_comparison_goes_seed_by_seed():
+    rows = [("a", 0, 0.5), ("a", 1, 0.6), ("b", 0, 0.6), ("b", 1, 0.7), ("b", 2, 0.1)]
+    found = pd.DataFrame(rows, columns=["name", "seed", "mean_iou"])
+    names = {"a": "pixel-wise", "b": "consensus"}
+    assert counterparts.compared(found, names, "mean_iou") == (
+        "mean IoU: pixel-wise 0.550, consensus 0.467 (consensus against pixel-wise: better)"
+    )
+
+
+def test_the_papers_rows_stand_beside_ours():
+    for number, row in ((2, "Structure via consensus, 128 px"), (4, "Structure via consensus, 128 px")):
+        groups, _, caption = counterparts.part_labels(number)
+        theirs, ours = groups.values()
+        assert theirs[row]["pixel_accuracy"].values == (96.05,)
+        assert [len(value["pixel_accuracy"].values) for value in ours.values()] == [3] * 5
+        assert "1300 training and 400 test images" in caption
+    lacking = tables.missing(*counterparts.part_labels(2)[:2])
+    assert set(counterparts.METHODS.values()) <= set(lacking["acc (superpixels)"])
+
+
+def test_colours_of_classes_and_lines_differ_in_grey():
+    for task in TASKS.values():
+        grey = sorted(map(figures.luminance, task.colours))
+        assert np.diff(grey).min() > 0.15
+    figures.use_style()
+    cycle = plt.rcParams["axes.prop_cycle"].by_key()
+    rgb = [[255 * part for part in matplotlib.colors.to_rgb(colour)] for colour in cycle["color"]]
+    looks = list(zip(map(figures.luminance, rgb), cycle["linestyle"], strict=True))
+    assert all(abs(a[0] - b[0]) > 0.1 or a[1] != b[1] for i, a in enumerate(looks) for b in looks[:i])
