@@ -130,7 +130,7 @@ def read_profile(data: str, profile: str) -> dict[str, dict]:
 
 
 def execute(
-    notebook: Path, out: Path, parameters: dict, *, progress: bool = True, own_sockets: bool = False
+    notebook: Path, out: Path, parameters: dict, *, progress: bool = True, sockets: Path | None = None
 ) -> None:
     """Execute one notebook with papermill into ``out``.
 
@@ -139,8 +139,8 @@ def execute(
         out: folder, made if need be.
         parameters: of the notebook, without ``out``.
         progress: show a bar over its cells.
-        own_sockets: talk to the kernel through files instead of ports, which are anybody's: kernels that
-            start at the same time can be given the same one.
+        sockets: empty folder to talk to the kernel through, instead of ports: kernels that start at the same
+            time can be given the same ones.
 
     Raises:
         RuntimeError: it did not run to its end. The partly executed notebook stays in ``out``.
@@ -149,6 +149,9 @@ def execute(
     from traitlets.config import Config
 
     out.mkdir(parents=True, exist_ok=True)
+    transport = {}
+    if sockets:
+        transport = {"config": Config({"KernelManager": {"transport": "ipc", "ip": str(sockets / "kernel")}})}
     # papermill formats both paths with str.format: braces would be read as fields.
     source, target = (
         str(path).replace("{", "{{").replace("}", "}}") for path in (notebook, out / notebook.name)
@@ -160,7 +163,8 @@ def execute(
             parameters | {"out": str(out)},
             progress_bar={"desc": notebook.stem, "ncols": 90} if progress else False,
             start_timeout=120,
-            **_KERNEL | ({"config": Config({"KernelManager": {"transport": "ipc"}})} if own_sockets else {}),
+            **_KERNEL,
+            **transport,
         )
     except Exception as error:
         raise RuntimeError(

@@ -164,7 +164,7 @@ def main() -> int:
     child = os.fork()
     if child == 0:
         _prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG: do not outlive the guard
-        os._exit(_work(run))
+        os._exit(_work(run, Path(kernels)))
     try:
         while True:
             ended, code = os.waitpid(child, os.WNOHANG)
@@ -198,7 +198,7 @@ def _kill_below() -> None:
         psutil.wait_procs(below, timeout=1)
 
 
-def _work(run: dict) -> int:
+def _work(run: dict, sockets: Path) -> int:
     """Execute the notebook and gather what its trainings left, in the child; return the exit code."""
     try:
         # At its import jsonschema lets this one build a grammar of addresses, for more than a second.
@@ -215,7 +215,7 @@ def _work(run: dict) -> int:
         os.chdir(notebook.parent)
         work = folder / WORK
         try:
-            runs.execute(notebook, work, run["parameters"], progress=False, own_sockets=True)
+            runs.execute(notebook, work, run["parameters"], progress=False, sockets=sockets)
         except RuntimeError as error:
             if isinstance(error.__cause__, DeadKernelError):
                 return _say(run, "died", "its kernel died")
@@ -234,7 +234,8 @@ def _work(run: dict) -> int:
     except BaseException as error:
         import traceback
 
-        traceback.print_exc()
+        with contextlib.suppress(OSError):  # the disk is full
+            traceback.print_exc()
         cause = error.__cause__ or error
         name, text = getattr(cause, "ename", type(cause).__name__), getattr(cause, "evalue", str(cause))
         return _say(run, "failed", f"{name}: {text}")

@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from consensus_lib import paths, runs, sweep_run, sweeps
+from consensus_lib import runs, sweeps
 
 PARAMETERS = """
 way: str = "fine"  # how the run ends
@@ -38,8 +38,8 @@ WAYS = {
     "kills its run": "os.kill(os.getppid(), signal.SIGKILL); import time; time.sleep(600)",
     "ends early": "import sys; sys.exit(0)",
     "disk full": "raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))",
-    "file too large": "resource.setrlimit(resource.RLIMIT_FSIZE, (9, 9)); open(out + '/big', 'w').write('x' * 99)",
-    "no room for its notebook": "resource.prlimit(os.getppid(), resource.RLIMIT_FSIZE, (999, 999))",
+    "file too large": "limit(os.getpid(), 9); open(out + '/big', 'w').write('x' * 99)",
+    "no room for its notebook": "limit(os.getppid(), 999)",
     "writes nothing": "WRITE = False",
     "leaves a child": "subprocess.Popen(['sleep', '600'], start_new_session=True)",
 }
@@ -52,6 +52,17 @@ STATUS = dict.fromkeys(WAYS, "failed") | {
     "leaves a child": "done",
 }
 SCORES = dict.fromkeys(runs.RESULT_KEYS, 1) | {"loss": "ce", "device": "cpu"}
+IMPORTS = """
+import errno, os, resource, signal, subprocess
+from pathlib import Path
+from consensus_lib import runs
+
+def limit(process, size):
+    resource.prlimit(process, resource.RLIMIT_FSIZE, (size, size))
+
+WRITE = True
+print('before')
+"""
 WRITES = f"""
 if WRITE:
     scores = {SCORES} | {{"seed": seed, "epochs": epochs, "mean_iou": rate / 10 + seed}}
@@ -62,9 +73,8 @@ if WRITE:
 def write_notebook(path, parameters=PARAMETERS, **more):
     """Write a notebook whose parameter ``way`` chooses how it ends."""
     choice = "\n".join(f"if way == {way!r}:\n    {code or 'pass'}" for way, code in (WAYS | more).items())
-    imports = "import errno, os, resource, signal, subprocess\nfrom pathlib import Path\nfrom consensus_lib import runs"
     cells = [nbformat.v4.new_code_cell(parameters.strip(), metadata={"tags": ["parameters"]})]
-    cells += [nbformat.v4.new_code_cell(f"{imports}\nWRITE = True\nprint('before', os.getpid())")]
+    cells += [nbformat.v4.new_code_cell(IMPORTS.strip())]
     cells += [nbformat.v4.new_code_cell(choice), nbformat.v4.new_code_cell(WRITES.strip())]
     book = nbformat.v4.new_notebook(cells=cells)
     book.metadata = {
@@ -198,7 +208,7 @@ def test_a_notebook_that_cannot_be_swept_is_refused(tmp_path, parameters, messag
 
 def test_a_notebook_without_parameters_is_refused(tmp_path):
     nbformat.write(nbformat.v4.new_notebook(), tmp_path / "book.ipynb")
-    with pytest.raises(ValueError, match="expected one cell tagged parameters in .*, got 0"):
+    with pytest.raises(ValueError, match=r"expected one cell tagged parameters in .*, got 0"):
         sweeps.plan({"notebook": tmp_path / "book.ipynb"})
 
 
@@ -329,7 +339,7 @@ def test_no_run_leaves_a_process(zoo):
 
 
 def test_missing_runs_are_rows_and_counted_beside_every_mean(zoo):
-    file, out, _ = zoo
+    _, out, _ = zoo
     table = pd.read_csv(out / "table.csv")
     assert len(table) == len(WAYS)
     assert table.mean_iou.notna().sum() == 2
