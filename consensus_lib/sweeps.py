@@ -52,7 +52,7 @@ KEYS = ("notebook", "parameters", "grid", "lists", "seeds", "seconds", "timeout"
 KINDS = ("int", "float", "str", "bool", "list")
 TABLE = "table"
 _NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
-_UNDECIDED = object()
+TIMEOUT = 30  # seconds in which a scheduler should answer
 
 
 @dataclasses.dataclass(frozen=True)
@@ -400,7 +400,7 @@ def _dask(address: str, retries: int) -> Engine:
         raise ValueError("scheduler: expected Dask, got none; pip install 'consensus-lib[dask]'")
     from distributed import Client
 
-    with Client(address, timeout=30, set_as_default=False) as client:
+    with Client(address, timeout=TIMEOUT, set_as_default=False) as client:
         workers = client.scheduler_info(n_workers=-1)["workers"].values()
         resources = {"GPU": 1} if any("GPU" in worker["resources"] for worker in workers) else None
         executor: Executor = client.get_executor(pure=False, retries=retries, resources=resources)
