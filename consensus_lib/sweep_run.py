@@ -16,12 +16,11 @@ A run's folder, named by its id, holds
 ``result.json``  the results of its trainings; written last, and only this file makes the run done
 ===============  ================================================================================
 
-Files are locked with ``flock``: on Linux and macOS, and on file systems that pass locks on, such as NFS 4.
+Locks are those of :func:`consensus_lib.paths.locked`.
 """
 
 import contextlib
 import ctypes
-import fcntl
 import hashlib
 import json
 import os
@@ -32,13 +31,12 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from threading import Event
 
 import psutil
 
-from consensus_lib.paths import write_json
+from consensus_lib.paths import locked, write_json
 
 RUN, STATUS, RESULT, WORK, LOG = "run.json", "status.json", "result.json", "work", "log.txt"
 CODES = {"done": 0, "failed": 10, "timeout": 11, "stopped": 12, "died": 13}
@@ -77,19 +75,6 @@ def read_code(path: str | Path) -> list[tuple[str, list[str]]]:
         raise ValueError(f"notebook: expected a notebook of version 4 in {path}, got {error!r}") from None
 
 
-@contextlib.contextmanager
-def locked(folder: Path) -> Iterator[int | None]:
-    """Hold a run's lock; yield the lock file's descriptor, or None if somebody else holds it."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("ab") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield None
-        else:
-            yield file.fileno()
-
-
 def attempt(run: dict, gpu: str | None = None, stop: Event | None = None) -> dict:
     """Run a notebook once, unless it is done or somebody else is at it.
 
@@ -105,7 +90,7 @@ def attempt(run: dict, gpu: str | None = None, stop: Event | None = None) -> dic
     """
     folder = Path(run["folder"])
     begin = time.perf_counter()
-    with locked(folder) as lock:
+    with locked(folder / "lock", wait=False) as lock:
         if lock is None or (folder / RESULT).is_file():
             return {"status": "busy" if lock is None else "done", "seconds": 0.0}
         (folder / STATUS).unlink(missing_ok=True)

@@ -507,12 +507,16 @@ def estimate(sweep: Sweep, out: str | Path, workers: int) -> Progress:
     return _progress(sweep, done, len(states) - len(done), workers)
 
 
-def as_text(progress: Progress) -> str:
-    """Return two lines: what is counted, and how much of it there is."""
-    left = "?" if progress.seconds_left is None else f"{progress.seconds_left / 60:.1f} min"
-    counts = (progress.done, progress.running, progress.failed, progress.waiting, left)
-    heads = ("done", "running", "failed", "waiting", "time left")
-    return "\n".join("  ".join(f"{part!s:>9}" for part in line) for line in (heads, counts))
+def as_cells(progress: Progress) -> dict[str, str]:
+    """Return the progress as a row of a table: head → text."""
+    cells = {name: str(value) for name, value in progress._asdict().items() if name != "seconds_left"}
+    left = progress.seconds_left
+    return cells | {"time left": "?" if left is None else f"{left / 60:.1f} min"}
+
+
+def _as_text(progress: Progress) -> str:
+    cells = as_cells(progress)
+    return "\n".join("  ".join(f"{part:>9}" for part in line) for line in (cells, cells.values()))
 
 
 def _terminal() -> Callable[[Progress], None]:
@@ -520,7 +524,7 @@ def _terminal() -> Callable[[Progress], None]:
     drawn = []
 
     def draw(progress: Progress) -> None:
-        head, counts = as_text(progress).splitlines()
+        head, counts = _as_text(progress).splitlines()
         if drawn and sys.stdout.isatty():
             print("\x1b[1A\x1b[2K", end="")
         print(counts if drawn else f"{head}\n{counts}", flush=True)
@@ -548,7 +552,7 @@ def main(argv: list[str] | None = None) -> int:
             for number, parameters in sweep.runs.items():
                 chosen = "  ".join(f"{name}={parameters[name]}" for name in sweep.varied)
                 print(f"{number}  {_state(given.out, number)['status']:8}{chosen}")
-            print(f"\n{len(sweep.runs)} runs\n{as_text(estimate(sweep, given.out, given.workers))}")
+            print(f"\n{len(sweep.runs)} runs\n{_as_text(estimate(sweep, given.out, given.workers))}")
             return 0
         options = {"workers": given.workers, "scheduler": given.scheduler, "retries": given.retries}
         found = run_sweep(sweep, given.out, **options, on_change=_terminal())
