@@ -21,7 +21,6 @@ Locks are those of :func:`consensus_lib.paths.locked`.
 
 import contextlib
 import ctypes
-import hashlib
 import json
 import os
 import select
@@ -37,42 +36,12 @@ from threading import Event
 import psutil
 
 from consensus_lib.paths import locked, write_json
+from consensus_lib.sweep_plan import library_hash, notebook_hash
 
 RUN, STATUS, RESULT, WORK, LOG = "run.json", "status.json", "result.json", "work", "log.txt"
 CODES = {"done": 0, "failed": 10, "timeout": 11, "stopped": 12, "died": 13}
 """What the guard's exit code says; any other one is that of a guard that died."""
 TICK = 0.05  # seconds between two looks of the guard at the clock
-
-
-def library_hash() -> str:
-    """Return a hash of the library's source: its version stays the same while a checkout changes."""
-    folder = Path(__file__).parent
-    digest = hashlib.sha256()
-    for file in sorted(folder.rglob("*.py")):
-        digest.update(f"{file.relative_to(folder).as_posix()}\0".encode() + file.read_bytes())
-    return digest.hexdigest()[:12]
-
-
-def notebook_hash(path: str | Path) -> str:
-    """Return a hash of what a notebook computes: its code cells, not its prose and outputs."""
-    cells = read_code(path)
-    return hashlib.sha256(json.dumps([source for source, _ in cells]).encode()).hexdigest()[:12]
-
-
-def read_code(path: str | Path) -> list[tuple[str, list[str]]]:
-    """Return the source and the tags of each code cell.
-
-    Read as JSON, because nbformat takes longer to import than a run may lose.
-
-    Raises:
-        ValueError: the file is no notebook.
-    """
-    try:
-        book = json.loads(Path(path).read_text(encoding="utf-8"))
-        cells = [cell for cell in book["cells"] if cell["cell_type"] == "code"]
-        return [("".join(cell["source"]), cell.get("metadata", {}).get("tags", [])) for cell in cells]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"notebook: expected a notebook of version 4 in {path}, got {error!r}") from None
 
 
 def attempt(run: dict, gpu: str | None = None, stop: Event | None = None) -> dict:

@@ -22,17 +22,11 @@ missing and what did not succeed. Results of an earlier notebook or library stay
 """
 
 import argparse
-import ast
 import contextlib
-import dataclasses
-import hashlib
 import importlib.util
-import itertools
 import json
-import math
 import os
 import queue
-import re
 import shutil
 import subprocess
 import sys
@@ -43,39 +37,14 @@ from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
-import yaml
-
 from consensus_lib.paths import atomic, shown
-from consensus_lib.sweep_run import RESULT, RUN, STATUS, WORK, attempt, library_hash, notebook_hash, read_code
+from consensus_lib.sweep_plan import Sweep, plan, read_sweep
+from consensus_lib.sweep_run import RESULT, RUN, STATUS, WORK, attempt
 
-KEYS = ("notebook", "parameters", "grid", "lists", "seeds", "seconds", "timeout", "threads")
-KINDS = ("int", "float", "str", "bool", "list")
+__all__ = ["Sweep", "plan", "read_sweep"]  # those of another module, which belong to this one's use
+
 TABLE = "table"
-_NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
 TIMEOUT = 30  # seconds in which a scheduler should answer
-
-
-@dataclasses.dataclass(frozen=True)
-class Sweep:
-    """What to run.
-
-    Attributes:
-        notebook: its file.
-        runs: id → all parameters, but for ``out``.
-        varied: the parameters of which runs differ, in the order of the file.
-        code: hashes of ``notebook`` and ``library``.
-        seconds: that a run may take; None if nobody said.
-        timeout: of a run in seconds; None lets it take as long as it likes.
-        threads: of numerical libraries in each run. One, so that results do not depend on the machine.
-    """
-
-    notebook: Path
-    runs: dict[str, dict]
-    varied: tuple[str, ...]
-    code: dict[str, str]
-    seconds: float | None = None
-    timeout: float | None = None
-    threads: int = 1
 
 
 class Progress(NamedTuple):
@@ -86,175 +55,6 @@ class Progress(NamedTuple):
     failed: int
     waiting: int
     seconds_left: float | None
-
-
-def read_sweep(path: str | Path) -> Sweep:
-    """Read a sweep from its YAML file.
-
-    Raises:
-        ValueError: the file, or a parameter in it, is not what the notebook takes; see :func:`plan`.
-    """
-    path = Path(path)
-    try:
-        described = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError) as error:
-        raise ValueError(f"sweep: expected a YAML file, got {error}") from None
-    return plan(described, path.parent)
-
-
-def plan(described: dict, folder: str | Path = ".") -> Sweep:
-    """Return the runs of a sweep, checked against the parameters that the notebook declares.
-
-    Args:
-        described: what a YAML file would say; values may also be NumPy scalars and paths.
-        folder: that the notebook's path starts from.
-
-    Raises:
-        ValueError: an unknown key, a parameter that the notebook does not declare or that has another type,
-            a value that is not finite, lists of unequal length, or a run that occurs twice.
-    """
-    if not isinstance(described, dict):
-        raise ValueError(f"sweep: expected a mapping of {list(KEYS)}, got {described!r}")
-    if unknown := set(described) - set(KEYS):
-        raise ValueError(f"sweep: expected keys of {list(KEYS)}, got {sorted(map(str, unknown))}")
-    if "notebook" not in described:
-        raise ValueError("sweep: expected a notebook, got none")
-    notebook = (Path(folder) / described["notebook"]).resolve()
-    declared = read_parameters(notebook)
-    if "out" not in declared:
-        raise ValueError(f"notebook: expected a parameter out in {notebook.name}, got {list(declared)}")
-    fixed, grid, lists = (described.get(key) or {} for key in ("parameters", "grid", "lists"))
-    for key, value in (("parameters", fixed), ("grid", grid), ("lists", lists)):
-        if not isinstance(value, dict):
-            raise ValueError(f"{key}: expected a mapping, got {value!r}")
-    grid = {name: _values("grid", name, values) for name, values in grid.items()}
-    lists = {name: _values("lists", name, values) for name, values in lists.items()}
-    seeds = described.get("seeds")
-    if seeds is not None:
-        if isinstance(seeds, int) and not isinstance(seeds, bool) and seeds > 0:
-            seeds = range(seeds)
-        lists_of_seeds = {"seed": _values("seeds", "seed", seeds)}
-    else:
-        lists_of_seeds = {}
-    if len(lengths := {name: len(values) for name, values in lists.items()}) and len({*lengths.values()}) > 1:
-        raise ValueError(f"lists: expected the same length, got {lengths}")
-    names = [*fixed, *grid, *lists, *lists_of_seeds]
-    if twice := {name for name in names if names.count(name) > 1}:
-        raise ValueError(f"sweep: expected each parameter in one place, got {sorted(twice)} in several")
-    settled = {name: default for name, (_, default) in declared.items() if name != "out"}
-    settled |= {name: check(name, value, declared) for name, value in fixed.items()}
-    varied = grid | lists_of_seeds
-    code = {"notebook": notebook_hash(notebook), "library": library_hash()}
-    runs = {}
-    rows = list(zip(*lists.values(), strict=True)) if lists else [()]
-    for *combination, row in itertools.product(*varied.values(), rows):
-        given = dict(zip([*varied, *lists], [*combination, *row], strict=True))
-        parameters = settled | {name: check(name, value, declared) for name, value in given.items()}
-        number = run_id(parameters, code)
-        if number in runs:
-            raise ValueError(f"sweep: expected each run once, got {given} twice")
-        runs[number] = parameters
-    numbers = {}
-    for key, least in (("seconds", 0), ("timeout", 0), ("threads", 1)):
-        value = described.get(key)
-        if value is not None:
-            if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value < math.inf:
-                raise ValueError(f"{key}: expected a number of at least {least}, got {value!r}")
-            numbers[key] = value
-    return Sweep(notebook, runs, (*grid, *lists, *lists_of_seeds), code, **numbers)
-
-
-def _values(place: str, name: str, values) -> list:
-    if hasattr(values, "tolist"):  # a NumPy array
-        values = values.tolist()
-    if not isinstance(values, list | tuple | range) or not values:
-        raise ValueError(f"{place}: expected a list of values for {name}, got {values!r}")
-    return list(values)
-
-
-def read_parameters(notebook: str | Path) -> dict[str, tuple[str, object]]:
-    """Return name → kind (one of ``KINDS``, or ``"any"`` where the default is None) and default.
-
-    They are read from the notebook's cell tagged ``parameters``; no code runs.
-
-    Raises:
-        ValueError: there is not one such cell, or it has more than names and literals.
-    """
-    cells = [source for source, tags in read_code(notebook) if "parameters" in tags]
-    if len(cells) != 1:
-        raise ValueError(f"notebook: expected one cell tagged parameters in {notebook}, got {len(cells)}")
-    found = {}
-    for line in ast.parse(cells[0]).body:
-        target = line.target if isinstance(line, ast.AnnAssign) else getattr(line, "targets", [None])[0]
-        try:
-            default = ast.literal_eval(line.value)
-            name = target.id
-        except (ValueError, AttributeError):
-            raise ValueError(
-                f"notebook: expected name = literal in the parameters of {notebook}, got {ast.unparse(line)}"
-            ) from None
-        stated = ast.unparse(line.annotation) if isinstance(line, ast.AnnAssign) else type(default).__name__
-        found[name] = (stated if stated in KINDS and default is not None else "any", default)
-    return found
-
-
-def check(name: str, value, declared: dict[str, tuple[str, object]]):
-    """Return a parameter's value in the one form in which it is hashed, stored and handed on.
-
-    A whole number for a float becomes one; NumPy scalars and paths become Python's numbers and text.
-
-    Args:
-        name: of the parameter.
-        value: what was given.
-        declared: of the notebook, from :func:`read_parameters`.
-
-    Raises:
-        ValueError: there is no such parameter, or the value does not suit it.
-
-    >>> check("alpha", 1, {"alpha": ("float", 10.0)})
-    1.0
-    """
-    if name == "out" or name not in declared:
-        names = [known for known in declared if known != "out"]
-        raise ValueError(f"parameter: expected one of {names}, got {name}")
-    kind, default = declared[name]
-    return _canonical(name, value, kind, default)
-
-
-def _canonical(name: str, value, kind: str, default=None):
-    if hasattr(value, "tolist"):  # NumPy's, arrays as well
-        value = value.tolist()
-    if isinstance(value, os.PathLike):
-        value = os.fspath(value)
-    if kind == "float" and isinstance(value, int) and not isinstance(value, bool):
-        value = float(value)
-    if isinstance(value, float):
-        if not math.isfinite(value):
-            raise ValueError(f"{name}: expected a finite number, got {value}")
-        value += 0.0  # -0.0 is 0.0
-    if kind not in ("str", "list") and isinstance(value, str) and _NUMBER.fullmatch(value):
-        number = f"{float(value):e}" if "e" in value.lower() else value
-        number = re.sub(r"0*e", "e", number).replace(".e", ".0e")
-        raise ValueError(
-            f"{name}: expected {'a number' if kind == 'any' else kind}, got the text {value!r}; YAML takes a "
-            f"number for one only without quotes and with a point before its exponent: {number}"
-        )
-    if isinstance(value, list | tuple):
-        inner = {type(part).__name__ for part in default or []}
-        inner = inner.pop() if len(inner) == 1 else "any"
-        value = [_canonical(f"{name}[{i}]", part, inner) for i, part in enumerate(value)]
-    if kind == "any" and (value is None or type(value).__name__ in KINDS):
-        return value
-    if type(value).__name__ != kind:
-        wanted = kind if kind != "any" else f"one of {', '.join(KINDS)}"
-        raise ValueError(f"{name}: expected {wanted}, got {value!r} ({type(value).__name__})")
-    return value
-
-
-def run_id(parameters: dict, code: dict[str, str]) -> str:
-    """Return the id of a run: the same for the same parameters, in any order, and the same code."""
-    text = json.dumps([parameters, code], sort_keys=True, allow_nan=False)
-    return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def run_sweep(

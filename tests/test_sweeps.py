@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from consensus_lib import runs, sweeps
+from consensus_lib import runs, sweep_plan, sweeps
 
 PARAMETERS = """
 way: str = "fine"  # how the run ends
@@ -161,7 +161,8 @@ def alive(marker):
         ({"parameters": {"seed": 1}, "seeds": 2}, r"each parameter in one place, got \['seed'\]"),
         ({"seeds": 0}, "seeds: expected a list of values for seed, got 0"),
         ({"seeds": True}, "seeds: expected a list of values for seed, got True"),
-        ({"timeout": "10"}, "timeout: expected a number of at least 0, got '10'"),
+        ({"timeout": "10"}, "timeout: expected a number of at least 1, got '10'"),
+        ({"threads": 1.5}, "threads: expected a number of at least 1, got 1.5"),
         ({"threads": 0}, "threads: expected a number of at least 1, got 0"),
         ({"notebook": "none.ipynb"}, "notebook: expected a notebook of version 4 in .*none.ipynb"),
         ({"parameters": [1]}, r"parameters: expected a mapping, got \[1\]"),
@@ -179,7 +180,7 @@ def test_a_wrong_sweep_is_refused_before_a_kernel_starts(notebook, described, me
         ("notebook: book.ipynb\nparameters: {rate: 1e-3}", "the text '1e-3'.*1.0e-03"),
         ("notebook: [", "sweep: expected a YAML file, got"),
         ("- 1", r"sweep: expected a mapping of \['notebook', .*, got \[1\]"),
-        ("seeds: 1", "sweep: expected a notebook, got none"),
+        ("seeds: 1", "notebook: expected a path, got None"),
     ],
 )
 def test_a_file_that_is_no_sweep_is_refused(notebook, text, message, capsys):
@@ -197,6 +198,7 @@ def test_a_file_that_is_no_sweep_is_refused(notebook, text, message, capsys):
     ("parameters", "message"),
     [
         ('rate: float = 1.0\nseed = int("3")\nout = ""', r"name = literal in .*, got seed = int\('3'\)"),
+        ("%matplotlib inline", r"expected Python in the parameters of .*, got invalid syntax"),
         ("rate: float = 1.0", r"expected a parameter out in book.ipynb, got \['rate'\]"),
     ],
 )
@@ -253,7 +255,9 @@ def test_ids_depend_on_values_alone(values, random):
     random.shuffle(order)
     other = {name: other[name] for name in order}
     ids = {
-        sweeps.run_id({name: sweeps.check(name, value, declared) for name, value in given.items()}, {})
+        sweep_plan.run_id(
+            {name: sweep_plan.check(name, value, declared) for name, value in given.items()}, {}
+        )
         for given in (values, other)
     }
     assert len(ids) == 1
