@@ -201,6 +201,7 @@ def _dask(address: str, retries: int) -> Engine:
     from distributed import Client
 
     with Client(address, timeout=TIMEOUT, set_as_default=False) as client:
+        client.wait_for_workers(1)  # in a queue, they take their time
         workers = client.scheduler_info(n_workers=-1)["workers"].values()
         resources = {"GPU": 1} if any("GPU" in worker["resources"] for worker in workers) else None
         executor: Executor = client.get_executor(pure=False, retries=retries, resources=resources)
