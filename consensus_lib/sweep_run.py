@@ -93,9 +93,11 @@ def attempt(run: dict, gpu: str | None = None, stop: Event | None = None) -> dic
         if status in ("failed", "timeout", "died"):
             with contextlib.suppress(OSError, ValueError):  # none was written, or the disk is full
                 outcome["error"] = json.loads((folder / STATUS).read_text(encoding="utf-8"))["error"]
-            outcome.setdefault(
-                "error", {"timeout": f"not done after {run['timeout']} s"}.get(status, _end(code))
-            )
+            reasons = {
+                "timeout": f"not done after {run['timeout']} s",
+                "failed": "no reason could be written",
+            }
+            outcome.setdefault("error", reasons.get(status, _end(code)))
             with contextlib.suppress(OSError):
                 write_json(folder / STATUS, outcome)
         return outcome

@@ -369,7 +369,9 @@ def main(argv: list[str] | None = None) -> int:
     failed = {number: state for number, state in found.items() if state["status"] != "done"}
     for number, state in failed.items():
         chosen = ", ".join(f"{name}={sweep.runs[number][name]}" for name in sweep.varied)
-        print(f"{state['status']}: {chosen}: {state.get('error')}\n  {shown(given.out / number / WORK)}")
+        print(
+            f"{state['status']}: {chosen or number}: {state.get('error')}\n  {shown(given.out / number / WORK)}"
+        )
     return 1 if failed else 0
 
 
