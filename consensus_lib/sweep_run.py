@@ -64,6 +64,9 @@ def attempt(run: dict, gpu: str | None = None, stop: Event | None = None) -> dic
             return {"status": "busy" if lock is None else "done", "seconds": 0.0}
         (folder / STATUS).unlink(missing_ok=True)
         write_json(folder / RUN, {key: run[key] for key in ("notebook", "parameters", "code")})
+        environment = os.environ | {"OMP_NUM_THREADS": str(run["threads"])}
+        if gpu is not None:
+            environment["CUDA_VISIBLE_DEVICES"] = gpu
         # One process a run: papermill changes the folder, and a kernel that dies should take nobody along.
         with (folder / LOG).open("ab") as log:
             guard = subprocess.Popen(
@@ -71,9 +74,7 @@ def attempt(run: dict, gpu: str | None = None, stop: Event | None = None) -> dic
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=log,
-                env=os.environ
-                | {"OMP_NUM_THREADS": str(run["threads"])}
-                | ({} if gpu is None else {"CUDA_VISIBLE_DEVICES": gpu}),
+                env=environment,
                 pass_fds=[lock],  # held until the last process that writes here has ended
                 start_new_session=True,  # Ctrl-C is the driver's
             )
@@ -165,9 +166,7 @@ def _work(run: dict, sockets: Path) -> int:
 
         begin = time.perf_counter()
         folder, notebook = Path(run["folder"]), Path(run["notebook"])
-        code = {"notebook": notebook_hash(notebook), "library": library_hash()}
-        if code != run["code"]:
-            raise RuntimeError(f"code: expected {run['code']}, as the sweep began, got {code}")
+        _check_code(run)
         os.chdir(notebook.parent)
         work = folder / WORK
         try:
@@ -177,15 +176,15 @@ def _work(run: dict, sockets: Path) -> int:
                 return _say(run, "died", "its kernel died")
             raise
         _check_all_ran(work / notebook.name)
+        _check_code(run)  # again: it may have changed before the kernel read it
         results = runs.read_results(work)
         if not results:
             raise RuntimeError(f"{RESULT}: expected one for each training, got none")
         for result in results:
             result["folder"] = Path(result["folder"]).relative_to(folder).as_posix()
         known = {key: run[key] for key in ("id", "parameters", "code")} | {"notebook": notebook.stem}
-        write_json(
-            folder / RESULT, known | {"seconds": time.perf_counter() - begin, "trainings": results}
-        )  # the last thing that a run does
+        known |= {"seconds": time.perf_counter() - begin, "trainings": results}
+        write_json(folder / RESULT, known)  # the last thing that a run does
         return CODES["done"]
     except BaseException as error:
         import traceback
@@ -197,16 +196,20 @@ def _work(run: dict, sockets: Path) -> int:
         return _say(run, "failed", f"{name}: {text}")
 
 
+def _check_code(run: dict) -> None:
+    """Refuse another notebook or library than the one that the sweep was planned with."""
+    code = {"notebook": notebook_hash(run["notebook"]), "library": library_hash()}
+    if code != run["code"]:
+        raise RuntimeError(f"code: expected {run['code']}, as the sweep began, got {code}")
+
+
 def _check_all_ran(executed: Path) -> None:
     """Refuse a notebook that left its cells with ``exit``, which papermill takes for success."""
     for number, cell in enumerate(json.loads(executed.read_text(encoding="utf-8"))["cells"]):
-        left = [output["ename"] for output in cell.get("outputs", []) if output["output_type"] == "error"]
-        if left or (
-            cell["cell_type"] == "code" and "".join(cell["source"]).strip() and not cell["execution_count"]
-        ):
-            raise RuntimeError(
-                f"cell {number}: expected the notebook to run to its end, got {left or 'no run'}"
-            )
+        if cell["cell_type"] == "code" and "".join(cell["source"]).strip():
+            left = [output["ename"] for output in cell["outputs"] if output["output_type"] == "error"]
+            if left or not cell["execution_count"]:
+                raise RuntimeError(f"cell {number}: expected it to run to its end, got {left or 'no run'}")
 
 
 def _say(run: dict, status: str, error: str) -> int:

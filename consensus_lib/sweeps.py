@@ -113,7 +113,7 @@ def run_sweep(
             number = pending.pop(future)
             outcome = _outcome(future)
             if outcome["status"] == "busy":  # another driver is at it: look again later
-                time.sleep(0.5 if len(pending) <= slots() else 0)
+                time.sleep(0.5 if len(pending) <= slots() else 0.05)
                 start(number)
                 continue
             if outcome["status"] == "died" and left[number] > 0:
@@ -369,9 +369,8 @@ def main(argv: list[str] | None = None) -> int:
     failed = {number: state for number, state in found.items() if state["status"] != "done"}
     for number, state in failed.items():
         chosen = ", ".join(f"{name}={sweep.runs[number][name]}" for name in sweep.varied)
-        print(
-            f"{state['status']}: {chosen or number}: {state.get('error')}\n  {shown(given.out / number / WORK)}"
-        )
+        print(f"{state['status']}: {chosen or number}: {state.get('error')}")
+        print(f"  {shown(given.out / number / WORK)}")
     return 1 if failed else 0
 
 
