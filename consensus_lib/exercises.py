@@ -308,6 +308,53 @@ def check_greyscale(answer: Sequence[str] | None, colours: dict[str, tuple[int, 
     return _verdict(set(answer) == set(right), "another pair lies closer: take the luminance of each")
 
 
+def check_run_count(function: Callable) -> None:
+    """Check a function of (grid, lists, seeds) that returns how many runs a sweep has."""
+    for grid, lists, seeds, right in (
+        ({}, {}, 1, 1),
+        ({"alpha": [1, 10, 100], "beta": [0, 5]}, {}, 3, 18),
+        ({"beta": [0, 5]}, {"width": [0.25, 0.5, 1.0], "image_size": [32, 64, 128]}, 2, 12),
+    ):
+        answer = function(grid, lists, seeds)
+        if answer is None:
+            return print(TODO)
+        if answer != right:
+            hint = "; lists go side by side" if lists else ""
+            return _wrong(f"grid {grid}, lists {lists}, {seeds} seeds: got {answer}{hint}")
+    return _verdict(True, "")
+
+
+def check_run_key(function: Callable) -> None:
+    """Check a function from a run's parameters to a text that is the same for the same run only."""
+    first = {"alpha": 1.0, "loss": "consensus"}
+    for name, other, same in (
+        ("the same in another order", dict(reversed(first.items())), True),
+        ("another value", first | {"alpha": 2.0}, False),
+        ("another name", {"beta": 1.0, "loss": "consensus"}, False),
+        ("text instead of a number", first | {"alpha": "1.0"}, False),
+    ):
+        one, two = function(dict(first)), function(other)
+        if one is None or two is None:
+            return print(TODO)
+        if (one == two) != same:
+            return _wrong(f"{name}: got {'the same key' if one == two else 'two keys'}")
+    return _verdict(True, "")
+
+
+def check_honest_mean(function: Callable) -> None:
+    """Check a function from scores, None where a run failed, to their mean, number and how many miss."""
+    for scores, right in (([0.5, 0.7], (0.6, 2, 0)), ([0.5, None, 0.7], (0.6, 2, 1)), ([None], (None, 0, 1))):
+        answer = function(scores)
+        if answer is None:
+            return print(TODO)
+        mean, *counts = answer
+        if tuple(counts) != right[1:]:
+            return _wrong(f"{scores}: expected n = {right[1]} and {right[2]} missing, got {counts}")
+        if (mean is None) != (right[0] is None) or (mean is not None and abs(mean - right[0]) > 1e-9):
+            return _wrong(f"{scores}: a failed run has no score, not a score of zero; got {mean}")
+    return _verdict(True, "")
+
+
 def _verdict(right: bool, why: str) -> None:
     return print("right") if right else _wrong(why)
 

@@ -337,6 +337,49 @@ def front(points: Mapping[str, tuple[Sequence[float], Sequence[float]]], xlabel:
     return figure
 
 
+def maps(
+    panels: Mapping[str, Mapping[tuple[float, float], tuple[float, float, int]]],
+    xlabel: str,
+    ylabel: str,
+    higher: Sequence[bool],
+) -> Figure:
+    """Draw scores over a grid of two parameters: a cell for each pair, darker where the mean is better.
+
+    Each cell says its mean, the standard deviation over repetitions, and their number.
+
+    Args:
+        panels: title → (x, y) → mean, standard deviation (NaN of one value) and number of values.
+        xlabel, ylabel: the two parameters.
+        higher: for each panel, whether more is better.
+    """
+    cells = next(iter(panels.values()))
+    xs, ys = (sorted({cell[k] for cell in cells}) for k in (0, 1))
+    figure, axes = plt.subplots(
+        1, len(panels), squeeze=False, layout="constrained",
+        figsize=(DOUBLE if len(panels) > 1 else SINGLE, 0.8 + 0.5 * len(ys)),
+    )  # fmt: skip
+    for axis, (title, found), more in zip(axes[0], panels.items(), higher, strict=True):
+        means = np.full((len(ys), len(xs)), np.nan)
+        for (x, y), (mean, _, _) in found.items():
+            means[ys.index(y), xs.index(x)] = mean
+        shade = means if more else -means
+        low, high = np.nanmin(shade), np.nanmax(shade)
+        share = (shade - low) / (high - low or 1)
+        axis.imshow(0.1 + 0.6 * share, cmap="Greys", vmin=0, vmax=1, origin="lower", aspect="auto")
+        for (x, y), (mean, spread, n) in found.items():
+            column, row = xs.index(x), ys.index(y)
+            text = f"{mean:.3f} ± {spread:.3f}\n$n$ = {n}" if n > 1 else f"{mean:.3f}\n$n$ = {n}"
+            axis.text(
+                column, row, text if n else "none", ha="center", va="center", fontsize=6,
+                color="white" if share[row, column] > 0.6 else "black",
+            )  # fmt: skip
+        axis.set(xticks=range(len(xs)), xticklabels=[f"{x:g}" for x in xs], xlabel=xlabel)
+        axis.set(yticks=range(len(ys)), yticklabels=[f"{y:g}" for y in ys], ylabel=ylabel)
+        axis.set_title(f"{title} ({'more' if more else 'less'} is better: darker)", fontsize=7.5)
+        axis.tick_params(length=0)
+    return figure
+
+
 def histograms(panels: Mapping[str, Sequence[float]], limits: Mapping[str, Sequence[float]]) -> Figure:
     """Draw how values are spread, one panel each.
 

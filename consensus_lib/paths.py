@@ -19,6 +19,11 @@ import secrets
 from collections.abc import Iterator
 from pathlib import Path
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
+
 _CHECKOUT = Path(__file__).resolve().parents[1]
 
 
@@ -76,6 +81,31 @@ def atomic(path: str | os.PathLike) -> Iterator[Path]:
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def locked(path: str | os.PathLike, wait: bool = True) -> Iterator[int | None]:
+    """Hold a lock of the operating system, which a process that is killed cannot leave behind.
+
+    flock on Linux and macOS, also between machines where their file system passes it on, as NFS 4 does;
+    Windows has none, and nobody is waited for.
+
+    Args:
+        path: of the lock file, made if need be and left where it is.
+        wait: for whoever holds it.
+
+    Yields:
+        The lock file's descriptor; None if somebody holds the lock and this is not to wait.
+    """
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    with Path(path).open("ab") as file:
+        if fcntl:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            except BlockingIOError:
+                yield None
+                return
+        yield file.fileno()
 
 
 def write_json(path: str | os.PathLike, value) -> None:

@@ -14,7 +14,6 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
-import pandas as pd
 import yaml
 
 from consensus_lib import paths
@@ -72,9 +71,13 @@ def write_result(folder: str | Path, **values) -> Path:
 
 
 def read_results(*folders: str | Path) -> list[dict]:
-    """Return every result below each of ``folders``, ordered by path, each with its ``folder`` added."""
+    """Return every result below each of ``folders``, ordered by path, each with its ``folder`` added.
+
+    Those of trainings, that is: the ``result.json`` of a sweep's run repeats them, and is left out.
+    """
     files = [file for folder in folders for file in sorted(Path(folder).rglob(RESULT))]
-    return [{**json.loads(file.read_text(encoding="utf-8")), "folder": str(file.parent)} for file in files]
+    found = [(file, json.loads(file.read_text(encoding="utf-8"))) for file in files]
+    return [{**result, "folder": str(file.parent)} for file, result in found if "mean_iou" in result]
 
 
 def write_table(path: str | Path, results: Iterable[dict], command: str) -> None:
@@ -85,6 +88,8 @@ def write_table(path: str | Path, results: Iterable[dict], command: str) -> None
         results: in the order of the rows, such as those of :func:`read_results`.
         command: what made them, without this machine's paths; a column of its own.
     """
+    import pandas as pd  # here, so that a run that writes no table does not wait for it
+
     kept = [{key: value for key, value in row.items() if key not in ("folder", "absent")} for row in results]
     with paths.atomic(path) as part:
         pd.DataFrame(kept).round(4).assign(command=command).to_csv(part, index=False)
@@ -125,15 +130,29 @@ def read_profile(data: str, profile: str) -> dict[str, dict]:
     return {name: {} if given is None else common | given for name, given in own.items()}
 
 
-def execute(notebook: Path, out: Path, parameters: dict) -> None:
-    """Execute one notebook with papermill into ``out``, with a bar over its cells.
+def execute(
+    notebook: Path, out: Path, parameters: dict, *, progress: bool = True, sockets: Path | None = None
+) -> None:
+    """Execute one notebook with papermill into ``out``.
+
+    Args:
+        notebook: must declare a parameter ``out``.
+        out: folder, made if need be.
+        parameters: of the notebook, without ``out``.
+        progress: show a bar over its cells.
+        sockets: empty folder to talk to the kernel through, instead of ports: kernels that start at the same
+            time can be given the same ones.
 
     Raises:
         RuntimeError: it did not run to its end. The partly executed notebook stays in ``out``.
     """
     import papermill  # here, so that a notebook that writes results does not load it
+    from traitlets.config import Config
 
     out.mkdir(parents=True, exist_ok=True)
+    transport = {}
+    if sockets:
+        transport = {"config": Config({"KernelManager": {"transport": "ipc", "ip": str(sockets / "kernel")}})}
     # papermill formats both paths with str.format: braces would be read as fields.
     source, target = (
         str(path).replace("{", "{{").replace("}", "}}") for path in (notebook, out / notebook.name)
@@ -143,9 +162,10 @@ def execute(notebook: Path, out: Path, parameters: dict) -> None:
             source,
             target,
             parameters | {"out": str(out)},
-            progress_bar={"desc": notebook.stem, "ncols": 90},
+            progress_bar={"desc": notebook.stem, "ncols": 90} if progress else False,
             start_timeout=120,
             **_KERNEL,
+            **transport,
         )
     except Exception as error:
         raise RuntimeError(

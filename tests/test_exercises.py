@@ -192,3 +192,36 @@ def test_greyscale(said):
     assert said(exercises.check_greyscale, None, colours) == exercises.TODO
     assert "expected two" in said(exercises.check_greyscale, ["a", "d"], colours)
     assert "another pair" in said(exercises.check_greyscale, ["a", "c"], colours)
+def test_run_count(said):
+    def right(grid, lists, seeds):
+        longest = [len(values) for values in lists.values()][:1]
+        return seeds * int(np.prod([len(values) for values in grid.values()] + longest))
+
+    assert said(exercises.check_run_count, right) == "right"
+    assert said(exercises.check_run_count, lambda g, z, s: None) == exercises.TODO
+    product = said(
+        exercises.check_run_count, lambda g, z, s: s * int(np.prod([len(v) for v in (g | z).values()]))
+    )
+    assert "lists go side by side" in product
+
+
+def test_run_key(said):
+    assert said(exercises.check_run_key, lambda p: repr(sorted(p.items()))) == "right"
+    assert said(exercises.check_run_key, lambda p: None) == exercises.TODO
+    assert "another order: got two keys" in said(exercises.check_run_key, repr)
+    assert "another value: got the same key" in said(exercises.check_run_key, lambda p: str(sorted(p)))
+    assert "instead of a number" in said(
+        exercises.check_run_key, lambda p: " ".join(sorted(f"{k}={v}" for k, v in p.items()))
+    )
+
+
+def test_honest_mean(said):
+    def right(scores):
+        known = [score for score in scores if score is not None]
+        return sum(known) / len(known) if known else None, len(known), len(scores) - len(known)
+
+    assert said(exercises.check_honest_mean, right) == "right"
+    assert said(exercises.check_honest_mean, lambda s: None) == exercises.TODO
+    zeros = said(exercises.check_honest_mean, lambda s: (sum(x or 0 for x in s) / len(s), *right(s)[1:]))
+    assert "not a score of zero" in zeros
+    assert "expected n = 2 and 1 missing" in said(exercises.check_honest_mean, lambda s: (0.6, len(s), 0))

@@ -192,3 +192,20 @@ def test_the_front_joins_the_methods_that_none_beats():
     assert hollow == [False, False, True]
     assert [text.get_text() for text in figure.legends[0].get_texts()] == list(points)
     assert axis.lines[-1].get_xydata().tolist() == [[pytest.approx(0.71), pytest.approx(1.1)], [0.8, 2.0]]
+
+
+def test_maps_say_mean_spread_and_number_in_each_cell_and_shade_the_better():
+    cells = {
+        (1, 0): (0.5, 0.1, 3),
+        (10, 0): (0.7, np.nan, 1),
+        (1, 5): (np.nan, np.nan, 0),
+        (10, 5): (0.6, 0.0, 2),
+    }
+    more, less = figures.maps({"IoU": cells, "pieces": cells}, "α", "β", [True, False]).axes
+    assert [text.get_text() for text in more.texts] == [
+        "0.500 ± 0.100\n$n$ = 3", "0.700\n$n$ = 1", "none", "0.600 ± 0.000\n$n$ = 2",
+    ]  # fmt: skip
+    assert [text.get_text() for text in more.get_xticklabels()] == ["1", "10"]
+    dark, light = (axis.images[0].get_array() for axis in (more, less))
+    assert dark[0, 1] == pytest.approx(0.7) == light[0, 0]
+    assert np.ma.getmaskarray(dark)[1, 0]

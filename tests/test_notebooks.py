@@ -80,7 +80,7 @@ def test_exercises_run_unfilled_and_can_be_checked(notebook):
 
 
 @pytest.mark.parametrize(
-    "path", sorted((ROOT / "notebooks/params").glob("*.yaml")), ids=lambda path: path.stem
+    "path", sorted((ROOT / "notebooks/params").glob("*-*.yaml")), ids=lambda path: path.stem
 )
 def test_every_profile_sets_parameters_that_the_notebooks_declare(path):
     data, profile = path.stem.rsplit("-", 1)

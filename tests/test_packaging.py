@@ -56,6 +56,10 @@ def test_every_dependency_says_who_needs_it():
         ("consensus_lib.datasets.face_dataset", "pandas IPython ipywidgets papermill pooch matplotlib"),
         ("consensus_lib.training", "pandas IPython ipywidgets papermill pooch matplotlib"),
         ("consensus_lib.structure", "pandas IPython ipywidgets papermill pooch matplotlib"),
+        (
+            "consensus_lib.sweeps",
+            "torch pandas IPython ipywidgets papermill pooch matplotlib nbformat distributed",
+        ),
         ("consensus_lib.runs", "torch IPython ipywidgets papermill pooch matplotlib"),
     ],
 )

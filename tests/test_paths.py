@@ -5,6 +5,7 @@ import os
 
 import pytest
 
+from consensus_lib import paths
 from consensus_lib.paths import atomic, write_json
 
 
@@ -36,3 +37,12 @@ def test_atomic_leaves_modes_to_the_umask_in_every_thread(tmp_path):
         assert os.umask(0o027) == 0o027
     finally:
         os.umask(umask)
+
+
+def test_a_lock_has_one_holder_and_ends_with_it(tmp_path):
+    with paths.locked(tmp_path / "new/lock") as held:
+        assert held is not None
+        with paths.locked(tmp_path / "new/lock", wait=False) as other:
+            assert other is None
+    with paths.locked(tmp_path / "new/lock", wait=False) as again:
+        assert again is not None

@@ -25,7 +25,7 @@ from consensus_lib.datasets.folder import DatasetInfo, DatasetWriter, is_made
 from consensus_lib.datasets.synthetic.classes import CLASSES, COLOURS
 from consensus_lib.datasets.synthetic.draw import draw_face
 from consensus_lib.datasets.synthetic.recipe import Recipe
-from consensus_lib.paths import atomic, data_dir
+from consensus_lib.paths import atomic, data_dir, locked
 
 VERSION = 4
 """Raise when the same parameters draw other pictures, so that no cache mistakes old ones for new."""
@@ -187,15 +187,16 @@ def synthetic_folder(
     recipe = recipe or Recipe()
     key = json.dumps([_notes(seed, recipe, _checked(counts)), size], sort_keys=True)
     name = f"synthetic-{hashlib.sha256(key.encode()).hexdigest()[:10]}"
-    return prepare_synthetic(
-        data_dir() / name,
-        seed=seed,
-        counts=counts,
-        size=size,
-        recipe=recipe,
-        workers=workers,
-        progress=progress,
-    )
+    with locked(data_dir() / f".{name}.lock"):  # another run of a sweep may be drawing them
+        return prepare_synthetic(
+            data_dir() / name,
+            seed=seed,
+            counts=counts,
+            size=size,
+            recipe=recipe,
+            workers=workers,
+            progress=progress,
+        )
 
 
 def read_truth(folder: str | Path, id: str) -> tuple[np.ndarray, np.ndarray, np.ndarray, dict]:
