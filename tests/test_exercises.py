@@ -192,6 +192,8 @@ def test_greyscale(said):
     assert said(exercises.check_greyscale, None, colours) == exercises.TODO
     assert "expected two" in said(exercises.check_greyscale, ["a", "d"], colours)
     assert "another pair" in said(exercises.check_greyscale, ["a", "c"], colours)
+
+
 def test_run_count(said):
     def right(grid, lists, seeds):
         longest = [len(values) for values in lists.values()][:1]
