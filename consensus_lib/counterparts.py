@@ -215,7 +215,7 @@ def outputs(folder: RunFolder, width: float) -> tuple[Figure, str]:
     return faces(test, truth_of(test, len(torn)) | last, [chosen], width), (
         f"Counterpart of Fig. 3, second part. Of {len(torn)} test images of {named(test.info.name)} the one "
         f"on which consensus saves most pieces, {torn[chosen]} to {whole[chosen]}: a picked one. Over all "
-        f"{len(torn)} the mean is {torn.mean():.2f} and {whole.mean():.2f}."
+        f"{len(torn)} the mean is {torn.mean():.2f} and {whole.mean():.2f}. Consensus is {OURS}."
     )
 
 
