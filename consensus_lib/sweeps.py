@@ -270,6 +270,9 @@ def write_tables(table, out: str | Path) -> list[Path]:
         table.to_csv(part, index=False)
     if importlib.util.find_spec("pyarrow"):
         files.append(files[0].with_suffix(".parquet"))
+        mixed = [name for name, values in table.items() if values.dropna().map(type).nunique() > 1]
+        # A column of Parquet has one type: numbers among words become words.
+        table = table.assign(**{name: table[name].map(str, na_action="ignore") for name in mixed})
         with atomic(files[1]) as part:
             table.to_parquet(part, index=False)
     return files

@@ -362,6 +362,18 @@ def test_results_of_a_sweep_are_not_counted_twice(zoo):
     assert len(runs.read_results(zoo[1])) == 2
 
 
+def test_the_table_is_also_parquet_where_pyarrow_is(tmp_path, monkeypatch):
+    rows = {"id": ["a", "b"], "anything": [1, "text"], "rate": [1.0, None], "deep": [True, None]}
+    monkeypatch.setattr(sweeps.importlib.util, "find_spec", lambda name: None)
+    assert sweeps.write_tables(pd.DataFrame(rows), tmp_path) == [tmp_path / "table.csv"]
+    pytest.importorskip("pyarrow", reason="pyarrow is not installed")
+    monkeypatch.undo()
+    assert len(sweeps.write_tables(pd.DataFrame(rows), tmp_path)) == 2
+    found = pd.read_parquet(tmp_path / "table.parquet")
+    assert found.anything.tolist() == ["1", "text"]
+    assert found.rate.isna().tolist() == found.deep.isna().tolist() == [False, True]
+
+
 # Stopping, going on, sharing
 
 
