@@ -86,7 +86,10 @@ def run_sweep(
     if workers < 1:
         raise ValueError(f"workers: expected at least 1, got {workers}")
     out = Path(out).resolve()
-    found = {number: state for number in sweep.runs if (state := _state(out, number))["status"] == "done"}
+    states = ((number, _state(out, number)) for number in sweep.runs)
+    found = {
+        n: {"status": "done", "seconds": state["seconds"]} for n, state in states if state["status"] == "done"
+    }
     left = dict.fromkeys((number for number in sweep.runs if number not in found), retries)
     engine = _dask(scheduler, retries) if scheduler else _local(workers)
     ended: queue.SimpleQueue[Future] = queue.SimpleQueue()
