@@ -37,7 +37,7 @@ from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
-from consensus_lib.paths import atomic, shown
+from consensus_lib.paths import atomic, shown, write_json
 from consensus_lib.sweep_plan import Sweep, plan, read_sweep
 from consensus_lib.sweep_run import RESULT, RUN, STATUS, WORK, attempt
 
@@ -114,7 +114,7 @@ def run_sweep(
             except queue.Empty:
                 continue
             number = pending.pop(future)
-            outcome = _outcome(future)
+            outcome = _outcome(future, out / number)
             if outcome["status"] == "busy":  # another driver is at it: look again later
                 time.sleep(0.5 if len(pending) <= slots() else 0.05)
                 start(number)
@@ -140,11 +140,14 @@ def _task(sweep: Sweep, out: Path, number: str) -> dict:
     }
 
 
-def _outcome(future: Future) -> dict:
+def _outcome(future: Future, folder: Path) -> dict:
     try:
         return future.result()
-    except Exception as error:  # the disk is full, or a cluster gave the run up
-        return {"status": "died", "error": f"{type(error).__name__}: {error}", "seconds": 0.0}
+    except Exception as error:  # a cluster gave the run up, or the disk is too full to begin
+        outcome = {"status": "died", "error": f"{type(error).__name__}: {error}", "seconds": 0.0}
+        with contextlib.suppress(OSError):
+            write_json(folder / STATUS, outcome)
+        return outcome
 
 
 def _progress(sweep: Sweep, found: dict[str, dict], pending: int, slots: int) -> Progress:

@@ -471,3 +471,15 @@ def test_each_worker_has_a_gpu_of_its_own(described, tmp_path, monkeypatch):
 def test_a_sweep_needs_a_worker(notebook):
     with pytest.raises(ValueError, match="workers: expected at least 1, got 0"):
         sweeps.run_sweep(sweeps.plan({"notebook": notebook}), notebook.parent, workers=0)
+
+
+def test_a_run_that_no_worker_could_begin_is_a_row_too(notebook, tmp_path, monkeypatch):
+    def broken(*_):
+        raise OSError("no room")
+
+    monkeypatch.setattr(sweeps, "attempt", broken)
+    sweep = sweeps.plan({"notebook": notebook, "seeds": 2})
+    sweeps.run_sweep(sweep, tmp_path / "out")
+    table = sweeps.gather(sweep, tmp_path / "out")
+    assert table.status.tolist() == ["died", "died"]
+    assert table.error.tolist() == ["OSError: no room"] * 2
