@@ -299,7 +299,7 @@ def zoo(tmp_path_factory):
     folder = tmp_path_factory.mktemp("zo{o}")
     book = write_notebook(folder / "book.ipynb")
     file = folder / "sweep.yaml"
-    file.write_text(json.dumps({"notebook": book.name, "grid": {"way": list(WAYS)}, "timeout": 12}))
+    file.write_text(json.dumps({"notebook": book.name, "grid": {"way": list(WAYS)}, "timeout": 20}))
     done = subprocess.run(
         command(file, folder / "out", "--workers", "3"),
         capture_output=True,
@@ -315,7 +315,7 @@ def test_every_way_of_failing_gets_its_status_and_the_others_go_on(zoo):
     assert dict(zip(table.way, table.status, strict=True)) == STATUS, done.stdout + done.stderr
     errors = table.set_index("way").error
     assert errors["raises"] == "ValueError: broken on purpose"
-    assert errors["sleeps"] == "not done after 12 s"
+    assert errors["sleeps"] == "not done after 20 s"
     assert errors["killed"] == errors["leaves"] == "its kernel died"
     assert errors["kills its run"] == "killed by SIGKILL"
     assert "SystemExit" in errors["ends early"]
