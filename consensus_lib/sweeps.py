@@ -37,7 +37,7 @@ from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
-from consensus_lib.paths import atomic, shown
+from consensus_lib.paths import atomic, shown, write_json
 from consensus_lib.sweep_plan import Sweep, plan, read_sweep
 from consensus_lib.sweep_run import RESULT, RUN, STATUS, WORK, attempt
 
@@ -86,7 +86,10 @@ def run_sweep(
     if workers < 1:
         raise ValueError(f"workers: expected at least 1, got {workers}")
     out = Path(out).resolve()
-    found = {number: state for number in sweep.runs if (state := _state(out, number))["status"] == "done"}
+    states = ((number, _state(out, number)) for number in sweep.runs)
+    found = {
+        n: {"status": "done", "seconds": state["seconds"]} for n, state in states if state["status"] == "done"
+    }
     left = dict.fromkeys((number for number in sweep.runs if number not in found), retries)
     engine = _dask(scheduler, retries) if scheduler else _local(workers)
     ended: queue.SimpleQueue[Future] = queue.SimpleQueue()
@@ -111,7 +114,7 @@ def run_sweep(
             except queue.Empty:
                 continue
             number = pending.pop(future)
-            outcome = _outcome(future)
+            outcome = _outcome(future, out / number)
             if outcome["status"] == "busy":  # another driver is at it: look again later
                 time.sleep(0.5 if len(pending) <= slots() else 0.05)
                 start(number)
@@ -137,11 +140,14 @@ def _task(sweep: Sweep, out: Path, number: str) -> dict:
     }
 
 
-def _outcome(future: Future) -> dict:
+def _outcome(future: Future, folder: Path) -> dict:
     try:
         return future.result()
-    except Exception as error:  # the disk is full, or a cluster gave the run up
-        return {"status": "died", "error": f"{type(error).__name__}: {error}", "seconds": 0.0}
+    except Exception as error:  # a cluster gave the run up, or the disk is too full to begin
+        outcome = {"status": "died", "error": f"{type(error).__name__}: {error}", "seconds": 0.0}
+        with contextlib.suppress(OSError):
+            write_json(folder / STATUS, outcome)
+        return outcome
 
 
 def _progress(sweep: Sweep, found: dict[str, dict], pending: int, slots: int) -> Progress:
@@ -270,6 +276,9 @@ def write_tables(table, out: str | Path) -> list[Path]:
         table.to_csv(part, index=False)
     if importlib.util.find_spec("pyarrow"):
         files.append(files[0].with_suffix(".parquet"))
+        mixed = [name for name, values in table.items() if values.dropna().map(type).nunique() > 1]
+        # A column of Parquet has one type: numbers among words become words.
+        table = table.assign(**{name: table[name].map(str, na_action="ignore") for name in mixed})
         with atomic(files[1]) as part:
             table.to_parquet(part, index=False)
     return files

@@ -299,7 +299,7 @@ def zoo(tmp_path_factory):
     folder = tmp_path_factory.mktemp("zo{o}")
     book = write_notebook(folder / "book.ipynb")
     file = folder / "sweep.yaml"
-    file.write_text(json.dumps({"notebook": book.name, "grid": {"way": list(WAYS)}, "timeout": 12}))
+    file.write_text(json.dumps({"notebook": book.name, "grid": {"way": list(WAYS)}, "timeout": 20}))
     done = subprocess.run(
         command(file, folder / "out", "--workers", "3"),
         capture_output=True,
@@ -315,7 +315,7 @@ def test_every_way_of_failing_gets_its_status_and_the_others_go_on(zoo):
     assert dict(zip(table.way, table.status, strict=True)) == STATUS, done.stdout + done.stderr
     errors = table.set_index("way").error
     assert errors["raises"] == "ValueError: broken on purpose"
-    assert errors["sleeps"] == "not done after 12 s"
+    assert errors["sleeps"] == "not done after 20 s"
     assert errors["killed"] == errors["leaves"] == "its kernel died"
     assert errors["kills its run"] == "killed by SIGKILL"
     assert "SystemExit" in errors["ends early"]
@@ -360,6 +360,18 @@ def test_missing_runs_are_rows_and_counted_beside_every_mean(zoo):
 
 def test_results_of_a_sweep_are_not_counted_twice(zoo):
     assert len(runs.read_results(zoo[1])) == 2
+
+
+def test_the_table_is_also_parquet_where_pyarrow_is(tmp_path, monkeypatch):
+    rows = {"id": ["a", "b"], "anything": [1, "text"], "rate": [1.0, None], "deep": [True, None]}
+    monkeypatch.setattr(sweeps.importlib.util, "find_spec", lambda name: None)
+    assert sweeps.write_tables(pd.DataFrame(rows), tmp_path) == [tmp_path / "table.csv"]
+    pytest.importorskip("pyarrow", reason="pyarrow is not installed")
+    monkeypatch.undo()
+    assert len(sweeps.write_tables(pd.DataFrame(rows), tmp_path)) == 2
+    found = pd.read_parquet(tmp_path / "table.parquet")
+    assert found.anything.tolist() == ["1", "text"]
+    assert found.rate.isna().tolist() == found.deep.isna().tolist() == [False, True]
 
 
 # Stopping, going on, sharing
@@ -459,3 +471,15 @@ def test_each_worker_has_a_gpu_of_its_own(described, tmp_path, monkeypatch):
 def test_a_sweep_needs_a_worker(notebook):
     with pytest.raises(ValueError, match="workers: expected at least 1, got 0"):
         sweeps.run_sweep(sweeps.plan({"notebook": notebook}), notebook.parent, workers=0)
+
+
+def test_a_run_that_no_worker_could_begin_is_a_row_too(notebook, tmp_path, monkeypatch):
+    def broken(*_):
+        raise OSError("no room")
+
+    monkeypatch.setattr(sweeps, "attempt", broken)
+    sweep = sweeps.plan({"notebook": notebook, "seeds": 2})
+    sweeps.run_sweep(sweep, tmp_path / "out")
+    table = sweeps.gather(sweep, tmp_path / "out")
+    assert table.status.tolist() == ["died", "died"]
+    assert table.error.tolist() == ["OSError: no room"] * 2
