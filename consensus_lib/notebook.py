@@ -4,9 +4,10 @@ import dataclasses
 import hashlib
 import json
 import os
+import pickle
 import random
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,6 +20,7 @@ from consensus_lib.datasets import Splits
 from consensus_lib.metrics import SegmentationScores
 from consensus_lib.networks import NETWORKS
 from consensus_lib.paths import atomic
+from consensus_lib.sweep_plan import library_hash
 from consensus_lib.training import (
     cosine,
     describe_loss,
@@ -55,6 +57,14 @@ class Trained(NamedTuple):
         """Return epoch → the masks it predicted for the first ``WATCHED`` test images, uint8 ``[n,H,W]``."""
         with np.load(self.folder / MASKS) as kept:
             return dict(zip(kept["epoch"].tolist(), kept["masks"], strict=True))
+
+    def kept(self, name: str, measure: Callable[[], object]):
+        """Return what ``measure`` found about this training, now or when it was asked before.
+
+        What was found lies in the training's folder and is of this version of the library: with another one,
+        or under another ``name``, it is measured anew.
+        """
+        return _kept(self.folder, name, measure)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -173,7 +183,8 @@ class Lesson:
             progress=not live,
             on_epoch=after_epoch,
         )
-        scores = evaluate(model, data.test, scores=scored)
+        known = f"{scored.__name__}-{data.test.fingerprint[:8]}"
+        scores = _kept(folder, known, lambda: evaluate(model, data.test, scores=scored))
         self.write_result(
             folder,
             loss=name,
@@ -190,6 +201,14 @@ class Lesson:
         """Write ``result.json`` of a training; notebook, device and, unless given, seed are filled in."""
         known = {"notebook": self.name, "seed": self.seed, "device": device_name(self.device)}
         runs.write_result(folder, **known | values)
+
+
+def _kept(folder: Path, name: str, measure: Callable[[], object]):
+    file = folder / f"{name}-{library_hash()}.pickle"
+    if not file.is_file():
+        with atomic(file) as part:
+            part.write_bytes(pickle.dumps(measure()))
+    return pickle.loads(file.read_bytes())  # written here, and as safe as the checkpoint beside it
 
 
 def _keep_masks(file: Path, model: torch.nn.Module, images: torch.Tensor, epoch: int) -> None:

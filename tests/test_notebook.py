@@ -45,10 +45,22 @@ def test_a_training_is_filed_and_found_again(lesson, data, monkeypatch):
     assert ["mean_iou" in row for row in first.history] == [False, True]
 
     monkeypatch.setattr("consensus_lib.training._epoch", None)
+    monkeypatch.setattr("consensus_lib.notebook.evaluate", None)
     again = lesson.train("pixelwise", data, pixelwise_loss, seed=3, variant="ours", **SHORT)
     assert again.folder == first.folder
     assert again.history == first.history
+    assert again.scores.compute() == first.scores.compute()
     torch.testing.assert_close(again.network.state_dict(), first.network.state_dict(), rtol=0, atol=0)
+
+
+def test_what_was_measured_is_kept_for_this_library(lesson, data, monkeypatch):
+    trained = lesson.train("a", data, pixelwise_loss, seed=0, **SHORT)
+    with pytest.raises(ZeroDivisionError):
+        trained.kept("number", lambda: 1 / 0)
+    assert [trained.kept("number", lambda n=n: n) for n in (1, 2)] == [1, 1]
+    assert trained.kept("other", lambda: 3) == 3
+    monkeypatch.setattr("consensus_lib.notebook.library_hash", lambda: "changed")
+    assert trained.kept("number", lambda: 4) == 4
 
 
 def test_masks_are_kept_after_each_epoch_and_a_lost_one_goes(lesson, data):
