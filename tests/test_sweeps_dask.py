@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 import time
+from unittest import mock
 
 import pandas as pd
 import psutil
@@ -19,9 +20,16 @@ pytest.importorskip("distributed", reason="Dask is not installed: pip install 'c
 COSTS = ["run_seconds"]
 
 
+@pytest.fixture(autouse=True)
+def _own_environment():
+    """Take back what Dask's nannies set in this process, and in all that it starts."""
+    with mock.patch.dict(os.environ):
+        yield
+
+
 @pytest.fixture
 def sweep(tmp_path):
-    slow = "import time; time.sleep(1)"
+    slow = "import os, time; time.sleep(1); assert 'MALLOC_TRIM_THRESHOLD_' not in os.environ"
     write_notebook(tmp_path / "book.ipynb", slow=slow)
     return sweeps.plan(
         {"notebook": tmp_path / "book.ipynb", "grid": {"way": ["slow", "raises"], "rate": [1, 2]}, "seeds": 2}
