@@ -262,9 +262,15 @@ class Paper:
 
     def finish(self) -> None:
         """Write ``paper.tex``, which has everything that was made, and say what was and what was not."""
-        parts = "".join(f"\\input{{figures/{name}}}\n" for name in self.made)
+        gap = self.venue.page - 2 * self.venue.column
+        document = _DOCUMENT % {
+            "columns": "twocolumn" if gap > 0 else "onecolumn",
+            "page": self.venue.page,
+            "gap": max(gap, 0),
+            "parts": "".join(f"\\input{{figures/{name}}}\n" for name in self.made),
+        }
         with paths.atomic(self.lesson.out / "paper.tex") as part:
-            part.write_text(_DOCUMENT % parts, encoding="utf-8")
+            part.write_text(document, encoding="utf-8")
         lines = [f"**{len(self.made)} made**: {', '.join(self.made) or 'none'}."]
         lines += [f"- **{name} is left out**; missing: {lack}" for name, lack in self.skipped.items()]
         lines += [
@@ -287,10 +293,12 @@ class Paper:
         self.lesson.say(f"**{name}.** {caption}")
 
 
-_DOCUMENT = r"""\documentclass[twocolumn]{article}
+_DOCUMENT = r"""\documentclass[%(columns)s]{article}
 \usepackage[utf8]{inputenc}
 \usepackage[T1]{fontenc}
-\usepackage{booktabs,graphicx}
+\usepackage{booktabs,graphicx,mathptmx}
+\usepackage[textwidth=%(page)gin,columnsep=%(gap).3fin]{geometry}
+\setlength{\belowcaptionskip}{6pt}
 \begin{document}
-%s\end{document}
+%(parts)s\end{document}
 """

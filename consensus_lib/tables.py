@@ -178,14 +178,14 @@ def latex(
     first: str = "",
     wide: bool = False,
 ) -> str:
-    """Return a table for the package ``booktabs``, as wide as the column (or the page, if ``wide``).
+    """Return a table for the packages ``booktabs`` and ``graphicx``; type shrinks if it would not fit.
 
     Args:
         groups, columns: the table; see :func:`layout`.
         caption: plain text.
         label: to refer to it.
         first: what stands above the names of the rows.
-        wide: whether to span both columns.
+        wide: whether it may span both columns.
     """
     arrows = {True: r"\,$\uparrow$", False: r"\,$\downarrow$", None: ""}
     heads = [escape(first), *(escape(column.title) + arrows[column.higher] for column in columns)]
@@ -195,19 +195,20 @@ def latex(
         if group:
             lines.append(rf"\multicolumn{{{len(heads)}}}{{@{{}}l}}{{\emph{{{escape(group)}}}}} \\")
         lines += [" & ".join([escape(name), *map(_latex_cell, row)]) + r" \\" for name, row in rows.items()]
-    environment, width = ("table*", r"\textwidth") if wide else ("table", r"\columnwidth")
+    environment = "table*" if wide else "table"
     return "\n".join(
         [
             rf"\begin{{{environment}}}[t]",
-            r"\centering\footnotesize\setlength{\tabcolsep}{2pt}",
+            r"\centering\footnotesize\setlength{\tabcolsep}{4pt}",
             rf"\caption{{{escape(caption)}}}",
             rf"\label{{{label}}}",
-            rf"\begin{{tabular*}}{{{width}}}{{@{{}}l@{{\extracolsep{{\fill}}}}{'c' * len(columns)}@{{}}}}",
+            r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%",
+            rf"\begin{{tabular}}{{@{{}}l{'c' * len(columns)}@{{}}}}",
             r"\toprule",
             " & ".join(heads) + r" \\",
             *lines,
             r"\bottomrule",
-            r"\end{tabular*}",
+            r"\end{tabular}}",
             rf"\end{{{environment}}}",
             "",
         ]

@@ -1,5 +1,7 @@
 import json
 import re
+import shutil
+import subprocess
 
 import matplotlib
 import numpy as np
@@ -103,6 +105,24 @@ def test_captions_go_into_latex_and_the_document_has_all(paper):
     assert r"\begin{figure*}[t]" in text
     assert r"\caption{50\% of $\alpha$.}\label{fig:one}" in text
     assert r"\input{figures/one}" in (paper.lesson.out / "paper.tex").read_text()
+
+
+@pytest.mark.parametrize("venue", VENUES)
+def test_latex_takes_the_document_and_everything_fits_the_columns(paper, venue):
+    if shutil.which("pdflatex") is None:
+        pytest.skip("LaTeX is not installed")
+    paper = Paper(paper.lesson, paper.folder, venue)
+    for wide in (False, True):
+        paper.figure(f"figure_{wide}", drawn, wide=wide)
+    rows = {"ours": {"a & b, 50%": {"iou": Value((70.0, 71.0))}, "Lovász": {"iou": Value((72.5,))}}}
+    for count in (1, 9):  # that have room, and that have not
+        columns = [Column("iou", "IoU of a class")] * count
+        paper.table(f"table_{count}", lambda run, columns=columns: (rows, columns, "Table of α."))
+    paper.finish()
+    line = ["pdflatex", "-halt-on-error", "-interaction=nonstopmode", "paper.tex"]
+    done = subprocess.run(line, cwd=paper.lesson.out, capture_output=True, text=True, errors="replace")
+    assert done.returncode == 0, done.stdout
+    assert "Overfull" not in done.stdout
 
 
 def test_what_a_run_folder_lacks_is_named_and_no_old_file_stays(paper, capsys):
