@@ -180,7 +180,7 @@ def affinity_loss(
     logits: torch.Tensor,
     labels: torch.Tensor,
     *,
-    weight: float = 1.0,
+    weight: float = 0.1,
     margin: float = 3.0,
     distances: Sequence[int] = (1,),
     pixel_weight: float = 1.0,
@@ -200,7 +200,8 @@ def affinity_loss(
     Args:
         logits: float ``[B,K,H,W]``.
         labels: int64 ``[B,H,W]``, 255 = ignore.
-        weight: of the pairs.
+        weight: of the pairs. Of 1, 0.1 and 0.01 this one had the best mean IoU on validation photographs (one
+            training each); 1 gives masks stripes along their borders, where it pushes uncertain pixels apart.
         margin: m, in nats.
         distances: from a pixel to its neighbours; a pixel looks in eight directions.
         pixel_weight: weight of an added cross-entropy.
@@ -208,7 +209,7 @@ def affinity_loss(
     Source: Ke et al., Adaptive Affinity Fields, ECCV 2018, with sizes that are given: the paper's are
     learned for each class by an adversary.
 
-    >>> affinity_loss(torch.zeros(1, 2, 1, 2), torch.tensor([[[0, 1]]]), pixel_weight=0)  # the margin
+    >>> affinity_loss(torch.zeros(1, 2, 1, 2), torch.tensor([[[0, 1]]]), weight=1, pixel_weight=0)
     tensor(3.)
     """
     _check_classes(logits, labels)

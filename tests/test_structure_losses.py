@@ -334,8 +334,8 @@ def test_affinity_equals_its_equation(seed, k, distances):
                     alike = (labels[b, y, x] == c) == (labels[b, v, u] == c)
                     (pull if alike else push).append(apart if alike else max(0, 2 - apart))
     expected = np.mean(pull or [0]) + np.mean(push or [0])
-    value = affinity_loss(logits, labels, margin=2.0, distances=distances, pixel_weight=0)
-    assert value.item() == pytest.approx(expected, rel=1e-5)
+    value = affinity_loss(logits, labels, weight=0.5, margin=2.0, distances=distances, pixel_weight=0)
+    assert value.item() == pytest.approx(expected / 2, rel=1e-5)
 
 
 @settings(max_examples=25)
