@@ -20,6 +20,9 @@ from consensus_lib.paths import atomic
 SINGLE, DOUBLE = 3.35, 7.0
 """Width of one column and of the page, in inches."""
 
+MARKERS = (*"os^Dvp*X<>Pd", (4, 1, 0), (3, 1, 180), (6, 1, 0))
+"""Shapes that differ in grey, too; the last are stars by their points."""
+
 Colours = Sequence[tuple[int, int, int]]
 
 
@@ -319,7 +322,7 @@ def front(points: Mapping[str, tuple[Sequence[float], Sequence[float]]], xlabel:
     best = pareto_front({name: (x, -y) for name, (x, y) in means.items()})
     for number, (name, (x, y)) in enumerate(points.items()):
         style = {"color": f"C{number % 7}", "markersize": 5, "linestyle": "none"}
-        style |= {"marker": "os^Dvp*X<>Pd"[number % 12]}
+        style |= {"marker": MARKERS[number % len(MARKERS)]}
         middle = means[name]
         # A mean of equal values can miss them by a rounding.
         spread = {

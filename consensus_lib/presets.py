@@ -1,7 +1,8 @@
 """Presets: losses with consensus for which there is evidence, and the evidence.
 
 The study ``notebooks/studies/rivals.py`` compared them with cross-entropy and with other losses; notebook 05
-reads its tables, and says how they were chosen. A test holds the figures here to these tables.
+reads its tables, and says how they were chosen and what was found once more, with other seeds and other
+photographs (``rivals-again.csv``). A test holds the figures here to the study's tables.
 """
 
 from collections.abc import Callable

@@ -87,7 +87,8 @@ def test_distillation(run, monkeypatch):
 
 def test_rivals(run, tmp_path):
     names = [rivals.BASE, rivals.RECOMMENDED]
-    found = run(rivals, ["--losses", *names, "--seeds", "3", "4", "--epochs", "1"])
+    found = run(rivals, ["--losses", *names, "--seeds", "3", "4", "--epochs", "1", "--split", "validation"])
+    assert found.split.eq("validation").all()
     repairs = [rival.title for rival in RIVALS.values() if rival.acts == "inference"]
     assert found.variant.tolist() == [names[0], *repairs, names[1]] * 2
     for base, others in ((names[0], [*repairs, names[1]]), (names[1], [names[0], *repairs])):
@@ -116,3 +117,12 @@ def test_the_stored_table_is_whole(module):
         rivals: rivals.LOSSES,
     }
     assert set(known[module]) <= set(found["first" if module is distillation else "variant"])
+
+
+def test_what_was_chosen_is_stored_once_more_with_other_seeds_and_images():
+    found = pd.read_csv(rivals.TABLE.with_stem("rivals-again"))
+    assert not found.isna().any(axis=None)
+    assert found.split.eq("validation").all()
+    chosen = [rivals.BASE, "Lovász-Softmax", *(preset.title for preset in rivals.presets.PRESETS.values())]
+    for name in chosen:
+        assert found[found.variant == name].seed.tolist() == [3, 4, 5]
