@@ -261,8 +261,8 @@ def against(
             ends = np.array([(min(found), max(found)) for found in values.values()]).T
             line = ("-", "--", "-.", ":", (0, (6, 1)), (0, (3, 1, 1, 1, 1, 1)))[number % 6]
             axis.errorbar(
-                x, means, abs(ends - means), label=name, marker="os^Dvp"[number % 6], markersize=3.5,
-                capsize=1.5, elinewidth=0.7, color=f"C{number % 7}", linestyle=line,
+                x, means, abs(ends - means), label=name, marker=MARKERS[number % len(MARKERS)],
+                markersize=3.5, capsize=1.5, elinewidth=0.7, color=f"C{number % 7}", linestyle=line,
             )  # fmt: skip
         if floors and quantity in floors:
             axis.axhline(floors[quantity], color="0.4", linewidth=0.8, linestyle=":")
