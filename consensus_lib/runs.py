@@ -251,7 +251,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--store",
         action="store_true",
-        help="execute with the notebooks' defaults and store the outputs in place instead",
+        help="execute with the notebooks' defaults and store the outputs in place instead, "
+        "without --only those of the studies, too",
     )
     arguments = parser.parse_args(argv)
     try:
@@ -260,7 +261,8 @@ def main(argv: list[str] | None = None) -> int:
     except FileNotFoundError as error:
         parser.error(str(error))
     if arguments.store:
-        for notebook in chosen:
+        studies = [] if arguments.only else sorted((paths.root() / "notebooks/studies").glob("*.ipynb"))
+        for notebook in [*chosen, *studies]:
             print(f"{notebook.stem} …", flush=True)
             store(notebook)
         return 0

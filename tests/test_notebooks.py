@@ -66,6 +66,13 @@ def test_outputs_are_stored_and_clean(notebook):
     ]
 
 
+def test_the_notebook_that_sweeps_run_shows_its_figure():
+    book = nbformat.read(ROOT / "notebooks/studies/train.ipynb", as_version=4)
+    outputs = [output for cell in code_cells(book) for output in cell.outputs]
+    assert any("image/png" in output.get("data", {}) for output in outputs)
+    assert not [output for output in outputs if output.output_type == "error"]
+
+
 def test_no_cell_installs_downloads_or_silences(notebook):
     source = "\n".join(cell.source for cell in code_cells(notebook))
     assert not re.search(r"^\s*[!%]|wget|pip install|filterwarnings|simplefilter", source, re.MULTILINE)

@@ -153,6 +153,15 @@ def test_storing_keeps_outputs_and_drops_progress(checkout):
     assert stored.metadata.language_info == {"name": "python"}
 
 
+def test_storing_takes_the_notebooks_of_studies_too(checkout):
+    study = checkout / "notebooks/studies/train.ipynb"
+    study.parent.mkdir()
+    for notebook in (checkout / "notebooks/01_first.ipynb", study):
+        write_notebook(notebook, "print('kept')")
+    assert runs.main(["--store"]) == 0
+    assert nbformat.read(study, as_version=4).cells[-1].outputs[0].text == "kept\n"
+
+
 def test_storing_leaves_a_failing_notebook_as_it_was(checkout):
     notebook = checkout / "notebooks/02_second.ipynb"
     write_notebook(notebook, "raise ValueError('broken on purpose')")
