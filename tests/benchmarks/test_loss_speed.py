@@ -8,6 +8,11 @@ out small. With ``MALLOC_MMAP_THRESHOLD_`` and ``MALLOC_TRIM_THRESHOLD_`` so hig
 are the ratios of the work itself, and larger. State which when you quote them.
 """
 
+import statistics
+import time
+import timeit
+from multiprocessing import get_context
+
 import numpy as np
 import pytest
 import skimage.measure
@@ -32,15 +37,15 @@ def one_thread():
     torch.set_num_threads(threads)
 
 
-def faces(count, classes, side):
-    """Drawn faces, in stripes where there are more than three classes, with one pixel in 500 wrong."""
+def faces(count, classes, side, wrong=0.002):
+    """Drawn faces, in stripes where there are more than three classes, with some pixels ``wrong``."""
     table = torch.from_numpy(TASKS["parts"].table(SOURCE)).long()
     labels = torch.stack([table[torch.from_numpy(draw_face(0, i).labels).long()] for i in range(count)])
     labels = labels.repeat_interleave(side // 128, 1).repeat_interleave(side // 128, 2)
     labels = (labels + 3 * (torch.arange(side) // 32)[:, None]) % classes if classes > 3 else labels
     generator = torch.Generator().manual_seed(0)
     noise = torch.randint(0, classes, labels.shape, generator=generator)
-    return torch.where(torch.rand(labels.shape, generator=generator) < 0.002, noise, labels)
+    return torch.where(torch.rand(labels.shape, generator=generator) < wrong, noise, labels)
 
 
 def tiles(count, side, per_side):
@@ -150,25 +155,47 @@ def looped(logits, labels, ids):
     return torch.stack(values).mean()
 
 
-@pytest.mark.parametrize(("kind", "times"), [("class", 10), ("component", 500)])
-def test_a_loop_over_ids_is_slower(kind, times, ratio):
-    labels = faces(8, 3, 128)
-    logits = torch.randn(8, 3, 128, 128, requires_grad=True)
+def loop_and_loss(kind):
+    """Return the loop over ids and the library's loss as functions of logits, and logits for them."""
+    labels = faces(8, 3, 128, wrong=0.003)
     blobs = label_blobs(labels, kind)
     if kind == "component":
         blobs = blobs_from_ids(torch.where(blobs.ids < 300, blobs.ids, -1), labels)
-        assert len(blobs.size) > 200
+        assert len(blobs.size) == 300
     ids = torch.cat([blobs.group, torch.tensor([-1])])[blobs.ids]
-    ours = step(lambda x: consensus_loss(x, labels, blobs, reduction="released"), logits)
-    slow = step(lambda x: looped(x, labels, ids), logits)
-    both = consensus_loss(logits, labels, blobs, reduction="released"), looped(logits, labels, ids)
-    torch.testing.assert_close(*both, rtol=0.01, atol=0)  # the loop does not count deviations that round to 0
+    losses = {
+        "loop": lambda x: looped(x, labels, ids),
+        "loss": lambda x: consensus_loss(x, labels, blobs, reduction="released"),
+    }
+    return losses, torch.randn(8, 3, 128, 128, requires_grad=True)
 
-    def ten_times():  # in a row, so that one alone does not pay for the memory that the loop gave back
-        for _ in range(10):
-            ours()
 
-    assert 10 * ratio(slow, ten_times, rounds=5, warmup=1) >= times
+def seconds_of_a_step(kind, which):
+    """Return the median of a step's time; two seconds of steps come before it."""
+    torch.set_num_threads(1)
+    losses, logits = loop_and_loss(kind)
+    run = step(losses[which], logits)
+    end = time.perf_counter() + 2
+    while time.perf_counter() < end:
+        run()
+    return statistics.median(timeit.repeat(run, number=1, repeat=3 if which == "loop" else 50))
+
+
+@pytest.mark.parametrize(("kind", "times"), [("class", 10), ("component", 500)])
+def test_a_loop_over_ids_is_slower(kind, times, ratio):
+    """Each in processes of its own, in turn: what the loop leaves of the C library's memory is ours to pay.
+
+    After it, in one process, our step was measured to take from 1.8 to 14 ms, all of it page faults.
+    """
+    losses, logits = loop_and_loss(kind)
+    # The loop does not count deviations that round to 0.
+    torch.testing.assert_close(losses["loss"](logits), losses["loop"](logits), rtol=0.01, atol=0)
+
+    def alone(which):
+        with get_context("spawn").Pool(1) as process:
+            return process.apply(seconds_of_a_step, (kind, which))
+
+    assert ratio("loop", "loss", rounds=5, warmup=0, timed=alone) >= times
 
 
 def test_components_over_labelling_image_by_image(ratio):
