@@ -70,19 +70,26 @@ def test_consensus(run):
 def test_distillation(run, monkeypatch):
     monkeypatch.setattr(distillation, "HUMAN", {50: 1, 0: 1})
     monkeypatch.setattr(distillation, "choose", lambda records: choose(records, Rules(face_area=(0.0, 1.0))))
-    options = ["--seeds", "3", "--drawn", "16", "--photographs", "2", "--epochs", "1", "--human", "50"]
+    options = ["--seeds", "3", "--drawn", "16", "--photographs", "20", "--epochs", "1", "--human", "50"]
     found = run(distillation, options)
-    assert found[["first", "human_labels", "network"]].values.tolist() == [
-        ["teacher", 0, "UNet"],
-        ["nothing", 12, "FaceOccNet"],
-        ["drawn faces", 0, "FaceOccNet"],
-        ["drawn faces", 12, "FaceOccNet"],
-        ["pseudo-labels", 0, "FaceOccNet"],
-        ["pseudo-labels", 12, "FaceOccNet"],
-        ["pseudo-labels, soft", 0, "FaceOccNet"],
-        ["pseudo-labels, consensus", 0, "FaceOccNet"],
-        ["pseudo-labels, consensus", 12, "FaceOccNet"],
+    assert found[["first", "human_labels", "network", "epochs"]].values.tolist() == [
+        ["teacher", 0, "UNet", 1],
+        ["nothing", 12, "FaceOccNet", 2],
+        [distillation.LONG, 12, "FaceOccNet", 3],
+        ["drawn faces", 0, "FaceOccNet", 1],
+        ["drawn faces", 12, "FaceOccNet", 1],
+        ["pseudo-labels", 0, "FaceOccNet", 1],
+        ["pseudo-labels", 12, "FaceOccNet", 1],
+        ["pseudo-labels, soft", 0, "FaceOccNet", 1],
+        ["pseudo-labels, consensus", 0, "FaceOccNet", 1],
+        ["pseudo-labels, consensus", 12, "FaceOccNet", 1],
     ]
+
+
+def test_distillation_without_a_teacher(run, monkeypatch):
+    monkeypatch.setattr(distillation, "HUMAN", {50: 1})
+    found = run(distillation, ["--first", "nothing", "--seeds", "3"])
+    assert found["first"].tolist() == ["nothing"]
 
 
 def test_rivals(run, tmp_path):

@@ -7,8 +7,9 @@ needs LFW Part Labels (``make data-lfw``) and writes ``distillation.csv`` beside
 With each seed, a teacher (``UNet``) learns from drawn faces alone and labels the photographs that nobody
 labelled. Students (``FaceOccNet``) learn from these pseudo-labels with cross-entropy, with consensus, or from
 the teacher's probabilities; others from the drawn faces that the teacher saw, without a teacher. Then they are
-fine-tuned on a few human labels, and compared with students that saw nothing else. Test photographs have
-human labels. Every training lies in a folder of its own: a study that was stopped goes on.
+fine-tuned on a few human labels, and compared with students that saw nothing else, in a short training and in
+one that sees as many images as both trainings of the others. Test photographs have human labels. Every
+training lies in a folder of its own: a study that was stopped goes on.
 """
 
 import argparse
@@ -26,8 +27,10 @@ from consensus_lib.pseudo_labels import choose, prepare_pseudo_labels, read_reco
 from consensus_lib.teacher import NetworkTeacher
 
 CONSENSUS = ConsensusLoss("component", size_weight=1.0)  # the form that helped in consensus.py
+LONG = "nothing, as long"
 FIRST = {
     "nothing": None,
+    LONG: None,
     "drawn faces": pixelwise_loss,
     "pseudo-labels": pixelwise_loss,
     "pseudo-labels, soft": DistillationLoss(hard=0.0, soft=1.0),
@@ -36,7 +39,7 @@ FIRST = {
 """What a student learns first → by which loss."""
 
 HUMAN = {50: 60, 200: 20, 0: 4}
-"""Human labels to learn from afterwards (0: all) → passes over them; from nothing, twice as many."""
+"""Human labels to learn from afterwards (0: all) → passes over them; from nothing, twice as many or more."""
 
 TABLE = Path(__file__).with_suffix(".csv")
 
@@ -59,23 +62,22 @@ def main(argv: list[str] | None = None, table: Path = TABLE) -> None:
     for seed in a.seeds:
         real = open_splits("lfw_part_labels", "parts", size=a.size, images=0, augment=MILD, seed=seed)
         shown = {"size": a.size, "augment": MILD, "seed": seed}
-        folder = synthetic_folder(counts={"train": a.drawn}, recipe=Recipe(occluded=0.1))
-        drawn = real._replace(train=FaceDataset(folder, "train", "parts", **shown))
-        setting = {"seed": seed, "live": False}
-        about = setting | {"first": "teacher", "human_labels": 0, "epochs": a.epochs}
-        network = {"network": "UNet", "width": 2 * a.width, "learning_rate": 3e-3}
-        teacher = lesson.train("teacher", drawn, pixelwise_loss, **network, **about)
-        folders.append(teacher.folder)
-
-        labelled = prepare_pseudo_labels(
-            lesson.out / f"pseudo-labels-{a.photographs}-{teacher.folder.name}",
-            prepared_folder("lfw_part_labels"),
-            NetworkTeacher(teacher.folder),
-            size=a.size,
-            limit=a.photographs,
-        )
-        ids, _ = choose(read_records(labelled))
-        pseudo = FaceDataset(labelled, "train", "parts", ids=ids, probabilities=True, **shown)
+        if any(FIRST[first] for first in a.first):
+            folder = synthetic_folder(counts={"train": a.drawn}, recipe=Recipe(occluded=0.1))
+            drawn = real._replace(train=FaceDataset(folder, "train", "parts", **shown))
+            about = {"seed": seed, "live": False, "first": "teacher", "human_labels": 0, "epochs": a.epochs}
+            network = {"network": "UNet", "width": 2 * a.width, "learning_rate": 3e-3}
+            teacher = lesson.train("teacher", drawn, pixelwise_loss, **network, **about)
+            folders.append(teacher.folder)
+            labelled = prepare_pseudo_labels(
+                lesson.out / f"pseudo-labels-{a.photographs}-{teacher.folder.name}",
+                prepared_folder("lfw_part_labels"),
+                NetworkTeacher(teacher.folder),
+                size=a.size,
+                limit=a.photographs,
+            )
+            ids, _ = choose(read_records(labelled))
+            pseudo = FaceDataset(labelled, "train", "parts", ids=ids, probabilities=True, **shown)
         for first in a.first:
             loss, start = FIRST[first], None
             setting = {"seed": seed, "width": a.width, "live": False, "first": first}
@@ -90,11 +92,11 @@ def main(argv: list[str] | None = None, table: Path = TABLE) -> None:
                 few = open_splits(
                     "lfw_part_labels", "parts", size=a.size, images=count, augment=MILD, seed=seed
                 )
-                about = setting | {"human_labels": len(few.train), "start": start}
-                about |= {
-                    "epochs": HUMAN[count] * (1 if start else 2),
-                    "learning_rate": 1e-3 if start else 1e-2,
-                }
+                passes = HUMAN[count] * (1 if start or first == LONG else 2)
+                if first == LONG:
+                    passes += round(a.epochs * a.photographs / len(few.train))
+                about = setting | {"human_labels": len(few.train), "start": start, "epochs": passes}
+                about |= {"learning_rate": 1e-3 if start else 1e-2}
                 loss = CONSENSUS if first.endswith("consensus") else pixelwise_loss
                 folders.append(lesson.train("tuned", few, loss, **about).folder)
     command = shlex.join(["python", "notebooks/studies/distillation.py", *argv])
