@@ -16,10 +16,11 @@ PROFILE ?= quick
 RUN ?= $(firstword $(shell ls -td $${CONSENSUS_RUNS_DIR:-runs}/*/ 2>/dev/null))
 VENUE ?= cvpr
 BIN := .venv/bin
+READY := .venv/.ready
+
 # GNU OpenMP, for torch: threads that wait for each other soon sleep. If they spin for as long as is its habit
 # and there is other work, on two cores a training step took twelve times as long.
 export GOMP_SPINCOUNT ?= 1000
-READY := .venv/.ready
 
 .PHONY: run figures test test-kernels setup lab data-lfw bench notebooks lint lock
 .DELETE_ON_ERROR:

@@ -39,7 +39,7 @@ FIRST = {
 """What a student learns first → by which loss."""
 
 HUMAN = {50: 60, 200: 20, 0: 4}
-"""Human labels to learn from afterwards (0: all) → passes over them; from nothing, twice as many or more."""
+"""Human labels to learn from afterwards (0: all) → passes over them; from ``"nothing"``, twice as many."""
 
 TABLE = Path(__file__).with_suffix(".csv")
 
@@ -92,9 +92,11 @@ def main(argv: list[str] | None = None, table: Path = TABLE) -> None:
                 few = open_splits(
                     "lfw_part_labels", "parts", size=a.size, images=count, augment=MILD, seed=seed
                 )
-                passes = HUMAN[count] * (1 if start or first == LONG else 2)
+                passes = HUMAN[count]
                 if first == LONG:
                     passes += round(a.epochs * a.photographs / len(few.train))
+                elif not start:
+                    passes *= 2
                 about = setting | {"human_labels": len(few.train), "start": start, "epochs": passes}
                 about |= {"learning_rate": 1e-3 if start else 1e-2}
                 loss = CONSENSUS if first.endswith("consensus") else pixelwise_loss

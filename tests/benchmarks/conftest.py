@@ -15,7 +15,10 @@ def timed(action):
 
 @pytest.fixture
 def ratio(request):
-    """Return a function that times ``a`` over ``b`` in pairs, prints and returns the median."""
+    """Return a function that times ``a`` over ``b`` in pairs, prints and returns the median.
+
+    ``timed`` says how long either took; ``a`` and ``b`` are what it takes.
+    """
 
     def measure(a, b, rounds=9, warmup=2, timed=timed):
         for _ in range(warmup):
