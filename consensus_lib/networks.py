@@ -17,15 +17,16 @@ class FaceOccNet(nn.Module):
 
     Two convolutions of stride 2 bring the image to a quarter of its size; a second branch with dilated
     convolutions widens the context; both are joined and brought back by two pixel shuffles. Each block
-    is a 3×3 convolution with reflected borders, ELU, then batch normalisation. At ``width=1`` and three
-    classes it has exactly the 4,524,323 parameters of the published model. Notebook 02 draws and counts it.
+    is a 3×3 convolution with reflected borders, ELU, then batch normalisation; the last convolution alone
+    pads with zeros. At ``width=1`` and three classes it has exactly the 4,524,323 parameters of the published
+    model, and with the same weights the same logits. Notebook 02 draws and counts it.
 
     Source: Masi et al., CVPR 2020, Sec. 3 and the sizes printed by the authors' evaluation notebook.
 
     Args:
         num_classes: K, the number of output channels.
         width: factor on all channel counts; 0.25 trains in minutes on a laptop.
-        dropout: probability of dropping a channel of the joined features (the paper's "+reg" uses 0.2).
+        dropout: probability of dropping an element of the joined features (the paper's "+reg" uses 0.2).
 
     Shapes: float ``[B,3,H,W]`` with H and W divisible by 4 and at least 20 (the dilated convolutions
     reflect four pixels at a quarter of the size) → logits float ``[B,K,H,W]``.
@@ -52,7 +53,7 @@ class FaceOccNet(nn.Module):
         self.context = nn.Sequential(
             _block(quarter, quarter, dilation=4), _block(quarter, quarter, dilation=3)
         )
-        self.drop = nn.Dropout2d(dropout)
+        self.drop = nn.Dropout(dropout)
         self.decoder = nn.Sequential(
             _block(2 * quarter, joined),
             nn.PixelShuffle(2),  # [B, 128w, H/2, W/2]
@@ -62,7 +63,7 @@ class FaceOccNet(nn.Module):
             _block(half // 4, half // 4, norm=False),
             _block(half // 4, half // 4, norm=False),
         )
-        self.head = nn.Conv2d(half // 4, num_classes, 3, padding=1, padding_mode="reflect")
+        self.head = nn.Conv2d(half // 4, num_classes, 3, padding=1)
         self.apply(_initialise)
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:

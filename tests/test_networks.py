@@ -1,11 +1,49 @@
 import pytest
 import torch
+import torch.nn.functional as F
 
 from consensus_lib.networks import NETWORKS, FaceOccNet, UNet, count_parameters
 
 
 def test_full_width_has_the_published_number_of_parameters():
     assert count_parameters(FaceOccNet(num_classes=3, width=1.0)) == 4_524_323
+
+
+def published(network, image):
+    """Return the logits of the published network for the weights of ``network``, layer by layer.
+
+    Reflected borders everywhere but in the head, which pads with zeros; dropout of single elements.
+    """
+    weights = iter(list(network.state_dict().values()))
+
+    def conv_elu_norm(x, stride=1, dilation=1, norm=True):
+        x = F.pad(x, [dilation] * 4, mode="reflect")
+        x = F.elu(F.conv2d(x, next(weights), next(weights), stride, dilation=dilation))
+        if not norm:
+            return x
+        scale, shift, mean, variance, _ = (next(weights) for _ in range(5))
+        return F.batch_norm(x, mean, variance, scale, shift)
+
+    x = conv_elu_norm(image, norm=False)
+    for stride in (2, 1, 1, 2):
+        x = conv_elu_norm(x, stride)
+    context = conv_elu_norm(conv_elu_norm(x, dilation=4), dilation=3)
+    x = F.dropout(torch.cat([x, context], 1), network.drop.p, network.drop.training)
+    x = F.pixel_shuffle(conv_elu_norm(x), 2)
+    x = F.pixel_shuffle(conv_elu_norm(conv_elu_norm(x)), 2)
+    x = conv_elu_norm(conv_elu_norm(x, norm=False), norm=False)
+    return F.conv2d(x, next(weights), next(weights), padding=1)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("width", [0.25, 1.0])
+def test_logits_are_those_of_the_published_network_to_the_bit(width):
+    torch.manual_seed(0)
+    network, image = FaceOccNet(width=width, dropout=0.2).eval(), torch.randn(1, 3, 32, 32)
+    assert torch.equal(network(image), published(network, image))  # the frame included
+    network.drop.train()
+    logits = [(torch.manual_seed(1), run(image))[1] for run in (network, lambda x: published(network, x))]
+    assert torch.equal(*logits)  # the same elements are dropped
 
 
 @pytest.fixture(params=NETWORKS.values(), ids=NETWORKS.keys())
