@@ -33,7 +33,7 @@ def soft_loss(
         temperature: T, above 0.
 
     Returns:
-        A scalar; 0 where all weights are 0.
+        A scalar; 0 where all weights are 0. A pixel of weight 0 has gradient 0 whatever its logits are.
 
     Raises:
         ValueError: shapes differ from the above, or the temperature is not positive.
@@ -52,7 +52,8 @@ def soft_loss(
         raise ValueError(f"weight: expected {list(shape)} like logits, got {list(weight.shape)}")
     q = probabilities.float().pow(1 / temperature)
     q = q / q.sum(1, keepdim=True)
-    log_p = (logits.float() / temperature).log_softmax(1)
+    log_p = (logits.float().masked_fill((weight == 0)[:, None], 0) / temperature).log_softmax(1)
+    log_p = log_p.masked_fill(q == 0, 0)  # 0 log 0 = 0, of classes whose logits are minus infinity
     apart = (torch.special.xlogy(q, q) - q * log_p).sum(1)  # [B, H, W]
     return temperature**2 * (weight * apart).sum() / weight.sum().clamp(min=torch.finfo(torch.float32).tiny)
 
@@ -112,7 +113,8 @@ class DistillationLoss(nn.Module):
         weight = sure**self.confidence * (labels != IGNORE)
         loss = logits.new_zeros((), dtype=torch.float32)
         if self.hard:
-            entropy = F.cross_entropy(logits.float(), labels, ignore_index=IGNORE, reduction="none")
+            known = logits.float().masked_fill((labels == IGNORE)[:, None], 0)
+            entropy = F.cross_entropy(known, labels, ignore_index=IGNORE, reduction="none")
             loss = loss + self.hard * (weight * entropy).sum() / weight.sum().clamp(min=1e-6)
         if self.soft:
             loss = loss + self.soft * soft_loss(logits, probabilities, weight, temperature=self.temperature)

@@ -47,7 +47,7 @@ def _sums(
     label = tl.load(labels + c, c >= 0, other=0)
     tl.device_assert((label >= 0) & (label < K), "labels: expected 0..K-1")
     x = tl.load(logits + b * sb + k * sk + s * ss, inside, other=float("-inf"))
-    x = tl.where(s < HW, x, 0)
+    x = tl.where(c >= 0, x, 0)  # whatever the logits of pixels in no blob are, NaN too
     x -= tl.max(x, 0)
     one = tl.exp(x)
     total = tl.sum(one, 0)
@@ -108,6 +108,7 @@ def _tables(
     label_sum = tl.where(blob & ~low, label_sum, 1)
     low_log = tl.load(top + c, low, 0) + tl.log(tl.load(rest + c, low, 1))
     gap = tl.log(tl.where(mean_p > TINY, mean_p, TINY)) - mean_log_p
+    gap = tl.where(mean_p > 0, gap, 0)  # 0 log 0 = 0, of classes whose logits are minus infinity
     apart = tl.sum(mean_p * gap, 0)
     apart = tl.where(apart > 0, apart, 0)  # rounding alone can take it below 0
     value = match * (tl.log(kept_n) - tl.where(low, low_log, tl.log(label_sum))) + deviation * apart

@@ -8,6 +8,7 @@ import functools
 import importlib.util
 import inspect
 import math
+import warnings
 from collections.abc import Callable
 
 import numpy as np
@@ -41,7 +42,7 @@ def pixelwise_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     tensor(0.6931)
     """
     _check(logits, labels)
-    total = F.cross_entropy(_exact(logits), labels, ignore_index=IGNORE, reduction="sum")
+    total = F.cross_entropy(_known(logits, labels), labels, ignore_index=IGNORE, reduction="sum")
     return total / (labels != IGNORE).sum().clamp(min=1)
 
 
@@ -67,7 +68,9 @@ def size_marginalised_loss(
     _check(logits, labels)
     blobs = _blobs(blobs, labels)
     _check_range("blobs.ids", blobs.ids, -1, len(blobs.size) - 1)
-    entropy = F.cross_entropy(_exact(logits), labels, ignore_index=IGNORE, reduction="none")  # [B, H, W]
+    entropy = F.cross_entropy(
+        _known(logits, labels), labels, ignore_index=IGNORE, reduction="none"
+    )  # [B,H,W]
     group = blobs.image * logits.shape[1] + blobs.labels  # one group for each image and class
     siblings = torch.bincount(group, minlength=logits.shape[0] * logits.shape[1])
     weight = 1 / (blobs.size * siblings[group]).to(entropy)  # [M], of each of a blob's pixels
@@ -109,7 +112,8 @@ def consensus_loss(
             code computes: blobs of one id (one ``group`` of :class:`Blobs`, one class where blobs is None)
             are one blob over the batch. Its match is summed over images and divided by B, its deviation is
             the mean over its pixels and the K classes, and the loss is the mean over ids. (Theirs divides by
-            the entries that are not 0, and is undefined where a blob does not deviate; here that is 0.)
+            the number of probabilities that are not 0, and is infinite where one underflows; here all count,
+            and the value stays finite.)
         size_weight: γ; a blob weighs (its share of the image's pixels in blobs)^γ. 0 is Eq. 8, at 1 every
             pixel counts alike. With ``reduction="paper"`` only.
         pixel_weight: weight of an added :func:`pixelwise_loss`.
@@ -120,7 +124,10 @@ def consensus_loss(
             does not move to them.
 
     Returns:
-        A scalar; 0 where every pixel is ignored. It can be differentiated once, not twice.
+        A scalar; 0 where every pixel is ignored. Autograd differentiates it once and refuses a second
+        derivative; ``torch.func`` and forward mode differentiate it any number of times. A pixel in no blob
+        has gradient 0 whatever its logits are, NaN too. Because 0 log 0 = 0, a class whose logits are minus
+        infinity at all pixels, and which no pixel is labelled with, changes neither value nor gradient.
 
     Raises:
         ValueError: shapes, types, devices, ids or options differ from the above. On CUDA with Triton, ids and
@@ -149,19 +156,15 @@ def consensus_loss(
     else:
         match, deviation = _released_weights(blobs, *logits.shape[:2])  # [M] each
     exact = _exact(logits)
-    kept, kept_size = _trimmed(exact.detach(), blobs, trim) if trim else (blobs.ids, blobs.size)
-    loss, *_ = _consensus(
-        exact,
-        blobs.ids,
-        _runs(blobs.ids),
-        blobs.size,
-        kept,
-        kept_size,
-        blobs.labels,
-        alpha * match,
-        beta * deviation,
-        stop_gradient,
-    )
+    kept = _trimmed(exact.detach(), blobs, trim) if trim else (blobs.ids, blobs.size)
+    weights = alpha * match, beta * deviation
+    if _is_transformed(exact):
+        loss = _by_equations(exact, blobs, *kept, *weights, stop_gradient)
+    else:
+        runs = _runs(blobs.ids)
+        loss, *_ = _consensus(
+            exact, blobs.ids, runs, blobs.size, *kept, blobs.labels, *weights, stop_gradient
+        )
     return loss + pixel_weight * pixelwise_loss(logits, labels) if pixel_weight else loss
 
 
@@ -176,6 +179,8 @@ class PixelwiseLoss(nn.Module):
 @dataclasses.dataclass(frozen=True)
 class Ramp:
     """A schedule for alpha or beta: from ``start`` to ``end`` along half a cosine, over a training.
+
+    It follows the ``progress`` of its :class:`ConsensusLoss`, which is set before each step.
 
     >>> [Ramp(0, 5)(progress) for progress in (0, 0.5, 1)]
     [0.0, 2.5, 5.0]
@@ -203,10 +208,14 @@ class ConsensusLoss(nn.Module):
     Attributes:
         inputs: what it takes from a batch beside labels, where the batch has it.
         cut: how it makes blobs, as keyword arguments of :func:`label_blobs`.
-        progress: how much of the training is done, in [0, 1); :func:`consensus_lib.training.fit` sets it
-            before each step.
+        progress: how much of the training is done, in [0, 1). Schedules read it. It must be set before each
+            step: :func:`consensus_lib.training.fit` does; any other loop assigns
+            ``loss.progress = step / steps`` (in Lightning, ``self.global_step`` over
+            ``self.trainer.estimated_stepping_batches``). Where an option is a schedule and progress stays the
+            same for ``PATIENCE`` calls, one warning says so.
     """
 
+    PATIENCE = 100
     inputs = ("blobs",)
 
     def __init__(
@@ -221,6 +230,7 @@ class ConsensusLoss(nn.Module):
         super().__init__()
         self.cut = {"kind": kind, "connectivity": connectivity, "min_size": min_size, "specks": specks}
         self.options, self.progress = options, 0.0
+        self._still = 0.0, 0  # a progress, and how many losses were asked for at it
 
     def forward(
         self, logits: torch.Tensor, labels: torch.Tensor, blobs: Blobs | torch.Tensor | None = None
@@ -229,7 +239,20 @@ class ConsensusLoss(nn.Module):
         if blobs is None:
             blobs = label_blobs(labels, **self.cut)
         now = {k: v(self.progress) if callable(v) else v for k, v in self.options.items()}
+        if now != self.options and logits.requires_grad:
+            self._watch_progress()
         return consensus_loss(logits, labels, blobs, **now)
+
+    def _watch_progress(self) -> None:
+        """Warn once where the progress that a schedule follows stands still."""
+        progress, count = self._still
+        self._still = self.progress, count + 1 if self.progress == progress else 1
+        if self._still[1] == self.PATIENCE:
+            warnings.warn(
+                f"progress: expected to grow in training, because of the schedules in {self.extra_repr()}, "
+                f"got {self.progress} for {self.PATIENCE} calls; set loss.progress = step / steps",
+                stacklevel=3,
+            )
 
     def extra_repr(self) -> str:
         """Return the settings, for printing and for checkpoints: a function goes by its name."""
@@ -284,6 +307,11 @@ def _exact(logits: torch.Tensor) -> torch.Tensor:
     return logits if logits.dtype == torch.float64 else logits.float()
 
 
+def _known(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Return :func:`_exact` logits, 0 at ignored pixels: these then have gradient 0 even if they are NaN."""
+    return _exact(logits).masked_fill((labels == IGNORE)[:, None], 0)
+
+
 def _blobs(blobs: Blobs | torch.Tensor | None, labels: torch.Tensor) -> Blobs:
     if blobs is None:
         return label_blobs(labels, "class")
@@ -336,6 +364,50 @@ def _trimmed(logits: torch.Tensor, blobs: Blobs, trim: float) -> tuple[torch.Ten
     return blobs.ids.masked_scatter(where, ids), blobs.size - out
 
 
+def _is_transformed(logits: torch.Tensor) -> bool:
+    """Say whether ``torch.func`` or forward mode differentiates, whom the operator below has nothing for."""
+    if torch.compiler.is_compiling():
+        return False
+    try:
+        logits.data_ptr()
+    except RuntimeError:  # the tensors of torch.func have no memory of their own
+        return True
+    return torch.autograd.forward_ad.unpack_dual(logits).tangent is not None
+
+
+def _by_equations(
+    logits: torch.Tensor,
+    blobs: Blobs,
+    kept: torch.Tensor,
+    kept_size: torch.Tensor,
+    match_weight: torch.Tensor,
+    deviation_weight: torch.Tensor,
+    stop_gradient: bool,
+) -> torch.Tensor:
+    """Return the sum of match and deviation by their weights, as Eq. 6 and 7 are written."""
+
+    def sums(values, ids):  # over each blob, [B, H, W, ...] -> [M, ...]
+        zeros = values.new_zeros(len(blobs.size) + 1, *values.shape[3:])
+        return zeros.index_add(0, ids.flatten() + 1, values.flatten(0, 2))[1:]
+
+    ids, rows = blobs.ids, logits.masked_fill((blobs.ids < 0)[:, None], 0).movedim(1, -1)
+    log_p = rows.to(_wide(logits.device)).log_softmax(-1)  # [B, H, W, K]
+    mean_p = sums(log_p.exp(), kept) / kept_size[:, None]  # [M, K]                              Eq. 6
+    mean_log_p = sums(log_p, ids) / blobs.size[:, None]  # [M, K]
+
+    # -log of mean_p at the label, whose logarithm is finite where the mean itself underflows
+    label = F.pad(blobs.labels, (1, 0))[kept + 1]  # [B, H, W]
+    label_log_p = log_p.gather(-1, label[..., None])[..., 0]
+    top = label_log_p.new_full((len(blobs.size) + 1,), -torch.inf)
+    top = top.scatter_reduce(0, kept.flatten() + 1, label_log_p.detach().flatten(), "amax")
+    share = (label_log_p - top[kept + 1]).exp()
+    match = kept_size.log() - top[1:] - sums(share, kept).log()  # [M]                             Eq. 7
+    target = mean_p.detach() if stop_gradient else mean_p
+    gap = target.clamp(min=torch.finfo(target.dtype).tiny).log() - mean_log_p  # [M, K]
+    deviation = (target * gap.masked_fill(mean_p == 0, 0)).sum(1)  # [M], with 0 log 0 = 0          Eq. 7
+    return (match_weight @ match + deviation_weight @ deviation).to(logits)  # Eq. 8
+
+
 # The heart of the loss is an operator with a gradient of its own. It keeps one tensor of the size of the
 # logits where autograd would keep four, and torch.compile takes it as a whole. M blobs, R runs of equal ids.
 
@@ -385,9 +457,12 @@ def _consensus(
     pixels = _Pixels(ids, first, len(size))
     kept_pixels = pixels if kept.data_ptr() == ids.data_ptr() else _Pixels(kept, first[:0], len(size))
     log_p = logits.log_softmax(1)  # [B, K, H, W]
-    mean_log_p = pixels.sums(log_p) / size  # [K, M]
+    sum_log_p = pixels.sums(log_p)  # [K, M+1]
+    mean_log_p = sum_log_p[:, 1:] / size  # [K, M]
     p = log_p.exp_()  # in place: for large batches, fresh memory costs more than exp
-    sum_p = kept_pixels.sums(p)  # [K, M]
+    if sum_log_p[:, 0].isnan().any():  # logits of pixels in no blob: whatever they are, their gradient is 0
+        p.masked_fill_((ids < 0)[:, None], 0)
+    sum_p = kept_pixels.sums(p)[:, 1:]  # [K, M]
     mean_p = sum_p / kept_size
     label_sum = sum_p.gather(0, labels[None])[0]  # [M]
 
@@ -402,6 +477,7 @@ def _consensus(
         low_log_sum[low] = log_label_sum[low] = (top + rest.log())[low]
 
     gap = mean_p.clamp(min=torch.finfo(p.dtype).tiny).log() - mean_log_p  # [K, M]
+    gap = gap.where(mean_p > 0, 0)  # 0 log 0 = 0, of classes whose logits are minus infinity
     match = kept_size.to(label_sum).log() - log_label_sum  # [M]
     deviation = (mean_p * gap).sum(0).clamp(min=0)  # [M]; rounding alone can take it below 0
     loss = match_weight @ match + deviation_weight @ deviation
@@ -514,14 +590,14 @@ class _Pixels:
         self.column = column + 1  # [R] or [N]; column 0 is for pixels in no blob
 
     def sums(self, values: torch.Tensor) -> torch.Tensor:
-        """Return the sums of ``values`` ``[B,K,H,W]`` over each blob, float64 ``[K,M]``."""
+        """Return the sums of ``values`` ``[B,K,H,W]`` by column, float64 ``[K,M+1]``."""
         sums = values.new_zeros(values.shape[1], self.count + 1, dtype=_wide(values.device))
         add = None if self.first is None else self._adder(values)
         for total, row in zip(sums, values.unbind(1), strict=True):
             row = row.flatten()
             row = row if add is None else torch.from_numpy(add(row.numpy()))
             total.scatter_add_(0, self.column, row.to(total))
-        return sums[:, 1:]
+        return sums
 
     def _adder(self, values: torch.Tensor) -> Callable[[np.ndarray], np.ndarray]:
         """Return the function from a channel ``[N]`` of ``values`` to its sums over the runs ``[R]``."""

@@ -47,6 +47,31 @@ def test_a_sure_teacher_has_no_infinite_loss():
     assert logits.grad.isfinite().all()
 
 
+def test_a_class_that_teacher_and_student_mask_is_not_there(batch):
+    logits, _, q = batch
+    expected = soft_loss(logits, q)
+    masked = torch.cat([logits, torch.full_like(logits[:, :1], -torch.inf)], 1).detach().requires_grad_()
+    found = soft_loss(masked, torch.cat([q, torch.zeros_like(q[:, :1])], 1))
+    torch.testing.assert_close(found, expected)
+    gradient = torch.autograd.grad(found, masked)[0]
+    torch.testing.assert_close(gradient[:, :-1], torch.autograd.grad(expected, logits)[0])
+    assert (gradient[:, -1] == 0).all()
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
+def test_ignored_pixels_have_no_gradient_whatever_their_logits_are(batch, value):
+    logits, labels, q = batch
+    labels[0, :2] = IGNORE
+    ignored = (labels == IGNORE)[:, None].expand_as(logits)
+    loss = DistillationLoss(1.0, 1.0, confidence=1.0, consensus=ConsensusLoss("component"))
+    unknown = logits.detach().masked_fill(ignored, value).requires_grad_()
+    found, expected = loss(unknown, labels, q), loss(logits, labels, q)
+    assert found == expected
+    gradient = torch.autograd.grad(found, unknown)[0]
+    assert (gradient[ignored] == 0).all()
+    torch.testing.assert_close(gradient, torch.autograd.grad(expected, logits)[0])
+
+
 def test_hard_labels_alone_are_cross_entropy(batch):
     logits, labels, q = batch
     labels[0, :2] = IGNORE

@@ -32,6 +32,7 @@ CASES = {  # classes, shape, kind of blobs, scale of logits, layout, options
     "cropped": (3, (2, 12, 16), "class", 2, "cropped", {}),
     "small means": (3, (2, 8, 9), "component", 60, "contiguous", {"trim": 0.3}),
     "tiny means": (3, (1, 20, 20), "image", 1e4, "contiguous", {}),
+    "masked class": (4, (2, 12, 16), "component", 2, "masked", {}),  # NaN where labels are ignored
     "none labelled": (3, (1, 4, 4), "none", 2, "contiguous", {}),
     "no images": (3, (0, 4, 4), "class", 2, "contiguous", {}),
 }
@@ -55,6 +56,10 @@ def values(name, dtype, device="cpu"):
     logits = torch.randn(shape[0], classes, *shape[1:], generator=generator) * scale
     labels = torch.zeros_like(labels) if kind == "image" else labels
     labels[torch.rand(shape, generator=generator) < {"image": 0, "none": 1}.get(kind, 0.1)] = IGNORE
+    if layout == "masked":
+        labels = torch.where(labels == classes - 1, 0, labels)
+        logits[:, -1] = -torch.inf
+        logits.masked_fill_((labels == IGNORE)[:, None], torch.nan)
     blobs = label_blobs(labels, kind if kind not in ("image", "none") else "class")
     logits = layouts(logits.to(device, dtype), layout).detach().requires_grad_()
     loss = losses.consensus_loss(logits, labels.to(device), blobs.to(device), **options)

@@ -458,11 +458,95 @@ def test_compile_breaks_no_graph(backend, layout):
     )
 
 
-def test_a_second_derivative_is_refused():
+def test_a_second_derivative_by_autograd_is_refused():
     logits, labels = case(3)
     gradient = torch.autograd.grad(consensus_loss(logits, labels), logits, create_graph=True)[0]
     with pytest.raises(RuntimeError, match="consensus_gradient"):
         gradient.sum().backward()
+
+
+EVERY_OPTION = [{}, {"trim": 0.3}, {"stop_gradient": True}, {"size_weight": 0.5}, {"reduction": "released"}]
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")  # forward mode's own
+@pytest.mark.parametrize("options", EVERY_OPTION, ids=str)
+@pytest.mark.parametrize("scale", [1.0, 1e3])
+def test_torch_func_and_forward_mode_see_the_same_derivatives(options, scale):
+    logits, labels = case(3, shape=(2, 3, 4))
+    logits = (scale * logits).detach().requires_grad_()
+    expected = torch.autograd.grad(consensus_loss(logits, labels, **options), logits)[0]
+    point, step = logits.detach(), torch.randn(logits.shape, dtype=torch.float64)
+
+    def loss(x):
+        return consensus_loss(x, labels, **options)
+
+    for found in (
+        torch.func.grad(loss)(point),
+        torch.func.jacrev(loss)(point),
+        torch.func.jacfwd(loss)(point),
+    ):
+        torch.testing.assert_close(found, expected)
+    with torch.autograd.forward_ad.dual_level():
+        slope = torch.autograd.forward_ad.unpack_dual(loss(torch.autograd.forward_ad.make_dual(point, step)))
+    torch.testing.assert_close(slope.tangent, (expected * step).sum())
+
+
+def test_a_second_derivative_by_torch_func_is_that_of_finite_differences():
+    logits, labels = case(3, shape=(1, 2, 3))
+    gradient = torch.func.grad(lambda x: consensus_loss(x, labels))
+    assert torch.autograd.gradcheck(gradient, logits)
+
+
+LOSSES = {
+    "pixelwise": pixelwise_loss,
+    "size marginalised": size_marginalised_loss,
+    "consensus": consensus_loss,
+    "consensus on components": ConsensusLoss("component", size_weight=1.0),
+}
+
+
+@pytest.mark.parametrize("shape", [(2, 4, 5), (2, 24, 30)], ids=["pixel by pixel", "in runs"])
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
+def test_ignored_pixels_have_no_gradient_whatever_their_logits_are(loss, value, shape):
+    logits, labels = case(6, shape=shape)
+    labels[:, 2:4] = IGNORE
+    blobs = [label_blobs(labels, "component")] if isinstance(LOSSES[loss], ConsensusLoss) else []
+    expected = torch.autograd.grad(LOSSES[loss](logits, labels), logits)[0]
+    ignored = (labels == IGNORE)[:, None].expand_as(logits)
+    for places in (ignored, ignored & (torch.arange(3)[:, None, None] == 1)):
+        unknown = logits.detach().masked_fill(places, value).requires_grad_()
+        found = LOSSES[loss](unknown, labels)
+        assert found == LOSSES[loss](logits, labels)
+        gradient = torch.autograd.grad(found, unknown)[0]
+        assert (gradient[ignored] == 0).all()
+        torch.testing.assert_close(gradient, expected)
+        by_func = torch.func.grad(lambda x: LOSSES[loss](x, labels, *blobs))(unknown.detach())
+        assert (by_func[ignored] == 0).all()
+        torch.testing.assert_close(by_func, expected)
+
+
+@pytest.mark.parametrize("kind", ["class", "component"])
+@pytest.mark.parametrize("options", [{}, {"beta": 0.0}, {"trim": 0.3}, {"stop_gradient": True}], ids=str)
+def test_a_class_that_is_masked_by_minus_infinity_is_not_there(kind, options):
+    logits, labels = case(7)
+    blobs = label_blobs(labels, kind)
+    masked = torch.cat([logits, torch.full_like(logits[:, :1], -torch.inf)], 1).detach().requires_grad_()
+    found, expected = (consensus_loss(x, labels, blobs, **options) for x in (masked, logits))
+    torch.testing.assert_close(found, expected)
+    gradient = torch.autograd.grad(found, masked)[0]
+    torch.testing.assert_close(gradient[:, :-1], torch.autograd.grad(expected, logits)[0])
+    assert (gradient[:, -1] == 0).all()
+    by_equations = torch.func.grad(lambda x: consensus_loss(x, labels, blobs, **options))(masked.detach())
+    torch.testing.assert_close(by_equations, gradient)
+
+
+def test_the_value_of_a_masked_class_by_hand():
+    p = torch.tensor([[0.8, 0.4], [0.2, 0.6], [0.0, 0.0]]).view(1, 3, 1, 2)
+    labels = torch.zeros(1, 1, 2, dtype=torch.int64)
+    for options in ({"alpha": 1, "beta": 0}, {"alpha": 0, "beta": 1}):
+        value = consensus_loss(p.log(), labels, **options)
+        assert value.item() == pytest.approx(consensus_loss(p[:, :2].log(), labels, **options).item())
 
 
 def test_schedules_follow_progress():
@@ -472,6 +556,23 @@ def test_schedules_follow_progress():
     assert loss(logits, labels) == consensus_loss(logits, labels, alpha=2.0, beta=1.0)
     assert "alpha=Ramp(start=4, end=0)" in repr(loss)
     assert " at 0x" not in repr(loss)  # resumed in another process, the settings must read the same
+
+
+def test_a_schedule_that_stands_still_warns_once():
+    logits, labels = case(4)
+    loss = ConsensusLoss(beta=Ramp(0, 5))
+    for step in range(2 * loss.PATIENCE):
+        loss.progress = step / (2 * loss.PATIENCE)
+        loss(logits, labels)
+    loss.progress = 0.0
+    for _ in range(loss.PATIENCE - 1):
+        loss(logits, labels)
+    with pytest.warns(UserWarning, match=r"progress: expected to grow .* set loss.progress = step / steps"):
+        loss(logits, labels)
+    for _ in range(2 * loss.PATIENCE):  # warnings are errors here: it comes once
+        loss(logits, labels)
+    for _ in range(2 * loss.PATIENCE):
+        ConsensusLoss(beta=5.0)(logits, labels)
 
 
 def test_the_module_leaves_out_specks():
