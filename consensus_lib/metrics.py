@@ -59,7 +59,7 @@ class SegmentationScores:
         Args:
             pred: integer ``[B,H,W]``, predicted classes.
             target: integer ``[B,H,W]``, true classes; 255 = ignore. For components and holes an ignored
-                pixel is background in both maps.
+                pixel is background in both maps. An image without a labelled pixel counts in no score.
             superpixels: integer ``[B,H,W]`` of superpixel numbers, or None.
 
         Raises:
@@ -104,7 +104,7 @@ class SegmentationScores:
         """Return all scores, as a flat dictionary that JSON can hold.
 
         ==============================  ==============================================================
-        ``images``                      number of images
+        ``images``                      number of images with a labelled pixel
         ``pixel_accuracy``              share of right pixels
         ``mean_recall``, ``mean_iou``   mean over the classes that occur
         ``iou_NAME`` …                  of each class; also ``precision_``, ``recall_``, ``f1_``
@@ -129,10 +129,10 @@ class SegmentationScores:
         confusion = self.confusion
         present = (confusion.sum(0) + confusion.sum(1)) > 0
         area, rows = _area_scores(confusion, self.classes), self._piece_scores()
-        scores: dict = {"images": sum(len(part) for part in self._confusion)}
+        scores: dict = {"images": int(self._labelled().sum())}
         scores |= {key: float(value) for key, value in area.items() if not np.isnan(value)}
         scores["absent"] = [name for name, here in zip(self.classes, present, strict=True) if not here]
-        scores |= {key: float(values.mean()) for key, values in rows.items() if key in _MEANS}
+        scores |= {key: float(_mean_of_known(values)) for key, values in rows.items() if key in _MEANS}
         if self._superpixels[1]:
             scores["superpixel_accuracy"] = float(self._superpixels[0] / self._superpixels[1])
         return scores
@@ -142,7 +142,8 @@ class SegmentationScores:
 
         Keys: ``pixel_accuracy``, ``mean_iou``, ``iou_NAME`` (NaN where the class occurs in neither map),
         ``components``, ``components_true``, ``component_error``, ``component_error_signed``, ``holes``,
-        ``holes_true``, ``hole_error``; arrays ``[N]``.
+        ``holes_true``, ``hole_error``; arrays ``[N]``. All are NaN for an image without a labelled pixel;
+        counts are int64 where there is none.
         """
         confusion = np.concatenate(self._confusion)
         total = confusion.sum((1, 2))
@@ -184,8 +185,20 @@ class SegmentationScores:
         there = ~np.isnan(rows[key])
         return _ratio(weights[..., there] @ rows[key][there], weights[..., there].sum(-1))
 
+    def _labelled(self) -> np.ndarray:
+        """Return which images have a labelled pixel, bool ``[N]``."""
+        return np.concatenate(self._confusion).any((1, 2))
+
+    def _of_labelled(self, rows: np.ndarray) -> np.ndarray:
+        """Return rows ``[N,...]`` with NaN for images without a labelled pixel."""
+        out = ~self._labelled()
+        if out.any():
+            rows = rows.astype(float)  # a copy
+            rows[out] = np.nan
+        return rows
+
     def _piece_scores(self) -> dict[str, np.ndarray]:
-        pieces = np.concatenate(self._pieces)  # [N, truth/prediction, components/holes]
+        pieces = self._of_labelled(np.concatenate(self._pieces))  # [N, truth/prediction, components/holes]
         excess = pieces[:, 1] - pieces[:, 0]
         return {
             "components": pieces[:, 1, 0],

@@ -75,26 +75,68 @@ class Rival(NamedTuple):
         acts: ``"training"``, as a loss, or ``"inference"``, after the network.
         make: returns the loss module; or, for inference, the module around a network, its first argument.
             Further keyword arguments are its options.
+        differs: in what it is not the method of its source, as far as that could change a result.
     """
 
     title: str
     source: str
     acts: str
     make: Callable[..., nn.Module]
+    differs: str = ""
 
 
 RIVALS = {
-    "focal": Rival("focal loss", "Lin et al., ICCV 2017", "training", FocalLoss),
-    "dice": Rival("Dice", "Milletari et al., 3DV 2016; Sudre et al., DLMIA 2017", "training", DiceLoss),
-    "lovasz": Rival("Lovász-Softmax", "Berman et al., CVPR 2018", "training", LovaszSoftmaxLoss),
+    "focal": Rival(
+        "focal loss",
+        "Lin et al., ICCV 2017",
+        "training",
+        FocalLoss,
+        "softmax over classes instead of a sigmoid each; classes weigh alike, α = 1",
+    ),
+    "dice": Rival(
+        "Dice",
+        "Milletari et al., 3DV 2016; Sudre et al., DLMIA 2017",
+        "training",
+        DiceLoss,
+        "classes weigh alike, whatever their size",
+    ),
+    "lovasz": Rival(
+        "Lovász-Softmax",
+        "Berman et al., CVPR 2018",
+        "training",
+        LovaszSoftmaxLoss,
+        "per image, where the released code's default is the batch as one image; from the first step on and "
+        "alone, where its authors train with cross-entropy before or beside it",
+    ),
     "total_variation": Rival(
-        "total variation", "Rudin et al., Physica D 1992", "training", TotalVariationLoss
+        "total variation",
+        "Rudin et al., Physica D 1992",
+        "training",
+        TotalVariationLoss,
+        "of probabilities instead of an image, and anisotropic; its weight of 1 has no source",
     ),
-    "affinity": Rival("affinity of pairs", "Ke et al., ECCV 2018", "training", AffinityLoss),
+    "affinity": Rival(
+        "affinity of pairs",
+        "Ke et al., ECCV 2018",
+        "training",
+        AffinityLoss,
+        "neighbours at 1 pixel of the image instead of sizes learned on maps an eighth as large; a constant "
+        "weight of 0.1 instead of one from 1 to 0.1",
+    ),
     "mutual_information": Rival(
-        "region mutual information", "Zhao et al., NeurIPS 2019", "training", RegionMutualInformationLoss
+        "region mutual information",
+        "Zhao et al., NeurIPS 2019",
+        "training",
+        RegionMutualInformationLoss,
+        "softmax and cross-entropy instead of a sigmoid and binary cross-entropy for each class",
     ),
-    "component_dice": Rival("Dice of components", "Kofler et al., IPMI 2023", "training", ComponentDiceLoss),
+    "component_dice": Rival(
+        "Dice of components",
+        "Kofler et al., IPMI 2023",
+        "training",
+        ComponentDiceLoss,
+        "several classes, averaged; the Dice of classes has the background among them",
+    ),
     "components": Rival(
         "small components removed",
         "common practice",

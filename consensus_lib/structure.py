@@ -6,7 +6,8 @@ truth and their length. :class:`StructureScores` is :class:`~consensus_lib.metri
 all of it; ``examples.py`` has masks that each score tells apart and IoU does not.
 
 As there, class 0 is background and not scored, and an ignored pixel is background in both maps, so that
-contours run around ignored regions too. The image's frame is no contour.
+contours run around ignored regions too. An image without a labelled pixel has no score. The image's frame is
+no contour.
 """
 
 from collections.abc import Sequence
@@ -55,14 +56,15 @@ class StructureScores(SegmentationScores):
     ``hausdorff95``                   in pixels; see :meth:`ContourDistances.hausdorff`
     ``hausdorff95_share``             the same as a share of the image's diagonal
     ``unmatched``                     classes that occur in one of the two maps only. There the boundary F1
-                                      is 0 and the Hausdorff distance the diagonal
+                                      is 0, the Hausdorff distance the diagonal, and the error of raggedness
+                                      the largest that an image of its size can have
     ``raggedness``                    see :func:`raggedness`: 0 like the truth, 1 twice as ragged
     ``raggedness_error``              abs of that
     ================================  ================================================================
 
     What is undefined is NaN in ``by_class`` and ``per_image``: a class that is in neither map has no boundary
-    F1, no distance and no raggedness, and one that is in one map only no raggedness. ``compute`` leaves such
-    images out, and a key that no image has: it never returns NaN.
+    F1, no distance and no raggedness, and an image without a labelled pixel has no score at all. ``compute``
+    leaves such images out, and a key that no image has: it never returns NaN.
 
     >>> scores = StructureScores(["background", "face"])
     >>> truth = torch.tensor([[[0, 0, 0, 0], [1, 1, 0, 1], [1, 1, 0, 0]]])
@@ -98,7 +100,10 @@ class StructureScores(SegmentationScores):
 
     def by_class(self) -> dict[str, np.ndarray]:
         """Return the scores of structure for each image and class, arrays ``[N,K-1]``: class 0 has none."""
-        joined = {key: np.concatenate([part[key] for part in self._structure]) for key in self._structure[0]}
+        joined = {
+            key: self._of_labelled(np.concatenate([part[key] for part in self._structure]))
+            for key in self._structure[0]
+        }
         return joined | _shares(joined)
 
     def _structure_per_image(self) -> dict[str, np.ndarray]:
@@ -165,13 +170,19 @@ def raggedness(pred: np.ndarray, target: np.ndarray, num_classes: int) -> np.nda
     sides, which overestimates slopes, but in both maps alike (the perimeter-area ratio of landscapes:
     McGarigal & Marks, *FRAGSTATS*, 1995).
 
+    Where one of the two contours is missing, because the map lacks the class or is nothing else, the value
+    is the largest that there can be: -M if the prediction has none, +M if the truth has none.
+    M = log₂(2(HW - 1)) is that of one pixel, P/A = 4, against all pixels but one in a corner,
+    P/A = 2/(HW - 1). So whoever loses a class pays for it. Where both are missing, it is -M if the prediction
+    lacks the class, +M if the truth does, and 0 if both are nothing else.
+
     Args:
         pred: integer ``[N,H,W]``, classes 0..K-1.
         target: integer ``[N,H,W]``.
         num_classes: K.
 
     Returns:
-        float64 ``[N,K]``; NaN where a map lacks the class, or is nothing else.
+        float64 ``[N,K]``, from -M to M; NaN where the class is in neither map.
 
     >>> truth, pred = np.zeros((2, 1, 6, 6), int)
     >>> truth[0, 1:5, 1:5] = 1                        # 16 sides, 16 pixels
@@ -179,11 +190,16 @@ def raggedness(pred: np.ndarray, target: np.ndarray, num_classes: int) -> np.nda
     >>> raggedness(pred, truth, 2)[0, 1]
     np.float64(2.0)
     """
-    ratios = []
+    most = np.log2(2 * max(target.shape[1] * target.shape[2] - 1, 1))
+    ratios, occurs = [], []
     for maps in (pred, target):
-        area, perimeter = _pixels(maps, num_classes), _perimeters(maps, num_classes)
-        ratios.append(np.divide(perimeter, area, out=np.full(area.shape, np.nan), where=perimeter > 0))
-    return np.log2(ratios[0] / ratios[1])
+        area = _pixels(maps, num_classes)
+        ratios.append(_perimeters(maps, num_classes) / np.maximum(area, 1))
+        occurs.append((area > 0).astype(int))
+    with np.errstate(divide="ignore", invalid="ignore"):  # log 0 is -inf, and NaN for both
+        found = np.clip(np.log2(ratios[0]) - np.log2(ratios[1]), -most, most)
+    found = np.where(np.isnan(found), most * (occurs[0] - occurs[1]), found)
+    return np.where(occurs[0] | occurs[1], found, np.nan)
 
 
 class ContourDistances(NamedTuple):

@@ -2,11 +2,12 @@
 
 They are rivals of the consensus loss; :data:`consensus_lib.rivals.RIVALS` names them all.
 
-Shapes: logits ``[B,K,H,W]``, labels int64 ``[B,H,W]`` with 255 = ignore. A pixel to ignore has gradient 0,
-and all losses return 0 where every pixel is ignored. They raise a ValueError where shapes, types or values
-differ from what they say. Most take ``pixel_weight``, the weight of an added
-:func:`~consensus_lib.losses.pixelwise_loss`: 1 for those that their papers add to cross-entropy, 0 for those
-that stand for themselves.
+Shapes: logits ``[B,K,H,W]``, labels int64 ``[B,H,W]`` with 255 = ignore. A pixel to ignore has gradient 0
+whatever its logits are, infinite ones and NaN too, and all losses return 0 where every pixel is ignored. A
+class that is no pixel's label may have logits of -inf: its probability is 0, its gradient too. They raise a
+ValueError where shapes, types or values differ from what they say. Most take ``pixel_weight``, the weight of
+an added :func:`~consensus_lib.losses.pixelwise_loss`: 1 for those that their papers add to cross-entropy, 0
+for those that stand for themselves.
 """
 
 from collections.abc import Callable, Sequence
@@ -29,8 +30,11 @@ from consensus_lib.losses import (
     shown,
 )
 
-EPSILON = 1e-6
-"""How near to 0 and 1 a probability may come in a logarithm, and ξ of region mutual information."""
+EPSILON = 1e-4
+"""The least probability, and the least 1 - p, of :func:`affinity_loss`: as in the paper's released code."""
+
+XI = 1e-6
+"""ξ of :func:`region_mutual_information_loss`."""
 
 STRAIGHT = ((0, 1), (1, 0))
 AROUND = (*STRAIGHT, (1, 1), (1, -1))
@@ -49,24 +53,25 @@ def focal_loss(
     .. math:: -\frac{1}{N} \sum_s \alpha_{k^*} \, (1 - p(s)_{k^*})^\gamma \log p(s)_{k^*}
 
     over the N labelled pixels. (The paper divides by the number of anchors on an object; a segmentation has
-    a label at every pixel.)
+    a label at every pixel. The mean of kornia's and MONAI's focal loss runs over classes too: 1/K of this.)
 
     Args:
         logits: float ``[B,K,H,W]``.
         labels: int64 ``[B,H,W]``, 255 = ignore.
         gamma: γ, at least 0; 0 is cross-entropy.
-        class_weight: α of each class, K numbers; None weighs all by 1.
+        class_weight: α of each class, K numbers; None weighs all by 1, where the paper's detector has 0.25
+            for objects and 0.75 for the rest.
 
     Source: Lin et al., Focal Loss for Dense Object Detection, ICCV 2017.
 
     >>> focal_loss(torch.zeros(1, 2, 4, 4), torch.zeros(1, 4, 4, dtype=torch.int64))  # 0.25 log 2
     tensor(0.1733)
     """
-    _check_classes(logits, labels)
+    logits = _checked(logits, labels)
     _check_not_negative("gamma", gamma)
     if class_weight is not None and len(class_weight) != logits.shape[1]:
         raise ValueError(f"class_weight: expected {logits.shape[1]} numbers, got {len(class_weight)}")
-    log_p = -F.cross_entropy(_exact(logits), labels, ignore_index=IGNORE, reduction="none")  # [B, H, W]
+    log_p = -F.cross_entropy(logits, labels, ignore_index=IGNORE, reduction="none")  # [B, H, W]
     # 1 - p without cancellation; kept off 0, where its power has no derivative for gamma < 1
     doubt = -torch.expm1(log_p).clamp(max=-torch.finfo(log_p.dtype).tiny)
     value = -(doubt**gamma) * log_p
@@ -101,7 +106,7 @@ def dice_loss(
     >>> dice_loss(torch.zeros(1, 2, 1, 2), torch.tensor([[[0, 1]]]))  # 1 - 2 · 0.5 / (0.5 + 1)
     tensor(0.3333)
     """
-    _check_classes(logits, labels)
+    logits = _checked(logits, labels)
     p, y, valid = _by_class(logits, labels, per_image)
     p = p * valid
     size = y.sum(2)  # [B, K]
@@ -124,7 +129,8 @@ def lovasz_softmax_loss(
     Args:
         logits: float ``[B,K,H,W]``.
         labels: int64 ``[B,H,W]``, 255 = ignore.
-        per_image: each image's Jaccard loss, averaged; False takes the batch as one image.
+        per_image: each image's Jaccard loss, averaged; False, the default of the paper's released code, takes
+            the batch as one image.
         pixel_weight: weight of an added cross-entropy.
 
     Source: Berman et al., The Lovász-Softmax loss, CVPR 2018.
@@ -132,7 +138,7 @@ def lovasz_softmax_loss(
     >>> lovasz_softmax_loss(torch.zeros(1, 2, 1, 2), torch.tensor([[[0, 1]]]))  # all errors are 0.5
     tensor(0.5000)
     """
-    _check_classes(logits, labels)
+    logits = _checked(logits, labels)
     p, y, valid = _by_class(logits, labels, per_image)
     errors = (y - p).abs() * valid  # [B, K, N]; pixels to ignore have none, sort last and add 0
     errors, order = errors.sort(2, descending=True)
@@ -159,7 +165,7 @@ def total_variation_loss(
     Args:
         logits: float ``[B,K,H,W]``.
         labels: int64 ``[B,H,W]``, 255 = ignore; read for the cross-entropy, and for what to ignore.
-        weight: of the variation.
+        weight: of the variation. No paper gives one for segmentation, and 1 was not tuned.
         pixel_weight: weight of the cross-entropy.
 
     Source: Rudin, Osher and Fatemi, Physica D 1992, for images; the anisotropic form.
@@ -168,8 +174,8 @@ def total_variation_loss(
     >>> total_variation_loss(sure, torch.tensor([[[0, 1]]]), pixel_weight=0)  # one border, two pixels
     tensor(1.)
     """
-    _check_classes(logits, labels)
-    p, valid = _exact(logits).softmax(1), labels != IGNORE
+    logits = _checked(logits, labels)
+    p, valid = logits.softmax(1), labels != IGNORE
     total = p.new_zeros(())
     for (here, there), (known, near) in zip(_pairs(p, 1, STRAIGHT), _pairs(valid, 1, STRAIGHT), strict=True):
         total = total + ((here - there).abs().sum(1) * (known & near)).sum()
@@ -195,38 +201,43 @@ def affinity_loss(
         \max(0, m - D_{KL}(p(j)_k \,\|\, p(i)_k)) \text{ elsewhere}
 
     Each of the two is averaged over its pairs of labelled pixels, over classes and distances, so that the few
-    pairs across borders count as much as all others.
+    pairs across borders count as much as all others. A class that is absent adds pairs that are alike, and
+    makes their mean smaller.
 
     Args:
         logits: float ``[B,K,H,W]``.
         labels: int64 ``[B,H,W]``, 255 = ignore.
         weight: of the pairs. Of 1, 0.1 and 0.01 this one had the best mean IoU on validation photographs (one
-            training each); 1 gives masks stripes along their borders, where it pushes uncertain pixels apart.
+            training each, with p at least 1e-6); 1 gives masks stripes along their borders, where it pushes
+            uncertain pixels apart.
         margin: m, in nats.
         distances: from a pixel to its neighbours; a pixel looks in eight directions.
         pixel_weight: weight of an added cross-entropy.
 
-    Source: Ke et al., Adaptive Affinity Fields, ECCV 2018, with sizes that are given: the paper's are
-    learned for each class by an adversary.
+    Source: Ke et al., Adaptive Affinity Fields, ECCV 2018; p and 1 - p are at least ``EPSILON``, as in its
+    released code. It differs from the paper in three points: distances are given, the paper's are learned for
+    each class by an adversary; they are pixels of the image, the paper's of maps an eighth as large; and the
+    weight is constant, the released code's begins at 1 and ends at 0.1.
 
     >>> affinity_loss(torch.zeros(1, 2, 1, 2), torch.tensor([[[0, 1]]]), weight=1, pixel_weight=0)
     tensor(3.)
     """
-    _check_classes(logits, labels)
+    logits = _checked(logits, labels)
     _check_not_negative("margin", margin)
     if not distances or min(distances) < 1:
         raise ValueError(f"distances: expected whole numbers of at least 1, got {distances}")
-    p, y = _exact(logits).softmax(1).clamp(EPSILON, 1 - EPSILON), _one_hot(labels, logits.shape[1])
-    log_p, log_not, valid = p.log(), torch.log1p(-p), labels != IGNORE
+    p, y, valid = logits.softmax(1), _one_hot(labels, logits.shape[1]), labels != IGNORE
+    p, not_p = p.clamp(min=EPSILON), (1 - p).clamp(min=EPSILON)
+    maps = p, not_p, p.log(), not_p.log(), y, valid
     pull = push = pulled = pushed = p.new_zeros(())
     for distance in distances:
-        parts = (_pairs(part, distance, AROUND) for part in (p, log_p, log_not, y, valid))
-        for two_p, two_log, two_not, (y_i, y_j), (known, near) in zip(*parts, strict=True):
+        parts = (_pairs(one, distance, AROUND) for one in maps)
+        for two_p, two_not_p, two_log, two_log_not, (y_i, y_j), (known, near) in zip(*parts, strict=True):
             both = (known & near)[:, None]  # [B, 1, h, w]
             alike, across = both & (y_i == y_j), both & (y_i != y_j)  # [B, K, h, w]
-            log_ratio = two_log[1] - two_log[0], two_not[1] - two_not[0]
-            for p_j, sign in ((two_p[1], 1), (two_p[0], -1)):  # from i to j, and from j to i
-                apart = sign * (p_j * log_ratio[0] + (1 - p_j) * log_ratio[1])
+            log_ratio, log_not_ratio = two_log[1] - two_log[0], two_log_not[1] - two_log_not[0]
+            for j, sign in ((1, 1), (0, -1)):  # from i to j, and from j to i
+                apart = sign * (two_p[j] * log_ratio + two_not_p[j] * log_not_ratio)
                 pull, push = pull + (apart * alike).sum(), push + ((margin - apart).relu() * across).sum()
                 pulled, pushed = pulled + alike.sum(), pushed + across.sum()
     value = pull / pulled.clamp(min=1) + push / pushed.clamp(min=1)
@@ -252,7 +263,7 @@ def region_mutual_information_loss(
         \mathcal{L} = \sum_k \frac{1}{2d} \log\det(M_k + \xi I)
 
     averaged over images that hold a square. It has no lower limit at 0: the better, the more negative.
-    A class that is absent adds a constant. Computed in float64, for the determinant.
+    A class that is absent adds a constant, log(ξ) / 2. Computed in float64, for the determinant.
 
     Args:
         logits: float ``[B,K,H,W]``.
@@ -270,7 +281,7 @@ def region_mutual_information_loss(
     >>> region_mutual_information_loss(torch.zeros(1, 2, 4, 4), labels, **options)  # log 0.25, the variance
     tensor(-1.3863)
     """
-    _check_classes(logits, labels)
+    logits = _checked(logits, labels)
     if radius < 0 or pool < 1:
         raise ValueError(f"radius, pool: expected at least 0 and 1, got {radius} and {pool}")
     side = 2 * radius + 1
@@ -294,12 +305,12 @@ def region_mutual_information_loss(
 
     p, y = squares(p), squares(y)
     cov_y, cov_yp, cov_p = (a @ b.mT / number.clamp(min=1) for a, b in ((y, y), (y, p), (p, p)))
-    slack = EPSILON * torch.eye(side**2, dtype=wide, device=logits.device)  # ξI
+    slack = XI * torch.eye(side**2, dtype=wide, device=logits.device)  # ξI
     known = torch.cholesky_solve(cov_yp.mT, torch.linalg.cholesky(cov_p + slack))  # [B, K, d, d]
     rest = torch.linalg.cholesky(cov_y - cov_yp @ known + slack)
     bound = rest.diagonal(dim1=2, dim2=3).log().sum((1, 2)) / side**2  # [B]; half of log det is this sum
     value = (bound * present).sum() / present.sum().clamp(min=1)
-    return _plus_pixelwise(weight * value.to(_exact(logits)), logits, labels, pixel_weight)
+    return _plus_pixelwise(weight * value.to(logits), logits, labels, pixel_weight)
 
 
 def component_dice_loss(
@@ -320,7 +331,8 @@ def component_dice_loss(
         D_c = \frac{2 \sum_{s \in c} p(s)_k}{\sum_{s \in c} p(s)_k + \sum_{y(s) \ne k} p(s)_k + |c|}, \qquad
         \mathcal{L} = \alpha \, \mathcal{L}_{dice} + \beta \, \overline{(1 - D_c)}
 
-    averaged over the components of a class, the classes of an image, and images.
+    averaged over the components of a class, the classes 1.. of an image, and images: components of the
+    background, class 0, are left out, as images without another class are.
 
     Args:
         logits: float ``[B,K,H,W]``.
@@ -330,17 +342,18 @@ def component_dice_loss(
         component_weight: β.
         pixel_weight: weight of an added cross-entropy.
 
-    Source: Kofler et al., blob loss, IPMI 2023, for one class; α and β are the paper's.
+    Source: Kofler et al., blob loss, IPMI 2023, for one class; α and β are the paper's. There the Dice of the
+    class has no part for the background, here :func:`dice_loss` has.
 
     >>> labels = torch.tensor([[[0, 1, 0]]])
-    >>> component_dice_loss(torch.zeros(1, 2, 1, 3), labels, dice_weight=0)  # 1 - 1 / 2 and 1 - 1 / 2.5
-    tensor(0.5500)
+    >>> component_dice_loss(torch.zeros(1, 2, 1, 3), labels, dice_weight=0)  # 1 - 1 / 2.5
+    tensor(0.6000)
     """
-    _check_classes(logits, labels)
+    logits = _checked(logits, labels)
     blobs = label_blobs(labels, "component") if blobs is None else _blobs(blobs, labels)
     _check_range("blobs.ids", blobs.ids, -1, len(blobs.size) - 1)
     classes = logits.shape[1]
-    p, y = _exact(logits).softmax(1), _one_hot(labels, classes)
+    p, y = logits.softmax(1), _one_hot(labels, classes)
     outside = (p * (1 - y) * (labels != IGNORE)[:, None]).sum((2, 3)).flatten()  # [B*K]
     mine = p.gather(1, labels.where(labels != IGNORE, 0)[:, None])[:, 0]  # [B, H, W], p of each label
     inside = p.new_zeros(len(blobs.size) + 1).index_add(0, blobs.ids.flatten() + 1, mine.flatten())[1:]
@@ -348,7 +361,8 @@ def component_dice_loss(
     dice = 2 * inside / (inside + outside[group] + blobs.size)
     siblings = torch.bincount(group, minlength=len(outside))  # [B*K]
     value = torch.zeros_like(outside).index_add(0, group, 1 - dice) / siblings.clamp(min=1)
-    value = _mean_of_present(value.view(-1, classes), (siblings > 0).view(-1, classes))
+    foreground = (part.view(-1, classes)[:, 1:] for part in (value, siblings > 0))
+    value = _mean_of_present(*foreground)
     value = component_weight * value + dice_weight * dice_loss(logits, labels, squared=False)
     return _plus_pixelwise(value, logits, labels, pixel_weight)
 
@@ -465,7 +479,7 @@ def _one_hot(labels: torch.Tensor, classes: int) -> torch.Tensor:
 
 def _by_class(logits: torch.Tensor, labels: torch.Tensor, per_image: bool):
     """Return p and y as ``[B,K,N]`` and which pixels are labelled as ``[B,1,N]``; as one image, B is 1."""
-    p = _exact(logits).softmax(1)
+    p = logits.softmax(1)
     y, valid = _one_hot(labels, logits.shape[1]), (labels != IGNORE)[:, None]
     parts = p, y.to(p), valid.to(p)
     if per_image:
@@ -481,6 +495,12 @@ def _mean_of_present(value: torch.Tensor, present: torch.Tensor) -> torch.Tensor
 
 def _plus_pixelwise(value, logits, labels, pixel_weight):
     return value + pixel_weight * pixelwise_loss(logits, labels) if pixel_weight else value
+
+
+def _checked(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Return logits in float32 at least, 0 at pixels to ignore: whatever these hold, their gradient is 0."""
+    _check_classes(logits, labels)
+    return _exact(logits).masked_fill((labels == IGNORE)[:, None], 0)
 
 
 def _check_classes(logits: torch.Tensor, labels: torch.Tensor) -> None:

@@ -58,6 +58,21 @@ def test_ignored_pixels_are_not_counted():
     assert scores.compute()["component_error"] == 0
 
 
+def test_an_image_without_a_labelled_pixel_counts_in_no_score():
+    target = np.array([[[1, 1, 1]], [[IGNORE] * 3]])
+    pred = np.array([[[1, 0, 1]], [[1, 1, 1]]])
+    scores, alone = scored(pred, target), scored(pred[:1], target[:1])
+    assert scores.compute() == alone.compute()
+    assert (scores.compute()["images"], scores.compute()["component_error"]) == (1, 1)  # not 2 and 0.5
+    for key, values in scores.per_image().items():
+        np.testing.assert_array_equal(values, [alone.per_image()[key][0], np.nan])
+        assert scores.weighted(key, np.array([1, 1])) == alone.weighted(key, np.array([1])) or np.isnan(
+            alone.weighted(key, np.array([1]))
+        )
+        assert np.isnan(scores.weighted(key, np.array([0, 1])))
+    assert alone.per_image()["components"].dtype == int  # whole numbers where every image counts
+
+
 def test_components_are_the_papers():
     # Predicted: two islands of face; the background's two pieces are not counted.
     target = [[[1, 1, 1, 1, 1]]]

@@ -35,6 +35,7 @@ def test_all_rivals_are_in_the_table():
             loss = rival.make()
             assert loss(logits, torch.randint(3, (2, 8, 8))).dim() == 0
             assert " at 0x" not in repr(loss), name  # it stands in checkpoints
+            assert rival.differs, name
         else:
             refined = rival.make(nn.Conv2d(3, 4, 1))
             assert refined(torch.randn(2, 3, 8, 8)).shape == (2, 4, 8, 8)

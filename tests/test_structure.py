@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from consensus_lib import IGNORE
+from consensus_lib.comparison import paired_bootstrap
 from consensus_lib.components import count_by_class
 from consensus_lib.examples import CLASSES, contrasts
 from consensus_lib.metrics import SegmentationScores
@@ -77,11 +78,14 @@ def slow_hausdorff(pred, true, percentile):
 
 def slow_raggedness(pred, true):
     ratios = []
+    if not pred.any() and not true.any():
+        return np.nan
     for mask in (pred, true):
         sides = int((mask[1:] != mask[:-1]).sum() + (mask[:, 1:] != mask[:, :-1]).sum())
-        if not sides or not mask.any():
-            return np.nan
-        ratios.append(sides / mask.sum())
+        ratios.append(sides / mask.sum() if sides else 0)
+    if not all(ratios):
+        sign = np.sign(ratios[0] - ratios[1]) or int(pred.any()) - int(true.any())
+        return sign * math.log2(2 * max(pred.size - 1, 1))
     return math.log2(ratios[0] / ratios[1])
 
 
@@ -99,6 +103,8 @@ def test_contours_and_perimeters_are_those_of_the_definitions(maps, tolerance, p
             np.testing.assert_allclose(f1[i, c], slow_f1(a, b, tolerance))
             np.testing.assert_allclose(hausdorff[i, c], slow_hausdorff(a, b, percentile), atol=1e-12)
             np.testing.assert_allclose(ragged[i, c], slow_raggedness(a, b), atol=1e-12)
+            # It is there where the others are, so that each method is compared on the same images.
+            assert np.isnan(ragged[i, c]) == np.isnan(f1[i, c]) == np.isnan(hausdorff[i, c])
 
 
 @given(MAPS)
@@ -254,10 +260,55 @@ def test_a_class_in_one_map_only_costs_the_diagonal():
     assert own["hausdorff95_share"][0].tolist() == [1, 1]
     assert own["boundary_f1_4"][0].tolist() == [0, 0]
     assert own["unmatched"][0].tolist() == [1, 1]
-    assert np.isnan(own["raggedness"]).all()
+    most = math.log2(2 * 15)
+    assert own["raggedness"][0].tolist() == [most, -most]  # one too many, and one lost
     scores = scored([pred], [target]).compute()
     assert scores["unmatched"] == 2
-    assert "raggedness" not in scores
+    assert scores["raggedness_error"] == most
+
+
+def test_no_raggedness_is_worse_than_a_lost_class():
+    one, all_but_one = np.zeros((1, 5, 7), int), np.ones((1, 5, 7), int)
+    one[0, 2, 2], all_but_one[0, 0, 0] = 1, 0
+    nothing, everything = np.zeros_like(one), np.ones_like(one)
+    most = math.log2(2 * 34)
+    assert raggedness(one, all_but_one, 2)[0, 1] == pytest.approx(most)  # is reached
+    assert raggedness(nothing, one, 2)[0, 1] == raggedness(everything, one, 2)[0, 1] == -most
+    assert raggedness(one, nothing, 2)[0, 1] == most
+    assert raggedness(nothing, everything, 2)[0, 1] == -most
+    assert raggedness(everything, everything, 2)[0, 1] == 0
+
+
+def test_who_loses_a_class_is_compared_on_the_same_images():
+    truth = drawn("oooo..", "oooo..", "......"), drawn("......", ".xxx..", "......")
+    careful = drawn("oooo..", "o.oo..", "......"), drawn("......", ".x.x..", "......")
+    careless = drawn("oooo..", "o.oo..", "......"), np.zeros((3, 6), int)
+    first, second = scored(careful, truth), scored(careless, truth)
+    assert np.isfinite(first.per_image()["raggedness_error"]).all()
+    assert np.isfinite(second.per_image()["raggedness_error"]).all()
+    assert first.compute()["raggedness_error"] < second.compute()["raggedness_error"]
+    assert paired_bootstrap([first], [second], "raggedness_error").low >= 0
+
+
+def test_an_image_without_a_labelled_pixel_has_no_score():
+    rng = np.random.default_rng(0)
+    pred, target = rng.integers(0, 3, (2, 4, 9, 7))
+    target[1] = IGNORE
+    rest = [0, 2, 3]
+    whole, without = scored(pred, target), scored(pred[rest], target[rest])
+    assert whole.compute() == without.compute()
+    assert whole.compute()["images"] == 3
+    for rows, fewer in (
+        (whole.per_image(), without.per_image()),
+        (whole.by_class(), without.by_class()),
+    ):
+        for key, values in rows.items():
+            assert np.isnan(values[1]).all(), key
+            np.testing.assert_array_equal(values[rest], fewer[key])
+    for key in whole.per_image():
+        np.testing.assert_array_equal(
+            whole.weighted(key, np.ones(4)), without.weighted(key, np.ones(3)), err_msg=key
+        )
 
 
 def test_a_class_in_neither_map_is_left_out():

@@ -1,0 +1,384 @@
+"""Losses and metrics against independent software, and against the values that its own tests expect.
+
+What another package defines differently is written as what it is: a factor, a weight, or a bound. Packages
+that are not installed are skipped; the extra ``test`` brings them.
+"""
+
+import numpy as np
+import pytest
+import skimage.measure
+import skimage.segmentation
+import torch
+import torch.nn.functional as F
+
+from consensus_lib import IGNORE
+from consensus_lib.components import count_by_class
+from consensus_lib.metrics import SegmentationScores
+from consensus_lib.structure import contour_distances
+from consensus_lib.structure_losses import (
+    component_dice_loss,
+    dice_loss,
+    focal_loss,
+    lovasz_softmax_loss,
+    total_variation_loss,
+)
+
+
+def brought(module):
+    return pytest.importorskip(module, reason=f"{module} is not there; the extra `test` brings it")
+
+
+@pytest.fixture(scope="module")
+def kornia():
+    return brought("kornia.losses")
+
+
+@pytest.fixture(scope="module")
+def monai():
+    return brought("monai.losses")
+
+
+@pytest.fixture(scope="module")
+def measures():
+    return brought("monai.metrics")
+
+
+# Random inputs
+
+
+shapes = pytest.mark.parametrize(
+    ("k", "shape"), [(2, (1, 5, 6)), (3, (2, 7, 8)), (4, (3, 6, 9)), (11, (2, 16, 15))]
+)
+
+
+def case(k, shape, ignore=0.0):
+    """Return logits float64 ``[B,K,H,W]`` and labels; each class is in each image, in a corner at least."""
+    rng = np.random.default_rng(k)
+    labels = torch.from_numpy(rng.integers(0, k, shape))
+    labels[torch.from_numpy(rng.random(shape) < ignore)] = IGNORE
+    labels.flatten(1)[:, :k] = torch.arange(k)
+    return torch.from_numpy(rng.normal(0, 2, (shape[0], k, *shape[1:]))).requires_grad_(), labels
+
+
+def assert_same(logits, ours, theirs, **tolerance):
+    torch.testing.assert_close(ours, theirs.to(ours), **tolerance)
+    slopes = (torch.autograd.grad(value, logits)[0] for value in (ours, theirs))
+    torch.testing.assert_close(*slopes, **tolerance)
+
+
+# MONAI 1.6 calls itself with an argument that it has deprecated.
+calls_monai_metrics = pytest.mark.filterwarnings("ignore:monai.metrics.utils get_mask_edges:FutureWarning")
+
+SINGLE = {"rtol": 1e-5, "atol": 1e-6}  # MONAI computes in float32
+
+
+@shapes
+@pytest.mark.parametrize("gamma", [0.5, 1.0, 2.0])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_focal_is_kornias_sum_over_the_labelled_pixels(kornia, k, shape, gamma, weighted):
+    logits, labels = case(k, shape, ignore=0.2)
+    weight = torch.linspace(0.5, 2, k, dtype=torch.float64) if weighted else None
+    ours = focal_loss(logits, labels, gamma=gamma, class_weight=weight.tolist() if weighted else None)
+    total = kornia.focal_loss(logits, labels, None, gamma, "sum", weight, IGNORE)
+    assert_same(logits, ours, total / (labels != IGNORE).sum())
+
+
+@shapes
+@pytest.mark.parametrize("weighted", [False, True])
+def test_focal_is_monais_mean_times_the_classes(monai, k, shape, weighted):
+    logits, labels = case(k, shape)
+    weight = np.linspace(0.5, 2, k).tolist() if weighted else None
+    theirs = monai.FocalLoss(to_onehot_y=True, use_softmax=True, weight=weight)(logits, labels[:, None])
+    assert_same(logits, focal_loss(logits, labels, class_weight=weight), k * theirs, **SINGLE)
+
+
+@shapes
+@pytest.mark.parametrize("squared", [False, True])
+@pytest.mark.parametrize("per_image", [False, True])
+def test_dice_is_monais(monai, k, shape, squared, per_image):
+    logits, labels = case(k, shape)
+    options = {"squared_pred": squared, "batch": not per_image, "smooth_nr": 0, "smooth_dr": 0}
+    theirs = monai.DiceLoss(to_onehot_y=True, softmax=True, **options)(logits, labels[:, None])
+    assert_same(logits, dice_loss(logits, labels, squared=squared, per_image=per_image), theirs, **SINGLE)
+
+
+@shapes
+def test_dice_is_kornias_over_classes(kornia, k, shape):
+    logits, labels = case(k, shape, ignore=0.2)
+    labels[0][labels[0] == 1] = 0  # both leave an absent class out
+    theirs = kornia.dice_loss(logits, labels, "macro", eps=0.0, ignore_index=IGNORE)
+    assert_same(logits, dice_loss(logits, labels, squared=False), theirs)
+
+
+@shapes
+@pytest.mark.parametrize("per_image", [False, True])
+def test_lovasz_is_kornias_over_the_classes_that_are_there(kornia, k, shape, per_image):
+    logits, labels = case(k, shape, ignore=0.2)
+    labels[0][labels[0] == 1] = 0
+    values = []
+    for image in ([b] for b in range(len(labels))) if per_image else [range(len(labels))]:
+        known = labels[image] != IGNORE  # kornia has no pixels to ignore, and counts all classes
+        row = logits[image].movedim(1, -1)[known].T[None, :, None], labels[image][known][None, None]
+        present = F.one_hot(row[1].unique(), k).sum(0).to(logits)
+        values.append(kornia.lovasz_softmax_loss(*row, weight=present * k / present.sum()))
+    assert_same(logits, lovasz_softmax_loss(logits, labels, per_image=per_image), torch.stack(values).mean())
+
+
+@shapes
+def test_total_variation_is_kornias_per_pixel(kornia, k, shape):
+    logits, labels = case(k, shape)
+    theirs = kornia.total_variation(logits.softmax(1)).sum() / labels.numel()
+    assert_same(logits, total_variation_loss(logits, labels, pixel_weight=0), theirs)
+
+
+def test_component_dice_is_monais_dice_of_each_component(monai):
+    # As in blob loss: of one class, each component with the class's others masked out.
+    logits, labels = case(2, (3, 12, 11))
+    dice, values = monai.DiceLoss(smooth_nr=0, smooth_dr=0), []
+    for p, label in zip(logits.softmax(1)[:, 1], labels, strict=True):
+        components, found = skimage.measure.label(label.numpy(), connectivity=1, return_num=True)
+        ones = [torch.from_numpy(components == c + 1) for c in range(found)]
+        parts = [dice((p * (one | (label == 0)))[None, None], one[None, None].double()) for one in ones]
+        values.append(sum(parts) / found)
+    ours = component_dice_loss(logits, labels, dice_weight=0)
+    assert_same(logits, ours, sum(values) / 3, **SINGLE)
+
+
+def discs(seed, count=6, size=48, margin=2):
+    """Return maps of two classes that are discs off the frame, and the same a little displaced."""
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[:size, :size]
+    maps = np.zeros((2, count, size, size), int)
+    for image in range(count):
+        for label in (1, 1, 2):
+            radius = rng.uniform(3, 9)
+            centre = rng.uniform(radius + 2 * margin, size - radius - 2 * margin, 2)
+            for one in maps:
+                v, u = centre + rng.uniform(-margin, margin, 2)
+                one[image][(y - v) ** 2 + (x - u) ** 2 < (radius + rng.uniform(-1, 1)) ** 2] = label
+    return maps
+
+
+def one_hot(maps, k=3):
+    return F.one_hot(torch.as_tensor(maps), k).movedim(-1, 1)
+
+
+@calls_monai_metrics
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("percentile", [50, 95, 100])
+def test_hausdorff_is_monais_off_the_frame(measures, seed, percentile):
+    pred, target = discs(seed)
+    theirs = measures.compute_hausdorff_distance(one_hot(pred), one_hot(target), percentile=percentile)
+    ours = contour_distances(pred, target, 3).hausdorff(percentile)[:, 1:]
+    assert (ours > 0).any()
+    np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-5)
+
+
+@calls_monai_metrics
+def test_monai_counts_the_frame_as_contour(measures):
+    pred, target = np.zeros((2, 1, 8, 8), int)
+    pred[:, :4], target[:, 4:] = 1, 1  # the upper half, and the lower
+    assert contour_distances(pred, target, 2).hausdorff(100)[0, 1] == 1
+    assert measures.compute_hausdorff_distance(one_hot(pred, 2), one_hot(target, 2)).item() == 4
+
+
+@calls_monai_metrics
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("tolerance", [0.0, 1.0, 2.0])
+def test_normalised_surface_dice_pools_what_boundary_f1_keeps_apart(measures, seed, tolerance):
+    pred, target = discs(seed)
+    found = contour_distances(pred, target, 3)
+    theirs = measures.compute_surface_dice(one_hot(pred), one_hot(target), [tolerance] * 2).numpy()
+    hits = sum(np.bincount(c[d <= tolerance], minlength=18) for c, d in zip(*found[:2], strict=True))
+    pooled = hits / sum(np.bincount(c, minlength=18) for c in found.cell).clip(1)
+    np.testing.assert_allclose(pooled.reshape(6, 3)[:, 1:], theirs, rtol=1e-5)
+    # F1 is the harmonic mean of the two shares, and they are near each other.
+    np.testing.assert_allclose(found.f1(tolerance)[:, 1:], theirs, atol=0.03)
+
+
+@pytest.mark.parametrize("k", [2, 5])
+def test_scores_of_area_are_monais(measures, k):
+    logits, target = case(k, (4, 9, 8))
+    pred = logits.argmax(1)
+    names = [f"c{c}" for c in range(k)]
+    scores = SegmentationScores(names)
+    scores.update(pred, target)
+    theirs = measures.compute_iou(one_hot(pred, k), one_hot(target, k))
+    ours = np.stack([scores.per_image()[f"iou_{name}"] for name in names], 1)
+    np.testing.assert_allclose(ours, theirs, rtol=1e-6)
+    counts = measures.get_confusion_matrix(one_hot(pred, k), one_hot(target, k)).sum(0).T  # [4, K]
+    hit, extra, _, missed = counts.double().numpy()
+    for key, values in {
+        "iou": hit / (hit + extra + missed),
+        "precision": hit / (hit + extra),
+        "recall": hit / (hit + missed),
+        "f1": 2 * hit / (2 * hit + extra + missed),
+    }.items():
+        np.testing.assert_allclose([scores.compute()[f"{key}_{name}"] for name in names], values)
+
+
+@pytest.mark.parametrize(
+    "shape", [(1, 1), (1, 9), (9, 1), (2, 2), (3, 5), (8, 8), (17, 13), (32, 32)], ids=str
+)
+def test_components_and_holes_are_the_betti_numbers(shape):
+    """Gudhi's, of the closed pixels, which meet at corners; and those of ``skimage.measure.label``."""
+    gudhi = brought("gudhi")
+    rng = np.random.default_rng(0)
+    masks = rng.random((60, *shape)) < rng.uniform(0.2, 0.9, (60, 1, 1))
+    ours = count_by_class(masks.astype(int), 2)[:, 1]
+    for mask, (pieces, holes) in zip(masks, ours, strict=True):
+        complex_ = gudhi.CubicalComplex(top_dimensional_cells=np.where(mask, 0.0, 1.0))
+        complex_.compute_persistence()
+        betti = [*complex_.persistent_betti_numbers(0.0, 0.5), 0, 0][:2]
+        assert betti == [pieces, holes]
+        assert skimage.measure.label(mask, connectivity=2, return_num=True)[1] == pieces
+        outside = skimage.measure.label(~mask, connectivity=1)
+        assert len(np.unique(skimage.segmentation.clear_border(outside))) - 1 == holes
+
+
+# Test vectors of the packages: the values that their own tests expect, with the name of the test. Those of
+# sigmoid outputs, micro averages and single channels belong to other losses and are left out.
+
+
+def test_vectors_of_dice():
+    # MONAI tests/losses/test_dice_loss.py, TEST_CASES with softmax; it adds 1e-4 above and below the line.
+    logits = torch.tensor([[[-1.0, 0.0, 1.0], [1.0, 0.0, -1.0]], [[0.0] * 3] * 2])[:, :, None]
+    labels = torch.tensor([[[1, 0, 0]], [[1, 1, 0]]])
+    value = dice_loss(logits, labels, squared=False).item()
+    assert value == pytest.approx(0.383713, abs=2e-5)
+    assert 4 * value == pytest.approx(1.534853, abs=8e-5)  # reduction="sum", over images and classes
+
+    # MONAI, TestDiceLossIgnoreIndex.test_ignore_index_index_target: as if the ignored row were cut off
+    share = torch.tensor([[[0.8, 0.1], [0.1, 0.1]], [[0.1, 0.8], [0.1, 0.1]], [[0.1, 0.1], [0.8, 0.8]]])
+    logits, labels = share.log()[None], torch.tensor([[[0, 1], [IGNORE, IGNORE]]])
+    assert dice_loss(logits, labels) == dice_loss(logits[:, :, :1], labels[:, :1])
+
+    # MONAI, test_gradients_ignored
+    logits = torch.randn(1, 3, 4, 4, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    labels = torch.tensor([[[0, 1, 0, 1], [1, 0, 1, 0], [IGNORE] * 4, [IGNORE] * 4]])
+    dice_loss(logits, labels).backward()
+    assert (logits.grad[:, :, 2:] == 0).all()
+    assert (logits.grad[:, :, :2] != 0).any()
+
+    # kornia tests/losses/test_dice.py, test_all_zeros
+    logits = torch.tensor([10.0, 1, 1]).view(1, 3, 1, 1).expand(2, 3, 1, 2)
+    assert dice_loss(logits, torch.zeros(2, 1, 2, dtype=torch.int64)).item() == pytest.approx(0, abs=1e-3)
+
+    # kornia, test_averaging_macro: its first class, the one that is there
+    logits = torch.tensor([[10.0, 10, 10, 1], [1, 1, 1, 10]]).view(1, 2, 4, 1)
+    inside = (3 * np.exp(10) + np.exp(1)) / (np.exp(1) + np.exp(10))
+    value = dice_loss(logits, torch.zeros(1, 4, 1, dtype=torch.int64), squared=False)
+    assert value.item() == pytest.approx(1 - 2 * inside / (4 + inside), abs=1e-3)
+
+
+def test_vectors_of_focal():
+    # MONAI tests/losses/test_focal_loss.py, TEST_CASES with softmax: means over 3 classes. Its α of 0.8
+    # weighs class 0 by 0.2.
+    logits = torch.tensor([[1.0, 1.0], [0.5, 0.0]]).expand(1, 3, 2, 2)
+    labels = torch.tensor([[[0, 1], [2, 0]]])
+    assert focal_loss(logits, labels).item() == pytest.approx(3 * 0.16276, abs=3e-4)
+    value = focal_loss(logits, labels, class_weight=[0.2, 0.8, 0.8])
+    assert value.item() == pytest.approx(3 * 0.08138, abs=3e-4)
+
+    # MONAI, test_bin_seg_2d, test_empty_class_2d and test_multi_class_seg_2d: very good predictions
+    square = [[0, 0, 0, 0], [0, 1, 1, 0], [0, 1, 1, 0], [0, 0, 0, 0]]
+    several = [[0, 0, 0, 0], [0, 1, 2, 0], [0, 3, 4, 0], [0, 0, 0, 0]]
+    for labels, k, scale in ((square, 2, 100), ([[0] * 4] * 4, 2, 1000), (several, 6, 1000)):
+        labels = torch.tensor([labels])
+        good = scale * F.one_hot(labels, k).movedim(-1, 1).float() - scale / 2
+        assert focal_loss(good, labels).item() == pytest.approx(0, abs=5e-4)
+        assert focal_loss(good, labels, class_weight=[0.5] * k).item() == pytest.approx(0, abs=5e-4)
+
+
+@pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan, torch.finfo(torch.float32).max])
+def test_vectors_of_focal_at_pixels_to_ignore(value):
+    # kornia tests/losses/test_focal_loss.py, test_ignored_non_finite_logits and test_ignored_extreme_logits
+    logits, safe = (
+        torch.tensor([[one, 0.3], [0.0, -0.2]]).view(1, 2, 1, 2).requires_grad_() for one in (value, 0.0)
+    )
+    labels = torch.tensor([[[IGNORE, 1]]])
+    loss, expected = focal_loss(logits, labels), focal_loss(safe, labels)
+    slope = torch.autograd.grad(loss, logits)[0]
+    assert loss == expected
+    assert torch.equal(slope, torch.autograd.grad(expected, safe)[0])
+    assert (slope[..., 0] == 0).all()
+    # test_all_ignored_extreme_logits
+    nothing = torch.full_like(labels, IGNORE)
+    loss = focal_loss(logits, nothing)
+    assert loss == 0
+    assert (torch.autograd.grad(loss, logits)[0] == 0).all()
+
+
+def test_vectors_of_lovasz():
+    # kornia tests/losses/test_lovaz_softmax.py, test_foreground_reference; values of Berman's code. It counts
+    # all classes, so that of its classes "absent_classes" and "single_pixel" leave the first.
+    p = torch.tensor([[0.6, 0.21, 0.12], [0.29, 0.68, 0.19], [0.11, 0.11, 0.69]], dtype=torch.float64)
+    logits, labels = p.log().view(1, 3, 1, 3).requires_grad_(), torch.tensor([[[0, 1, 2]]])
+    loss = lovasz_softmax_loss(logits, labels)
+    assert loss.item() == pytest.approx((0.4 + 0.32 + 0.31) / 3)
+    assert lovasz_softmax_loss(logits, torch.zeros_like(labels)).item() == pytest.approx(0.69)
+    assert lovasz_softmax_loss(logits[..., :1], labels[..., :1]).item() == pytest.approx(0.4)
+
+    # test_foreground_gradient_reference
+    expected = [[-0.08, 0.0476, 0.0276], [0.058, -0.0725333333, 0.0437], [0.022, 0.0249333333, -0.0713]]
+    slope = torch.autograd.grad(loss, logits)[0]
+    np.testing.assert_allclose(slope[0, :, 0], expected, atol=1e-9)
+
+    # test_class_permutation
+    logits = torch.tensor([[1.2, -0.3, 0.7], [0.1, 1.4, -0.2], [-0.8, 0.2, 1.6]]).view(1, 3, 1, 3)
+    for order in ([2, 0, 1], [1, 2, 0], [0, 2, 1]):
+        permuted = lovasz_softmax_loss(logits[:, order], torch.tensor(order).argsort()[labels])
+        torch.testing.assert_close(permuted, lovasz_softmax_loss(logits, labels))
+
+    # test_all_ones
+    perfect = torch.tensor([0.0, 100.0]).view(1, 2, 1, 1).expand(2, 2, 1, 2)
+    assert lovasz_softmax_loss(perfect, torch.ones(2, 1, 2, dtype=torch.int64)) == 0
+
+
+# kornia tests/losses/test_total_variation.py, test_tv_on_3d, test_tv_on_4d and test_tv_on_constant
+VARIATIONS = [
+    ([[0.09094203, 0.32630223, 0.8066123], [0.10921168, 0.09534764, 0.48588026]], 1.6900),
+    ([[0.8756, 0.0920], [0.8034, 0.3107]], 1.5672),
+    ([[0.3069, 0.2981], [0.9399, 0.7944]], 1.2836),
+    ([[0.6269, 0.1494], [0.2493, 0.8490]], 2.1544),
+    ([[0.3256, 0.9923], [0.2856, 0.9104]], 1.4134),
+    ([[0.4107, 0.4387], [0.2742, 0.0095]], 0.8584),
+    ([[0.7064, 0.3674], [0.6139, 0.2487]], 0.9154),
+    ([[0.1104, 0.2284, 0.4371], [0.4569, 0.1906, 0.8035]], 1.9566),
+    ([[0.0552, 0.6831, 0.8310], [0.3589, 0.5044, 0.0802]], 2.5787),
+    ([[0.5078, 0.5703, 0.9110], [0.4765, 0.8401, 0.2754]], 2.2682),
+    ([[1.0] * 5] * 4, 0.0),
+]
+
+
+@pytest.mark.parametrize(("plane", "expected"), VARIATIONS)
+def test_vectors_of_total_variation(plane, expected):
+    p = torch.tensor(plane)
+    logits = torch.stack([p, 1 - p]).log()[None]  # two classes, so that the variation is there twice
+    value = total_variation_loss(logits, torch.zeros_like(p, dtype=torch.int64)[None], pixel_weight=0)
+    assert p.numel() * value.item() / 2 == pytest.approx(expected, abs=1e-3)
+
+
+def disc(radius, centre):
+    y, x = np.ogrid[:99, :99]
+    return ((y - centre[0]) ** 2 + (x - centre[1]) ** 2 <= radius**2).astype(int)[None]
+
+
+def test_vectors_of_hausdorff():
+    # MONAI tests/metrics/test_hausdorff_distance.py, TEST_CASES: the middle plane of its spheres, if they
+    # move within it. A pair more is cut by the frame, which it counts as contour.
+    same, left, right = disc(20, (49, 49)), disc(33, (19, 33)), disc(33, (20, 33))
+    assert contour_distances(same, same, 2).hausdorff(100)[0, 1] == 0
+    assert contour_distances(left, right, 2).hausdorff(100)[0, 1] == 1
+    # Where MONAI has inf: the diagonal. Where both are empty it leaves the image out: NaN.
+    nothing, ball = np.zeros((1, 99, 99), int), disc(20, (49, 49))
+    assert contour_distances(nothing, ball, 2).hausdorff()[0, 1] == pytest.approx(98 * 2**0.5)
+    assert contour_distances(ball, nothing, 2).hausdorff()[0, 1] == pytest.approx(98 * 2**0.5)
+    assert np.isnan(contour_distances(nothing, nothing, 2).hausdorff()[0, 1])
+
+    # TEST_CASES_CC_METRICS in two dimensions: the mean of two components, each in a part of the image
+    pred, target = np.zeros((2, 1, 32, 32), int)
+    target[0, 10:15, 10:15] = target[0, 20:25, 20:25] = 1
+    pred[0, 10:15, 10:15] = pred[0, 21:26, 19:24] = 1
+    parts = [contour_distances(pred[:, at], target[:, at], 2) for at in (slice(0, 17), slice(17, 32))]
+    assert np.mean([part.hausdorff(100)[0, 1] for part in parts]) == pytest.approx(0.7071, abs=1e-4)
