@@ -23,7 +23,7 @@ from consensus_lib.losses import (
     _blobs,
     _check,
     _check_range,
-    _exact,
+    _known,
     _wide,
     pixelwise_loss,
     settings_of,
@@ -500,7 +500,7 @@ def _plus_pixelwise(value, logits, labels, pixel_weight):
 def _checked(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     """Return logits in float32 at least, 0 at pixels to ignore: whatever these hold, their gradient is 0."""
     _check_classes(logits, labels)
-    return _exact(logits).masked_fill((labels == IGNORE)[:, None], 0)
+    return _known(logits, labels)
 
 
 def _check_classes(logits: torch.Tensor, labels: torch.Tensor) -> None:
