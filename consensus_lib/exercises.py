@@ -12,12 +12,12 @@ import torch
 import torch.nn.functional as F
 
 from consensus_lib import IGNORE
-from consensus_lib.blobs import label_blobs
 from consensus_lib.comparison import pareto_front
 from consensus_lib.components import count_pieces
 from consensus_lib.datasets import FaceDataset
 from consensus_lib.factorise import OPENING, clean, difference, residual
 from consensus_lib.figures import luminance
+from consensus_lib.losses.blobs import label_blobs
 from consensus_lib.metrics import SegmentationScores
 
 TODO = "not answered yet"

@@ -195,7 +195,7 @@ def merge(face: np.ndarray, occlusion: np.ndarray, connectivity: int = 4) -> np.
 
     Args:
         face, occlusion: bool ``[H,W]``.
-        connectivity: 4 or 8 neighbours, as in :func:`~consensus_lib.blobs.label_blobs`.
+        connectivity: 4 or 8 neighbours, as in :func:`~consensus_lib.losses.blobs.label_blobs`.
 
     Returns:
         int64 ``[H,W]``.

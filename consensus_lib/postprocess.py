@@ -14,9 +14,9 @@ import torch.nn.functional as F
 from torch import nn
 
 from consensus_lib import IGNORE
-from consensus_lib.blobs import label_blobs
 from consensus_lib.components import find_holes
-from consensus_lib.losses import settings_of, shown
+from consensus_lib.losses.blobs import label_blobs
+from consensus_lib.losses.consensus import format_kwargs, merge_defaults
 
 
 def remove_small_components(labels: torch.Tensor, min_size: int = 16, connectivity: int = 8) -> torch.Tensor:
@@ -230,7 +230,7 @@ class WithCRF(nn.Module):
 
     def __init__(self, network: nn.Module, **options):
         super().__init__()
-        self.network, self.options = network, settings_of(local_crf, options)
+        self.network, self.options = network, merge_defaults(local_crf, options)
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         """Return log Q, ``[B,K,H,W]``."""
@@ -238,7 +238,7 @@ class WithCRF(nn.Module):
 
     def extra_repr(self) -> str:
         """Return the settings."""
-        return shown(self.options)
+        return format_kwargs(self.options)
 
 
 class Relabelled(nn.Module):
@@ -253,7 +253,7 @@ class Relabelled(nn.Module):
 
     def __init__(self, network: nn.Module, function: Callable[..., torch.Tensor], **options):
         super().__init__()
-        self.network, self.function, self.options = network, function, settings_of(function, options)
+        self.network, self.function, self.options = network, function, merge_defaults(function, options)
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         """Return one-hot logits, ``[B,K,H,W]``."""
@@ -263,7 +263,7 @@ class Relabelled(nn.Module):
 
     def extra_repr(self) -> str:
         """Return the function and its settings."""
-        return ", ".join(filter(None, (self.function.__name__, shown(self.options))))
+        return ", ".join(filter(None, (self.function.__name__, format_kwargs(self.options))))
 
 
 def _check_labels(labels: torch.Tensor) -> None:

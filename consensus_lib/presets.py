@@ -14,7 +14,7 @@ from typing import NamedTuple
 from torch import nn
 
 from consensus_lib.losses import ConsensusLoss
-from consensus_lib.structure_losses import LovaszSoftmaxLoss, WithConsensus
+from consensus_lib.losses.baselines import LovaszSoftmaxLoss, WithConsensus
 
 
 class Preset(NamedTuple):

@@ -1,6 +1,6 @@
 """What the loss is compared with: one table of rivals, what each costs, and the floor.
 
-The losses among them are in :mod:`consensus_lib.structure_losses`, what comes after the network in
+The losses among them are in :mod:`consensus_lib.losses.baselines`, what comes after the network in
 :mod:`consensus_lib.postprocess`.
 """
 
@@ -14,10 +14,19 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from consensus_lib.blobs import label_blobs
 from consensus_lib.datasets import TASKS, FaceDataset, synthetic
 from consensus_lib.datasets.face_dataset import as_images
 from consensus_lib.losses import PixelwiseLoss
+from consensus_lib.losses.baselines import (
+    AffinityLoss,
+    ComponentDiceLoss,
+    DiceLoss,
+    FocalLoss,
+    LovaszSoftmaxLoss,
+    RegionMutualInformationLoss,
+    TotalVariationLoss,
+)
+from consensus_lib.losses.blobs import label_blobs
 from consensus_lib.networks import FaceOccNet
 from consensus_lib.postprocess import (
     FlipAveraged,
@@ -28,15 +37,6 @@ from consensus_lib.postprocess import (
     remove_small_components,
 )
 from consensus_lib.presets import PRESETS
-from consensus_lib.structure_losses import (
-    AffinityLoss,
-    ComponentDiceLoss,
-    DiceLoss,
-    FocalLoss,
-    LovaszSoftmaxLoss,
-    RegionMutualInformationLoss,
-    TotalVariationLoss,
-)
 
 
 class MostFrequentLabel(nn.Module):

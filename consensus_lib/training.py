@@ -33,9 +33,9 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from tqdm import tqdm
 
 from consensus_lib import distributed, paths
-from consensus_lib.blobs import Blobs
 from consensus_lib.datasets import FaceDataset, Splits, loader
 from consensus_lib.flicker import flicker
+from consensus_lib.losses.blobs import Blobs
 from consensus_lib.metrics import SegmentationScores
 from consensus_lib.networks import NETWORKS, count_parameters
 from consensus_lib.paths import atomic, write_json

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from consensus_lib import IGNORE
-from consensus_lib.blobs import blobs_from_ids, join_blobs, label_blobs
+from consensus_lib.losses.blobs import blobs_from_ids, join_blobs, label_blobs
 
 MAPS = arrays(
     np.int64,

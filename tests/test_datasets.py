@@ -3,9 +3,9 @@ import pytest
 import torch
 
 from consensus_lib import IGNORE, paths
-from consensus_lib.blobs import label_blobs
 from consensus_lib.datasets import TASKS, Augment, DatasetError, FaceDataset, loader
 from consensus_lib.datasets.synthetic import CLASSES as SYNTHETIC_CLASSES
+from consensus_lib.losses.blobs import label_blobs
 
 
 def test_a_sample_has_the_promised_shapes_and_ranges(tiny_folder):

@@ -5,8 +5,8 @@ import torch
 import torch.nn.functional as F
 
 from consensus_lib import IGNORE
-from consensus_lib.distillation import DistillationLoss, soft_loss
 from consensus_lib.losses import ConsensusLoss, Ramp
+from consensus_lib.losses.distillation import DistillationLoss, soft_loss
 
 
 @pytest.fixture

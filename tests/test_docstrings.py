@@ -18,7 +18,7 @@ MODULES = [
 
 @pytest.mark.parametrize("name", MODULES)
 def test_examples_are_right(name):
-    if name == "consensus_lib.kernels":
+    if name == "consensus_lib.losses.triton":
         pytest.importorskip("triton", reason="Triton is not installed: CUDA builds of torch bring it")
     failed, _ = doctest.testmod(importlib.import_module(name), optionflags=doctest.NORMALIZE_WHITESPACE)
     assert failed == 0

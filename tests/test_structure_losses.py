@@ -8,11 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from consensus_lib import IGNORE
-from consensus_lib.blobs import label_blobs
 from consensus_lib.datasets import FaceDataset
 from consensus_lib.losses import ConsensusLoss, Ramp, pixelwise_loss
-from consensus_lib.networks import FaceOccNet
-from consensus_lib.structure_losses import (
+from consensus_lib.losses.baselines import (
     AffinityLoss,
     ComponentDiceLoss,
     DiceLoss,
@@ -29,6 +27,8 @@ from consensus_lib.structure_losses import (
     region_mutual_information_loss,
     total_variation_loss,
 )
+from consensus_lib.losses.blobs import label_blobs
+from consensus_lib.networks import FaceOccNet
 from consensus_lib.training import fit
 
 MODULES = {

@@ -13,10 +13,10 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from tqdm import tqdm
 
 from consensus_lib import paths
-from consensus_lib.blobs import Blobs, join_blobs, label_blobs
 from consensus_lib.datasets.augment import Augment
 from consensus_lib.datasets.folder import DatasetError, Row, read_index, read_info
 from consensus_lib.datasets.tasks import task as task_by_name
+from consensus_lib.losses.blobs import Blobs, join_blobs, label_blobs
 
 
 class FaceDataset(Dataset):
@@ -119,7 +119,7 @@ class FaceDataset(Dataset):
         pixels otherwise, the moved labels are cut, for each batch anew.
 
         Args:
-            cut: keyword arguments of :func:`~consensus_lib.blobs.label_blobs`, such as the ``cut`` of a
+            cut: keyword arguments of :func:`~consensus_lib.losses.label_blobs`, such as the ``cut`` of a
                 :class:`~consensus_lib.losses.ConsensusLoss`.
         """
         data = copy.copy(self)

@@ -21,8 +21,8 @@ from consensus_lib import notebook, paths, runs
 from consensus_lib.datasets import MILD, FaceDataset, open_splits
 from consensus_lib.datasets.prepared import prepared_folder
 from consensus_lib.datasets.synthetic import Recipe, synthetic_folder
-from consensus_lib.distillation import DistillationLoss
 from consensus_lib.losses import ConsensusLoss, pixelwise_loss
+from consensus_lib.losses.distillation import DistillationLoss
 from consensus_lib.pseudo_labels import choose, prepare_pseudo_labels, read_records
 from consensus_lib.teacher import NetworkTeacher
 

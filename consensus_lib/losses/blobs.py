@@ -39,6 +39,22 @@ class Blobs(NamedTuple):
         """Return the blobs on ``device``."""
         return Blobs(*(part if part is None else part.to(device, **options) for part in self))
 
+    def mean(self, values: torch.Tensor) -> torch.Tensor:
+        """Return the mean of pixels' values ``[B,H,W,...]`` over each blob, ``[M,...]``."""
+        size = self.size.view(-1, *[1] * (values.dim() - 3))
+        return self._sum(values) / size
+
+    def log_mean_exp(self, values: torch.Tensor) -> torch.Tensor:
+        """Return log mean exp of pixels' values ``[B,H,W]`` over each blob, ``[M]``; exp may underflow."""
+        flat = values.detach().flatten()
+        top = flat.new_full((len(self.size) + 1,), -torch.inf)
+        top = top.scatter_reduce(0, self.ids.flatten() + 1, flat, "amax")  # first of pixels in no blob
+        return self.mean((values - top[self.ids + 1]).exp()).log() + top[1:]
+
+    def _sum(self, values: torch.Tensor) -> torch.Tensor:
+        zeros = values.new_zeros(len(self.size) + 1, *values.shape[3:])  # first the sum of pixels in no blob
+        return zeros.index_add(0, self.ids.flatten() + 1, values.flatten(0, 2))[1:]
+
     def split(self) -> list["Blobs"]:
         """Return the blobs of each image as a batch of one, numbered from 0."""
         ends = torch.bincount(self.image, minlength=len(self.ids)).cumsum(0).tolist()
@@ -49,6 +65,16 @@ class Blobs(NamedTuple):
             image = torch.zeros_like(self.image[begin:end])
             parts.append(Blobs(ids, self.labels[begin:end], image, self.size[begin:end], group))
         return parts
+
+
+def as_blobs(blobs: Blobs | torch.Tensor | None, labels: torch.Tensor) -> Blobs:
+    """Return blobs as they are, an id map ``[B,H,W]`` cut by the labels, or for None one blob a class."""
+    if blobs is None:
+        return label_blobs(labels, "class")
+    if not isinstance(blobs, Blobs):
+        return blobs_from_ids(blobs, labels)
+    check_map("blobs.ids", blobs.ids, labels[:, None])
+    return blobs
 
 
 def join_blobs(parts: Sequence[Blobs]) -> Blobs:
@@ -227,3 +253,25 @@ def _without_specks(blobs: Blobs, min_size: int, merge: bool) -> Blobs:
     size = torch.bincount(ids.flatten() + 1, minlength=int((~speck).sum()) + 1)[1:]
     kept = [None if part is None else part[~speck] for part in (blobs.labels, blobs.image, blobs.group)]
     return Blobs(ids, kept[0], kept[1], size, kept[2])
+
+
+def check_map(name: str, found: torch.Tensor, logits: torch.Tensor) -> None:
+    """Raise a ValueError that names the argument unless ``found`` is int64 ``[B,H,W]`` like logits."""
+    like = (logits.shape[0], *logits.shape[2:])
+    if found.dtype != torch.int64 or found.shape != like or found.device != logits.device:
+        raise ValueError(
+            f"{name}: expected int64 [B,H,W] like logits {list(logits.shape)} on {logits.device}, "
+            f"got {found.dtype} {list(found.shape)} on {found.device}"
+        )
+
+
+def check_range(name: str, found: torch.Tensor, low: int, high: int) -> None:
+    """Raise a ValueError that names the argument unless all of ``found`` is in low..high."""
+    lowest, highest = found.aminmax() if found.numel() else (low, high)
+    if lowest < low or highest > high:
+        raise ValueError(f"{name}: expected {low}..{high}, got {int(lowest)}..{int(highest)}")
+
+
+def accumulator(device: torch.device) -> torch.dtype:
+    """Return the type in which sums over blobs are computed; Apple's GPUs have no float64."""
+    return torch.float32 if device.type == "mps" else torch.float64

@@ -39,10 +39,10 @@ def _log_label(x, k, label):
 
 @triton.jit(do_not_specialize=["M"], debug=True)  # debug: asserts
 def _sums(
-    logits, sb, sk, ss, ids, kept, labels, p, sums, top, M, HW,
-    LOW: tl.constexpr, TRIM: tl.constexpr, K: tl.constexpr, KP: tl.constexpr, BLOCK: tl.constexpr,
+    logits, sb, sk, ss, ids, labels, p, sums, top, M, HW,
+    LOW: tl.constexpr, K: tl.constexpr, KP: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    b, k, s, pixel, inside, c = _tile(tl.program_id(0), ids, HW, K, KP, BLOCK)
+    b, k, s, _, inside, c = _tile(tl.program_id(0), ids, HW, K, KP, BLOCK)
     tl.device_assert((c >= -1) & (c < M), "blobs.ids: expected -1..M-1")
     label = tl.load(labels + c, c >= 0, other=0)
     tl.device_assert((label >= 0) & (label < K), "labels: expected 0..K-1")
@@ -53,14 +53,11 @@ def _sums(
     total = tl.sum(one, 0)
     one, x = one / total, tl.where(inside, x - tl.log(total), 0)  # p and log p
     tl.store(p + b * K * HW + k * HW + s, one, inside)
-    keep = c >= 0
-    if TRIM:
-        keep &= tl.load(kept + pixel, s < HW, other=-1) >= 0
-    low = keep & (tl.sum(tl.where(k == label, x, 0), 0) < LOW)
+    low = (c >= 0) & (tl.sum(tl.where(k == label, x, 0), 0) < LOW)
     if tl.max(low.to(tl.int32), 0) > 0:
         tl.atomic_max(top + c, _log_label(x, k, label), low, sem="relaxed")
         tl.store(top + M, 0.0)  # for _low_sums
-    one = tl.where(inside & keep, one, 0)
+    one = tl.where(inside & (c >= 0), one, 0)
     of_p, of_log_p = sums + k * M, sums + (k + K) * M
     for _ in range(ROUNDS):
         now = tl.max(c, 0)
@@ -71,18 +68,18 @@ def _sums(
             tl.atomic_add(of_log_p + now, sum_log_p[:, None].to(tl.float64), k < K, "relaxed")
             c = tl.where(mine, -1, c)
     if tl.max(c, 0) >= 0:
-        tl.atomic_add(of_p + c, one.to(tl.float64), inside & (c >= 0) & keep, "relaxed")
+        tl.atomic_add(of_p + c, one.to(tl.float64), inside & (c >= 0), "relaxed")
         tl.atomic_add(of_log_p + c, x.to(tl.float64), inside & (c >= 0), "relaxed")
 
 
 @jit
 def _low_sums(
-    logits, sb, sk, ss, kept, labels, top, rest, M, HW, tiles,
+    logits, sb, sk, ss, ids, labels, top, rest, M, HW, tiles,
     LOW: tl.constexpr, K: tl.constexpr, KP: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     if tl.load(top + M) == 0:
         for at in range(tl.program_id(0), tiles, tl.num_programs(0)):
-            b, k, s, _, inside, c = _tile(at, kept, HW, K, KP, BLOCK)
+            b, k, s, _, inside, c = _tile(at, ids, HW, K, KP, BLOCK)
             x = tl.load(logits + b * sb + k * sk + s * ss, inside, other=float("-inf"))
             log = _log_label(tl.where(s < HW, x, 0), k, tl.load(labels + c, c >= 0, other=0))
             low = (c >= 0) & (log < LOW)
@@ -92,17 +89,17 @@ def _low_sums(
 
 @jit
 def _tables(
-    sums, top, rest, size, kept_size, labels, match_weight, deviation_weight, loss, by_p, by_log_p,
+    sums, top, rest, size, labels, match_weight, deviation_weight, loss, by_p, by_log_p,
     low_log_sum, M, TINY: tl.constexpr, EPS: tl.constexpr, STOP: tl.constexpr,
     K: tl.constexpr, KP: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     k, c = tl.arange(0, KP)[:, None].to(tl.int64), tl.program_id(0) * BLOCK + tl.arange(0, BLOCK) - 1
     blob, column = (c >= 0) & (c < M), (k < K) & (c < M)  # a first column, for pixels in no blob
-    n, kept_n = tl.load(size + c, blob, 1).to(tl.float64), tl.load(kept_size + c, blob, 1).to(tl.float64)
+    n = tl.load(size + c, blob, 1).to(tl.float64)
     match, deviation = tl.load(match_weight + c, blob, 0), tl.load(deviation_weight + c, blob, 0)
     here = k == tl.load(labels + c, blob, 0)
     sum_p = tl.load(sums + k * M + c, column & blob, 0)
-    mean_p, mean_log_p = sum_p / kept_n, tl.load(sums + (k + K) * M + c, column & blob, 0) / n
+    mean_p, mean_log_p = sum_p / n, tl.load(sums + (k + K) * M + c, column & blob, 0) / n
     label_sum = tl.sum(tl.where(here, sum_p, 0), 0)
     low = blob & (label_sum < TINY / EPS)
     label_sum = tl.where(blob & ~low, label_sum, 1)
@@ -111,11 +108,11 @@ def _tables(
     gap = tl.where(mean_p > 0, gap, 0)  # 0 log 0 = 0, of classes whose logits are minus infinity
     apart = tl.sum(mean_p * gap, 0)
     apart = tl.where(apart > 0, apart, 0)  # rounding alone can take it below 0
-    value = match * (tl.log(kept_n) - tl.where(low, low_log, tl.log(label_sum))) + deviation * apart
+    value = match * (tl.log(n) - tl.where(low, low_log, tl.log(label_sum))) + deviation * apart
     tl.atomic_add(loss, tl.sum(tl.where(blob, value, 0), 0), sem="relaxed")
     first = -tl.where(here & ~low, match / label_sum, 0)
     if not STOP:
-        first += deviation * gap / kept_n
+        first += deviation * gap / n
     tl.store(by_p + k * (M + 1) + c + 1, tl.where(blob, first, 0), column)
     tl.store(by_log_p + k * (M + 1) + c + 1, tl.where(blob, -deviation / n * mean_p, 0), column)
     tl.store(low_log_sum + c, tl.where(low, low_log, float("inf")), blob)
@@ -123,15 +120,13 @@ def _tables(
 
 @jit
 def _gradient(
-    grad, logits, sb, sk, ss, ids, kept, labels, match_weight, p, by_p, by_log_p, low_log_sum, out, M, HW,
-    TRIM: tl.constexpr, K: tl.constexpr, KP: tl.constexpr, BLOCK: tl.constexpr,
+    grad, logits, sb, sk, ss, ids, labels, match_weight, p, by_p, by_log_p, low_log_sum, out, M, HW,
+    K: tl.constexpr, KP: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    b, k, s, pixel, inside, c = _tile(tl.program_id(0), ids, HW, K, KP, BLOCK)
+    b, k, s, _, inside, c = _tile(tl.program_id(0), ids, HW, K, KP, BLOCK)
     at = b * K * HW + k * HW + s
     one = tl.load(p + at, inside, 0)
     g = tl.load(by_log_p + k * (M + 1) + c + 1, inside, 0)
-    if TRIM:
-        c = tl.load(kept + pixel, s < HW, -1)
     g += one * tl.load(by_p + k * (M + 1) + c + 1, inside, 0)
     log_sum = tl.load(low_log_sum + c, c >= 0, float("inf"))
     low = log_sum < float("inf")
@@ -153,12 +148,11 @@ def _cut(x: torch.Tensor) -> tuple[tuple, int, int, dict]:
     return (x, x.stride(0), x.stride(1), x.stride(3)), pixels, len(x) * triton.cdiv(pixels, block), tile
 
 
-def consensus(logits, ids, size, kept, kept_size, labels, match_weight, deviation_weight, stop_gradient):
+def consensus(logits, ids, size, labels, match_weight, deviation_weight, stop_gradient):
     """Return what the operator ``consensus_lib::consensus`` returns."""
     x, pixels, tiles, tile = _cut(logits)
     M, K, limits = len(labels), logits.shape[1], torch.finfo(logits.dtype)
-    trim = kept.data_ptr() != ids.data_ptr()
-    ids, size, kept, labels = ids.contiguous(), size.contiguous(), kept.contiguous(), labels.contiguous()
+    ids, size, labels = ids.contiguous(), size.contiguous(), labels.contiguous()
     zeros = torch.zeros((2 * K + 1) * M + 1, dtype=torch.float64, device=ids.device)
     sums, rest, loss = zeros[: 2 * K * M], zeros[2 * K * M : -1], zeros[-1]
     top = torch.full((M + 1,), -math.inf, dtype=torch.float64, device=ids.device)
@@ -167,24 +161,24 @@ def consensus(logits, ids, size, kept, kept_size, labels, match_weight, deviatio
     low_log_sum, low = torch.empty_like(match_weight), math.log(limits.tiny / limits.eps) + 1
     with torch.cuda.device_of(logits):
         if tiles:
-            maps = ids, kept, labels, p, sums, top, M, pixels, low, trim
+            maps = ids, labels, p, sums, top, M, pixels, low
             _sums[tiles,](*x, *maps, **tile, sanitize_overflow=False)
-            _low_sums[min(tiles, 1024),](*x, kept, labels, top, rest, M, pixels, tiles, low, **tile)
+            _low_sums[min(tiles, 1024),](*x, ids, labels, top, rest, M, pixels, tiles, low, **tile)
         tile = {**tile, "BLOCK": max(1, min(64, 512 // tile["KP"])), "num_warps": 4}
         _tables[triton.cdiv(M + 1, tile["BLOCK"]),](
-            sums, top, rest, size, kept_size, labels, match_weight, deviation_weight, loss, by_p, by_log_p,
+            sums, top, rest, size, labels, match_weight, deviation_weight, loss, by_p, by_log_p,
             low_log_sum, M, limits.tiny, limits.eps, stop_gradient, **tile,
         )  # fmt: skip
     return loss.to(logits), p, by_p, by_log_p, low_log_sum
 
 
-def gradient(grad, logits, ids, kept, labels, match_weight, p, by_p, by_log_p, low_log_sum):
+def gradient(grad, logits, ids, labels, match_weight, p, by_p, by_log_p, low_log_sum):
     """Return what the operator ``consensus_lib::consensus_gradient`` returns."""
     x, pixels, tiles, tile = _cut(logits)
-    trim, maps = kept.data_ptr() != ids.data_ptr(), (ids.contiguous(), kept.contiguous(), labels.contiguous())
+    maps = ids.contiguous(), labels.contiguous()
     out = torch.empty_like(p)
     with torch.cuda.device_of(logits):
         if tiles:
-            tables = match_weight, p, by_p, by_log_p, low_log_sum, out, len(labels), pixels, trim
+            tables = match_weight, p, by_p, by_log_p, low_log_sum, out, len(labels), pixels
             _gradient[tiles,](grad, *x, *maps, *tables, **tile)
     return out

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from consensus_lib import IGNORE
-from consensus_lib.losses import ConsensusLoss, shown
+from consensus_lib.losses.consensus import ConsensusLoss, format_kwargs
 
 
 def soft_loss(
@@ -126,7 +126,7 @@ class DistillationLoss(nn.Module):
     def extra_repr(self) -> str:
         """Return the settings, for printing and for checkpoints."""
         names = ("hard", "soft", "temperature", "confidence", "unsure")
-        return shown({name: getattr(self, name) for name in names})
+        return format_kwargs({name: getattr(self, name) for name in names})
 
 
 def _check_probabilities(probabilities: torch.Tensor, logits: torch.Tensor) -> None:

@@ -17,17 +17,14 @@ import torch.nn.functional as F
 from torch import nn
 
 from consensus_lib import IGNORE
-from consensus_lib.blobs import Blobs, label_blobs
-from consensus_lib.losses import (
+from consensus_lib.losses.blobs import Blobs, accumulator, as_blobs, check_range, label_blobs
+from consensus_lib.losses.consensus import (
     ConsensusLoss,
-    _blobs,
-    _check,
-    _check_range,
-    _known,
-    _wide,
+    check,
+    format_kwargs,
+    known_logits,
+    merge_defaults,
     pixelwise_loss,
-    settings_of,
-    shown,
 )
 
 EPSILON = 1e-4
@@ -290,7 +287,7 @@ def region_mutual_information_loss(
             f"logits: expected at least {side * pool} pixels a side for radius={radius} and pool={pool}, "
             f"got {list(logits.shape)}"
         )
-    wide = _wide(logits.device)
+    wide = accumulator(logits.device)
     p, y = logits.to(wide).softmax(1), _one_hot(labels, logits.shape[1]).to(wide)
     ignored = (labels == IGNORE)[:, None].to(wide)
     p, y = F.avg_pool2d(p, pool), F.avg_pool2d(y, pool)
@@ -350,8 +347,8 @@ def component_dice_loss(
     tensor(0.6000)
     """
     logits = _checked(logits, labels)
-    blobs = label_blobs(labels, "component") if blobs is None else _blobs(blobs, labels)
-    _check_range("blobs.ids", blobs.ids, -1, len(blobs.size) - 1)
+    blobs = label_blobs(labels, "component") if blobs is None else as_blobs(blobs, labels)
+    check_range("blobs.ids", blobs.ids, -1, len(blobs.size) - 1)
     classes = logits.shape[1]
     p, y = logits.softmax(1), _one_hot(labels, classes)
     outside = (p * (1 - y) * (labels != IGNORE)[:, None]).sum((2, 3)).flatten()  # [B*K]
@@ -381,7 +378,7 @@ class FunctionLoss(nn.Module):
 
     def __init__(self, **options):
         super().__init__()
-        self.options = settings_of(self.function, options)
+        self.options = merge_defaults(self.function, options)
 
     def forward(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         """Return the loss."""
@@ -389,7 +386,7 @@ class FunctionLoss(nn.Module):
 
     def extra_repr(self) -> str:
         """Return all settings, for printing and for checkpoints."""
-        return shown(self.options)
+        return format_kwargs(self.options)
 
 
 class FocalLoss(FunctionLoss):
@@ -458,7 +455,7 @@ class ComponentDiceLoss(FunctionLoss):
 
     def extra_repr(self) -> str:
         """Return all settings, for printing and for checkpoints."""
-        return shown({**self.cut, **self.options})
+        return format_kwargs({**self.cut, **self.options})
 
 
 def _pairs(maps: torch.Tensor, distance: int, steps: Sequence[tuple[int, int]]):
@@ -500,13 +497,13 @@ def _plus_pixelwise(value, logits, labels, pixel_weight):
 def _checked(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     """Return logits in float32 at least, 0 at pixels to ignore: whatever these hold, their gradient is 0."""
     _check_classes(logits, labels)
-    return _known(logits, labels)
+    return known_logits(logits, labels)
 
 
 def _check_classes(logits: torch.Tensor, labels: torch.Tensor) -> None:
     """Refuse labels that are no class, which a comparison with each class would pass over."""
-    _check(logits, labels)
-    _check_range("labels", labels.where(labels != IGNORE, 0), 0, logits.shape[1] - 1)
+    check(logits, labels)
+    check_range("labels", labels.where(labels != IGNORE, 0), 0, logits.shape[1] - 1)
 
 
 def _check_not_negative(name: str, value: float) -> None:

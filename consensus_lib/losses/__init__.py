@@ -1,0 +1,29 @@
+"""Losses: what is minimised. Names are loaded on first use."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "baselines": [
+            "AffinityLoss",
+            "ComponentDiceLoss",
+            "DiceLoss",
+            "FocalLoss",
+            "LovaszSoftmaxLoss",
+            "RegionMutualInformationLoss",
+            "TotalVariationLoss",
+            "WithConsensus",
+        ],
+        "blobs": ["Blobs", "blobs_from_ids", "label_blobs"],
+        "consensus": [
+            "ConsensusLoss",
+            "PixelwiseLoss",
+            "Ramp",
+            "consensus_loss",
+            "pixelwise_loss",
+            "size_marginalised_loss",
+        ],
+        "distillation": ["DistillationLoss", "soft_loss"],
+    },
+)

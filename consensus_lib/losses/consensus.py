@@ -1,0 +1,355 @@
+r"""The paper's losses, Eq. 3 to 8: functions of logits, labels and blobs, and thin modules over them.
+
+A network gives each pixel s the probabilities p(s). A blob c is a group of pixels that should agree:
+
+.. math::
+    \hat p_c = \frac{1}{|c|} \sum_{s \in c} p(s)                                          \quad\text{(Eq. 6)}
+
+    \ell_c = \alpha \, D_{KL}(y_c \,\|\, \hat p_c)
+        + \beta \, \frac{1}{|c|} \sum_{s \in c} D_{KL}(\hat p_c \,\|\, p(s))             \quad\text{(Eq. 7)}
+
+    \mathcal{L} = \frac{1}{N} \sum_c \ell_c                                              \quad\text{(Eq. 8)}
+
+The first term matches the blob's mean with its label, the second is its pixels' deviation from the mean.
+:func:`match_and_deviation` has these equations as they are written. :mod:`~consensus_lib.losses.fused` has a
+faster operator for the same sum, and :func:`consensus_loss` takes it where it can.
+
+Shapes: logits ``[B,K,H,W]``, labels int64 ``[B,H,W]`` with 255 = ignore, M blobs.
+"""
+
+import dataclasses
+import inspect
+import math
+import warnings
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from consensus_lib import IGNORE
+from consensus_lib.losses import fused
+from consensus_lib.losses.blobs import Blobs, accumulator, as_blobs, check_map, check_range, label_blobs
+
+
+def pixelwise_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    r"""Cross-entropy averaged over all labelled pixels: each pixel on its own.
+
+    .. math:: -\frac{1}{HW} \sum_s \log p(s)_{k^*}                        \quad\text{(Eq. 3 and 4)}
+
+    Args:
+        logits: float ``[B,K,H,W]``.
+        labels: int64 ``[B,H,W]``, 255 = ignore.
+
+    Returns:
+        A scalar; 0 where every pixel is ignored.
+
+    Raises:
+        ValueError: shapes or types differ from the above.
+
+    Source: Masi et al., CVPR 2020, Sec. 3.2. Derived in notebook 02.
+
+    >>> pixelwise_loss(torch.zeros(1, 2, 4, 4), torch.zeros(1, 4, 4, dtype=torch.int64))
+    tensor(0.6931)
+    """
+    check(logits, labels)
+    total = F.cross_entropy(known_logits(logits, labels), labels, ignore_index=IGNORE, reduction="sum")
+    return total / (labels != IGNORE).sum().clamp(min=1)
+
+
+def size_marginalised_loss(
+    logits: torch.Tensor, labels: torch.Tensor, blobs: Blobs | torch.Tensor | None = None
+) -> torch.Tensor:
+    r"""Cross-entropy in which every blob weighs the same, whatever its size.
+
+    .. math::
+        \frac{1}{|F|} \sum_{s \in F} \ell(s) + \frac{1}{|B|} \sum_{s \in B} \ell(s)
+        + \frac{1}{n} \sum_{i=1}^{n} \frac{1}{|O_i|} \sum_{s \in O_i} \ell(s)      \quad\text{(Eq. 5)}
+
+    for the face F, the background B and the occlusion blobs O. Any classes may take their place: the mean of
+    each blob is averaged over the blobs of its class, the classes are added, and the images averaged.
+
+    Args:
+        logits: float ``[B,K,H,W]``.
+        labels: int64 ``[B,H,W]``, 255 = ignore.
+        blobs: blobs or an id map ``[B,H,W]``; None takes one blob a class.
+
+    Returns:
+        A scalar; 0 where every pixel is ignored.
+
+    Source: Masi et al., CVPR 2020, Eq. 5. Shown in notebook 03.
+    """
+    check(logits, labels)
+    blobs = as_blobs(blobs, labels)
+    check_range("blobs.ids", blobs.ids, -1, len(blobs.size) - 1)
+    entropy = F.cross_entropy(
+        known_logits(logits, labels), labels, ignore_index=IGNORE, reduction="none"
+    )  # [B, H, W]
+    group = blobs.image * logits.shape[1] + blobs.labels  # one group for each image and class
+    siblings = torch.bincount(group, minlength=logits.shape[0] * logits.shape[1])
+    weight = 1 / (blobs.size * siblings[group]).to(entropy)  # [M], of each of a blob's pixels
+    return (entropy * F.pad(weight, (1, 0))[blobs.ids + 1]).sum() / max(1, len(logits))
+
+
+def consensus_loss(
+    logits: torch.Tensor,
+    labels: torch.Tensor,
+    blobs: Blobs | torch.Tensor | None = None,
+    *,
+    alpha: float = 10.0,
+    beta: float = 5.0,
+    reduction: str = "paper",
+    size_weight: float = 0.0,
+    pixel_weight: float = 0.0,
+    stop_gradient: bool = False,
+) -> torch.Tensor:
+    r"""Structure via consensus (Eq. 8): the pixels of a blob should match its label, and each other.
+
+    Args:
+        logits: float ``[B,K,H,W]``. Half precision is computed in float32.
+        labels: int64 ``[B,H,W]``, 255 = ignore.
+        blobs: blobs or an id map ``[B,H,W]``; None takes one blob for each class of each image.
+        alpha: weight of matching the label.
+        beta: weight of the deviation from the blob mean.
+        reduction: ``"paper"``, Eq. 8 for each image, averaged over the images that hold a blob.
+            ``"released"``, what the authors' code computes: blobs of one id (one ``group`` of :class:`Blobs`,
+            one class where blobs is None) are one blob over the batch. Its match is summed over images and
+            divided by B, its deviation is the mean over its pixels and the K classes, the loss is the mean of
+            ids. (Theirs divides by the number of probabilities that are not 0, and is infinite where one
+            underflows; here all count, and the value stays finite.)
+        size_weight: γ; a blob weighs (its share of the image's pixels in blobs)^γ. 0 is Eq. 8, at 1 every
+            pixel counts alike. With ``reduction="paper"`` only.
+        pixel_weight: weight of an added :func:`pixelwise_loss`.
+        stop_gradient: hold the mean constant in the deviation: pixels move to the mean, and the mean does not
+            move to them.
+
+    Returns:
+        A scalar; 0 where every pixel is ignored. Autograd, ``torch.func`` and forward mode differentiate it
+        any number of times. A pixel in no blob has gradient 0 whatever its logits are, NaN too. Because
+        0 log 0 = 0, a class whose logits are minus infinity at all pixels, and which is no pixel's label,
+        changes neither value nor gradient.
+
+    Raises:
+        ValueError: shapes, types, devices, ids or options differ from the above. On CUDA with Triton, ids and
+            labels of blobs out of range fail an assertion on the device, as labels do in cross-entropy.
+
+    Not deterministic on CUDA to the last bit: blob sums use atomic additions. On the CPU it is. Relative to
+    the largest, values and gradients of the two agree to 2e-6 in float32 and 1e-13 in float64, times the
+    scale of the logits where that is above 1.
+
+    Source: Masi et al., CVPR 2020, Eq. 6 to 8. Derived in notebook 03.
+
+    >>> labels = torch.tensor([[[0, 0], [1, 1]]])
+    >>> consensus_loss(torch.zeros(1, 2, 2, 2), labels, alpha=1, beta=1)
+    tensor(0.6931)
+    """
+    if reduction not in ("paper", "released"):
+        raise ValueError(f"reduction: expected 'paper' or 'released', got {reduction!r}")
+    if size_weight and reduction != "paper":
+        raise ValueError(f"size_weight: expected 0 for reduction={reduction!r}, got {size_weight}")
+    check(logits, labels)
+    blobs, exact = as_blobs(blobs, labels), upcast(logits)
+    if reduction == "paper":
+        of_match = of_deviation = paper_weights(blobs, len(logits), size_weight)  # [M]
+    else:
+        of_match, of_deviation = released_weights(blobs, *logits.shape[:2])  # [M] each
+    terms = exact, blobs, alpha * of_match, beta * of_deviation, stop_gradient
+    loss = fused.consensus(*terms) if fused.serves(exact) else weighted_terms(*terms)
+    return loss + pixel_weight * pixelwise_loss(logits, labels) if pixel_weight else loss
+
+
+def weighted_terms(
+    logits: torch.Tensor,
+    blobs: Blobs,
+    match_weight: torch.Tensor,
+    deviation_weight: torch.Tensor,
+    stop_gradient: bool = False,
+) -> torch.Tensor:
+    """Return the sum over blobs of match and deviation by their weights ``[M]``: Eq. 8, a scalar."""
+    match, deviation = match_and_deviation(logits, blobs, stop_gradient)
+    return (match_weight @ match + deviation_weight @ deviation).to(logits)
+
+
+def match_and_deviation(
+    logits: torch.Tensor, blobs: Blobs, stop_gradient: bool = False
+) -> tuple[torch.Tensor, torch.Tensor]:
+    r"""Return both terms of Eq. 7 for each blob, without their weights.
+
+    As the mean of :math:`D_{KL}(\hat p_c \| p(s))` over the blob is
+    :math:`\sum_k \hat p_c (\log \hat p_c - \overline{\log p})`, two means per blob are all that is needed.
+
+    Args:
+        logits: float ``[B,K,H,W]``.
+        blobs: M of them.
+        stop_gradient: see :func:`consensus_loss`.
+
+    Returns:
+        Match and deviation, ``[M]`` each, in nats; float64 where the device has it.
+    """
+    inside = logits.masked_fill((blobs.ids < 0)[:, None], 0).to(accumulator(logits.device))
+    log_p = inside.log_softmax(1).movedim(1, -1)  # [B, H, W, K]
+    mean_p = blobs.mean(log_p.exp())  # [M, K]                                                          Eq. 6
+    label_log_p = log_p.gather(-1, F.pad(blobs.labels, (1, 0))[blobs.ids + 1][..., None])[..., 0]  # [B, H, W]
+    match = -blobs.log_mean_exp(label_log_p)  # [M], -log of mean_p at the label                        Eq. 7
+    target = mean_p.detach() if stop_gradient else mean_p
+    gap = target.clamp(min=torch.finfo(target.dtype).tiny).log() - blobs.mean(log_p)  # [M, K]
+    deviation = (target * gap.masked_fill(mean_p == 0, 0)).sum(1)  # [M], with 0 log 0 = 0              Eq. 7
+    return match, deviation
+
+
+def paper_weights(blobs: Blobs, images: int, size_weight: float) -> torch.Tensor:
+    """Return the weight of each blob in Eq. 8, ``[M]``: they sum to 1 over all images that hold a blob."""
+    size = blobs.size.to(accumulator(blobs.size.device))
+    zeros = size.new_zeros(images)
+    weight = (size / zeros.index_add(0, blobs.image, size)[blobs.image]) ** size_weight
+    total = zeros.index_add(0, blobs.image, weight)
+    return weight / total[blobs.image] / (total > 0).sum().clamp(min=1)
+
+
+def released_weights(blobs: Blobs, images: int, classes: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the weights of each blob's match and of its deviation in the released code, ``[M]`` each."""
+    group = torch.arange(len(blobs.size), device=blobs.size.device) if blobs.group is None else blobs.group
+    found, number = torch.unique(group, return_inverse=True)
+    label = torch.zeros_like(found).scatter(0, number, blobs.labels)[number]  # of some blob of the group
+    if (label != blobs.labels).any():
+        raise ValueError(
+            "blobs: expected one label for each id over the batch for reduction='released', "
+            f"got several for id {int(group[label != blobs.labels][0])}"
+        )
+    size = blobs.size.to(accumulator(blobs.size.device))
+    pixels = size.new_zeros(len(found)).index_add(0, number, size)[number]  # of the whole group
+    groups = max(1, len(found))
+    return torch.full_like(size, 1 / (groups * max(1, images))), size / (pixels * classes * groups)
+
+
+class PixelwiseLoss(nn.Module):
+    """:func:`pixelwise_loss` as a module."""
+
+    def forward(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """Return the loss."""
+        return pixelwise_loss(logits, labels)
+
+
+@dataclasses.dataclass(frozen=True)
+class Ramp:
+    """A schedule for alpha or beta: from ``start`` to ``end`` along half a cosine, over a training.
+
+    It follows the ``progress`` of its :class:`ConsensusLoss`, which is set before each step.
+
+    >>> [Ramp(0, 5)(progress) for progress in (0, 0.5, 1)]
+    [0.0, 2.5, 5.0]
+    """
+
+    start: float
+    end: float
+
+    def __call__(self, progress: float) -> float:
+        """Return the value at ``progress`` in [0, 1]."""
+        return self.end + (self.start - self.end) * (1 + math.cos(math.pi * progress)) / 2
+
+
+class ConsensusLoss(nn.Module):
+    """:func:`consensus_loss` as a module.
+
+    Args:
+        kind: how labels are cut into blobs when none are handed in; see :func:`label_blobs`. Superpixels
+            need the image, so they must be handed in.
+        connectivity: for components.
+        min_size, specks: what to do with small blobs; see :func:`label_blobs`.
+        options: the keyword arguments of :func:`consensus_loss`. A number may also be a schedule: a function
+            of ``progress``, such as :class:`Ramp`.
+
+    Attributes:
+        inputs: what it takes from a batch beside labels, where the batch has it.
+        cut: how it makes blobs, as keyword arguments of :func:`label_blobs`.
+        progress: how much of the training is done, in [0, 1). Schedules read it. It must be set before each
+            step: :func:`consensus_lib.training.fit` does; any other loop assigns
+            ``loss.progress = step / steps`` (in Lightning, ``self.global_step`` over
+            ``self.trainer.estimated_stepping_batches``). Where an option is a schedule and progress stays the
+            same for ``PATIENCE`` calls, one warning says so.
+    """
+
+    PATIENCE = 100
+    inputs = ("blobs",)
+
+    def __init__(
+        self,
+        kind: str = "class",
+        connectivity: int = 4,
+        *,
+        min_size: int = 0,
+        specks: str = "drop",
+        **options,
+    ):
+        super().__init__()
+        self.cut = {"kind": kind, "connectivity": connectivity, "min_size": min_size, "specks": specks}
+        self.options, self.progress = options, 0.0
+        self._still = 0.0, 0  # a progress, and how many losses were asked for at it
+
+    def forward(
+        self, logits: torch.Tensor, labels: torch.Tensor, blobs: Blobs | torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Return the loss."""
+        if blobs is None:
+            blobs = label_blobs(labels, **self.cut)
+        now = {k: v(self.progress) if callable(v) else v for k, v in self.options.items()}
+        if now != self.options and logits.requires_grad:
+            self._watch_progress()
+        return consensus_loss(logits, labels, blobs, **now)
+
+    def _watch_progress(self) -> None:
+        """Warn once where the progress that a schedule follows stands still."""
+        progress, count = self._still
+        self._still = self.progress, count + 1 if self.progress == progress else 1
+        if self._still[1] == self.PATIENCE:
+            warnings.warn(
+                f"progress: expected to grow in training, because of the schedules in {self.extra_repr()}, "
+                f"got {self.progress} for {self.PATIENCE} calls; set loss.progress = step / steps",
+                stacklevel=3,
+            )
+
+    def extra_repr(self) -> str:
+        """Return the settings, for printing and for checkpoints: a function goes by its name."""
+        return format_kwargs({**self.cut, **self.options})
+
+
+def merge_defaults(function: Callable, given: dict) -> dict:
+    """Return the arguments of ``function`` that have a default, with those of ``given`` in their place.
+
+    Raises:
+        TypeError: ``function`` has no such argument.
+
+    >>> merge_defaults(consensus_loss, {"beta": 1.0})["beta"]
+    1.0
+    """
+    parameters = inspect.signature(function).parameters.values()
+    defaults = {p.name: p.default for p in parameters if p.default is not p.empty and p.name != "blobs"}
+    for name in given:
+        if name not in defaults:
+            raise TypeError(f"options: expected some of {sorted(defaults)}, got {name!r}")
+    return defaults | given
+
+
+def format_kwargs(settings: dict) -> str:
+    """Format settings as in a call, functions by name: the same text in every process."""
+    return ", ".join(f"{k}={getattr(v, '__qualname__', repr(v))}" for k, v in settings.items())
+
+
+def check(logits: torch.Tensor, labels: torch.Tensor) -> None:
+    """Raise a ValueError unless logits are float ``[B,K,H,W]`` and labels int64 ``[B,H,W]`` like them."""
+    if logits.dim() != 4 or not logits.is_floating_point():
+        raise ValueError(f"logits: expected float [B,K,H,W], got {logits.dtype} {list(logits.shape)}")
+    check_map("labels", labels, logits)
+
+
+def upcast(logits: torch.Tensor) -> torch.Tensor:
+    """Return logits in float32 or float64: half precision is too coarse for sums over thousands of pixels."""
+    return logits if logits.dtype == torch.float64 else logits.float()
+
+
+def known_logits(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Return upcast logits, 0 at ignored pixels: these then have gradient 0 even if they are NaN."""
+    return upcast(logits).masked_fill((labels == IGNORE)[:, None], 0)
+
+
+fused.differentiate_twice_by(weighted_terms)
