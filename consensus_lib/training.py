@@ -18,6 +18,7 @@ import contextlib
 import functools
 import itertools
 import json
+import math
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -175,7 +176,8 @@ def fit(
         validation: samples to score; None scores nothing.
         optimizer: makes the optimiser from the parameters; None is Adam at 1e-3.
         schedule: makes the learning-rate schedule from (optimiser, total steps); stepped after every
-            step, or, for ``ReduceLROnPlateau``, with the monitored score after every evaluation.
+            step, or, for ``ReduceLROnPlateau``, with the monitored score after every evaluation; that takes
+            higher for better here, whatever its ``mode`` is.
         seed: of the dropout, which also differs by process; order and augmentation follow the data set's
             own seed.
         device: see :func:`pick_device`.
@@ -217,6 +219,8 @@ def fit(
     optimizer = (optimizer or _adam)(model.parameters())
     described = describe_optimizer(optimizer, model)  # before the schedule sets its first rates
     schedule = schedule(optimizer, epochs * steps_an_epoch) if schedule else None
+    if isinstance(schedule, ReduceLROnPlateau) and schedule.mode == "min":
+        schedule.load_state_dict({"mode": "max", "best": -math.inf})
     settings = {
         "epochs": epochs,
         "batch_size": batch_size,

@@ -320,6 +320,26 @@ def test_broken_weights_are_named_when_resuming(data, tmp_path):
     refused(data, tmp_path / "run", "checkpoint-0001.safetensors: expected a safetensors file")
 
 
+@pytest.mark.parametrize("mode", ["min", "max"])
+def test_a_plateau_schedule_cuts_the_rate_when_the_score_stops_rising(data, validation, mode, monkeypatch):
+    scores = iter([0.5, 0.6, 0.7, 0.8, 0.80001, 0.9, 0.9, 0.9])
+
+    class Given(SegmentationScores):
+        def compute(self):
+            return super().compute() | {"mean_iou": next(scores)}
+
+    monkeypatch.setattr(training, "evaluate", partial(evaluate, scores=Given))
+    _, history = train(
+        data,
+        epochs=8,
+        validation=validation,
+        optimizer=lambda parameters: torch.optim.SGD(parameters, lr=0.1),
+        schedule=lambda o, steps: torch.optim.lr_scheduler.ReduceLROnPlateau(o, mode, patience=0),
+    )
+    # 0.80001 is no gain: less than a ten-thousandth more. The rate falls after it, and after each third 0.9.
+    assert [row["lr"] for row in history] == pytest.approx([0.1] * 5 + [0.01, 0.01, 0.001])
+
+
 def test_workers_do_not_change_the_result(data):
     assert torch.equal(weights(train(data, workers=2, epochs=2)[0]), weights(train(data, epochs=2)[0]))
 
