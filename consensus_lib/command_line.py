@@ -1,6 +1,6 @@
 """Command lines: a wrong value ends in one line and exit code 2, before data are made or files written.
 
-The types are for ``ArgumentParser.add_argument(type=...)``; argparse then names the argument.
+:func:`whole`, :func:`number` and :func:`folder` make types for ``add_argument``, so that argparse names it.
 """
 
 import argparse
@@ -9,9 +9,18 @@ import math
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NoReturn
 
 SEED = 2**32 - 1
 """The largest seed that Python, NumPy and torch all take."""
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line, without the usage."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print the message and leave with exit code 2."""
+        self.exit(2, f"{self.prog}: error: {' '.join(message.split())} (--help lists what there is)\n")
 
 
 def whole(least: int, most: float = math.inf) -> Callable[[str], int]:
@@ -42,7 +51,7 @@ def refusing(parser: argparse.ArgumentParser) -> Iterator[None]:
     try:
         yield
     except ValueError as error:
-        parser.error(" ".join(str(error).split()))
+        parser.error(str(error))
 
 
 def _number(kind: type, name: str, least: float, most: float) -> Callable[[str], float]:
@@ -52,6 +61,7 @@ def _number(kind: type, name: str, least: float, most: float) -> Callable[[str],
             if math.isfinite(value) and least <= value <= most:
                 return value
         bounds = [f"at least {least}"] * (least > -math.inf) + [f"at most {most}"] * (most < math.inf)
-        raise argparse.ArgumentTypeError(f"expected {' '.join([name, ' and '.join(bounds)])}, got {text}")
+        wanted = " of ".join([name, *[" and ".join(bounds)] * bool(bounds)])
+        raise argparse.ArgumentTypeError(f"expected {wanted}, got {text}")
 
     return read

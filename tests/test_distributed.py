@@ -269,6 +269,9 @@ def test_one_process_needs_no_group(monkeypatch):
     monkeypatch.setenv("LOCAL_RANK", "0")
     with pytest.raises(ValueError, match="device: expected 'auto', 'cuda' or 'cpu' for several"):
         distributed.start("mps")
+    monkeypatch.setenv("LOCAL_RANK", "99")
+    with pytest.raises(ValueError, match=r"device: expected a GPU for each process, got \d+ for process 100"):
+        distributed.start("cuda")
 
 
 def test_the_entry_point_trains_with_torchrun_and_goes_on_alone(tmp_path, write_tiny, capsys, monkeypatch):
