@@ -510,8 +510,8 @@ class _Run:
         for key, value in ours.items():
             if (known := saved.get(key)) == value:
                 continue
-            if key == "schedule" and saved["epochs"] != ours["epochs"]:
-                continue  # that is why
+            if key == "schedule" and planned and saved["epochs"] != ours["epochs"]:
+                continue  # that is why, and it is said already
             text = f"{key}: expected {known!r}, got {value!r}"
             if key == "precision" and automatic:
                 if can_run(known, self.device):

@@ -228,6 +228,11 @@ def test_more_epochs_than_a_schedule_was_planned_for_are_refused(data, tmp_path,
     train(data, epochs=2, out=tmp_path / "run", **planned)
     message = r"epochs: expected 2, got 3 \(the schedule of the rate or of the loss was planned for 2\)"
     refused(data, tmp_path / "run", message, epochs=3, **planned)
+    constant = {
+        "schedule": None,
+        "loss": ConsensusLoss("component"),
+    }  # now nothing is planned over the epochs
+    refused(data, tmp_path / "run", r"(schedule|loss): expected", epochs=3, **constant)
 
 
 def grouped(rate, first=1):
