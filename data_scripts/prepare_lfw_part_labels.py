@@ -11,7 +11,6 @@ Each archive is read once, front to back, and nothing is unpacked to disk. Photo
 label maps wait in memory, compressed, because the two archives need not have the same order.
 """
 
-import argparse
 import io
 import re
 import sys
@@ -23,7 +22,7 @@ import numpy as np
 from PIL import Image
 
 from archives import LocalFile, PublicFile, fetch, members
-from consensus_lib import IGNORE
+from consensus_lib import IGNORE, command_line
 from consensus_lib.datasets.folder import (
     DatasetError,
     DatasetInfo,
@@ -200,17 +199,18 @@ def decode_superpixels(name: str, content: bytes) -> np.ndarray:
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command; return its exit status."""
-    parser = argparse.ArgumentParser(
+    parser = command_line.Parser(
         description="Prepare LFW Part Labels from the archives of its distribution.",
         epilog="Archives are read from CONSENSUS_DATA_MIRROR, a folder or address with a registry.txt, "
         "or from their public addresses into CONSENSUS_DATA_DIR/downloads.",
     )
     parser.add_argument(
-        "--out", type=Path, help="folder to make (default: CONSENSUS_DATA_DIR/lfw_part_labels-SIZE)"
+        "--out",
+        type=command_line.folder,
+        help="folder to make (default: CONSENSUS_DATA_DIR/lfw_part_labels-SIZE)",
     )
-    parser.add_argument(
-        "--size", type=int, default=128, help="height and width in pixels, at most 250 (default: %(default)s)"
-    )
+    pixels = "height and width in pixels, at most 250 (default: %(default)s)"
+    parser.add_argument("--size", type=command_line.whole(8, SOURCE_SIZE), default=128, help=pixels)
     parser.add_argument("--no-unlabelled", action="store_true", help="leave out photographs without labels")
     options = parser.parse_args(argv)
     out = options.out or data_dir() / f"lfw_part_labels-{options.size}"

@@ -109,6 +109,29 @@ def test_rivals(run, tmp_path):
                 assert len(gain.of_trainings) == 2
 
 
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["--size", "50"], "image: expected [B,3,H,W] with H and W divisible by"),
+        (["--size", "0"], "argument --size: expected a whole number of at least 1, got 0"),
+        (["--width", "0"], "width: expected at least 0."),
+        (["--width", "nan"], "argument --width: expected a finite number of at least 0, got nan"),
+        (["--epochs", "0"], "argument --epochs: expected a whole number of at least"),
+        (["--seeds", "-1"], "argument --seeds: expected a whole number of at least"),
+        ([], "expected a prepared data set in"),
+    ],
+)
+@pytest.mark.parametrize("module", [transfer, consensus, distillation, rivals])
+def test_wrong_values_are_named_in_one_line(module, arguments, expected, request, tmp_path, capsys):
+    if arguments:
+        request.getfixturevalue("run")  # prepares the photographs
+    with pytest.raises(SystemExit) as left:
+        module.main(arguments, tmp_path / "table.csv")
+    assert left.value.code == 2
+    assert expected in capsys.readouterr().err.splitlines()[-1]
+    assert not paths.runs_dir().exists()
+
+
 @pytest.mark.parametrize("module", [transfer, consensus, distillation, rivals])
 def test_the_stored_table_is_whole(module):
     found = pd.read_csv(module.TABLE)

@@ -12,19 +12,21 @@ one that sees as many images as both trainings of the others. Test photographs h
 training lies in a folder of its own: a study that was stopped goes on.
 """
 
-import argparse
 import shlex
 import sys
 from pathlib import Path
 
 from consensus_lib import notebook, paths, runs
+from consensus_lib.command_line import SEED, Parser, number, refusing, whole
 from consensus_lib.datasets import MILD, FaceDataset, open_splits
 from consensus_lib.datasets.prepared import prepared_folder
 from consensus_lib.datasets.synthetic import Recipe, synthetic_folder
 from consensus_lib.distillation import DistillationLoss
 from consensus_lib.losses import ConsensusLoss, pixelwise_loss
+from consensus_lib.networks import FaceOccNet, UNet
 from consensus_lib.pseudo_labels import choose, prepare_pseudo_labels, read_records
 from consensus_lib.teacher import NetworkTeacher
+from consensus_lib.training import check_network
 
 CONSENSUS = ConsensusLoss("component", size_weight=1.0)  # the form that helped in consensus.py
 LONG = "nothing, as long"
@@ -46,17 +48,26 @@ TABLE = Path(__file__).with_suffix(".csv")
 
 def main(argv: list[str] | None = None, table: Path = TABLE) -> None:
     """Run the study and write its table."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = Parser(description=__doc__.split("\n")[0])
     parser.add_argument("--first", nargs="+", default=list(FIRST), choices=FIRST, help="what comes first")
     parser.add_argument("--human", nargs="*", type=int, default=list(HUMAN), choices=HUMAN, help="labels")
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], help="trainings of each kind")
-    parser.add_argument("--drawn", type=int, default=3000, help="drawn faces for the teacher")
-    parser.add_argument("--photographs", type=int, default=3000, help="unlabelled photographs")
-    parser.add_argument("--epochs", type=int, default=5, help="passes over either")
-    parser.add_argument("--size", type=int, default=64, help="side of the images in pixels")
-    parser.add_argument("--width", type=float, default=0.25, help="of students; a teacher has twice as much")
+    parser.add_argument(
+        "--seeds", nargs="+", type=whole(0, SEED), default=[0, 1, 2], help="trainings of each kind"
+    )
+    parser.add_argument("--drawn", type=whole(1), default=3000, help="drawn faces for the teacher")
+    parser.add_argument("--photographs", type=whole(1), default=3000, help="unlabelled photographs")
+    parser.add_argument("--epochs", type=whole(1), default=5, help="passes over either")
+    parser.add_argument("--size", type=whole(1), default=64, help="side of the images in pixels")
+    parser.add_argument(
+        "--width", type=number(0), default=0.25, help="of students; a teacher has twice as much"
+    )
     argv = sys.argv[1:] if argv is None else argv
     a = parser.parse_args(argv)
+    with refusing(parser):
+        prepared_folder("lfw_part_labels", size=max(128, a.size))
+        check_network(FaceOccNet, a.size, a.width)
+        if any(FIRST[first] for first in a.first):
+            check_network(UNet, a.size, 2 * a.width)
     lesson = notebook.begin("distillation")
     folders = []
     for seed in a.seeds:
