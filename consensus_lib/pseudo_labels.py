@@ -166,7 +166,8 @@ def read_records(folder: str | Path) -> pd.DataFrame:
     path = Path(folder) / RECORDS
     if not path.is_file():
         raise DatasetError(f"{folder}: expected a pseudo-labelled data set with {RECORDS}, found none")
-    return pd.read_csv(path)
+    text = dict.fromkeys(("id", "teacher", "version"), str)  # 007 stays 007, and NA is a name
+    return pd.read_csv(path, dtype=text, keep_default_na=False, na_values={"overlap": [""]})
 
 
 def choose(records: pd.DataFrame, rules: Rules | None = None) -> tuple[list[str], dict[str, int]]:
