@@ -75,6 +75,8 @@ def test_what_cannot_be_served_is_named(tiny_folder, split, task, expected):
 def test_an_unknown_task_and_limit_are_named(tiny_folder):
     with pytest.raises(ValueError, match=r"task: expected one of .*, got 'teeth'"):
         FaceDataset(tiny_folder, "train", "teeth")
+    with pytest.raises(ValueError, match=r"task: expected one of .* or a Task, got \['parts'\]"):
+        FaceDataset(tiny_folder, "train", ["parts"])
     with pytest.raises(ValueError, match="limit: expected at least 1, got 0"):
         FaceDataset(tiny_folder, "train", "parts", limit=0)
 

@@ -70,7 +70,7 @@ def test_consensus(run):
 def test_distillation(run, monkeypatch):
     monkeypatch.setattr(distillation, "HUMAN", {50: 1, 0: 1})
     monkeypatch.setattr(distillation, "choose", lambda records: choose(records, Rules(face_area=(0.0, 1.0))))
-    options = ["--seeds", "3", "--drawn", "16", "--photographs", "20", "--epochs", "1", "--human", "50"]
+    options = ["--seeds", "3", "--drawn", "32", "--photographs", "20", "--epochs", "1", "--human", "50"]
     found = run(distillation, options)
     assert found[["first", "human_labels", "network", "epochs"]].values.tolist() == [
         ["teacher", 0, "UNet", 1],

@@ -170,6 +170,6 @@ def task(given: str | Task) -> Task:
     """
     if isinstance(given, Task):
         return given
-    if given not in TASKS:
+    if not isinstance(given, str) or given not in TASKS:
         raise ValueError(f"task: expected one of {sorted(TASKS)} or a Task, got {given!r}")
     return TASKS[given]
