@@ -1,10 +1,11 @@
+import dataclasses
 import json
 
 import numpy as np
 import pytest
 import torch
 
-from consensus_lib.datasets import Augment, DatasetError, FaceDataset
+from consensus_lib.datasets import Augment, DatasetError, DatasetWriter, FaceDataset
 from consensus_lib.datasets.folder import read_index, read_info
 from consensus_lib.pseudo_labels import Rules, choose, prepare_pseudo_labels, read_records
 
@@ -148,6 +149,23 @@ def test_a_killed_call_is_taken_up(tiny_folder, tmp_path):
     make(tmp_path / "q", tiny_folder)
     for name in ("index.csv", "records.csv"):
         assert (tmp_path / "p" / name).read_bytes() == (tmp_path / "q" / name).read_bytes()
+
+
+def test_people_who_are_scored_on_are_left_out(tiny_folder, tmp_path):
+    rows = [row for row in read_index(tiny_folder) if row.split == "train"]
+    known = rows[1].subject
+    info = read_info(tiny_folder)
+    with DatasetWriter(tmp_path / "people", dataclasses.replace(info, counts={}, index_sha256="")) as writer:
+        for row in rows:
+            image = (tiny_folder / row.image).read_bytes()
+            writer.add(row.id, "unlabelled", row.subject, image=image)
+        writer.add("again", "test", known, image=image)
+    for held_out, left_out in ((("validation", "test"), 1), ((), 0)):
+        folder = tmp_path / f"labelled {left_out}"
+        make(folder, tmp_path / "people", split="unlabelled", held_out=held_out)
+        assert read_info(folder).notes["left_out"] == left_out
+        found = {row.subject for row in read_index(folder)}
+        assert found == {row.subject for row in rows} - ({known} if left_out else set())
 
 
 def test_an_error_leaves_nothing(tiny_folder, tmp_path):

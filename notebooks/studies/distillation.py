@@ -5,7 +5,7 @@
 needs LFW Part Labels (``make data-lfw``) and writes ``distillation.csv`` beside this file, one row a training.
 
 With each seed, a teacher (``UNet``) learns from drawn faces alone and labels the photographs that nobody
-labelled. Students (``FaceOccNet``) learn from these pseudo-labels with cross-entropy, with consensus, or from
+labelled, but for those of people on whom it is scored. Students (``FaceOccNet``) learn from these pseudo-labels with cross-entropy, with consensus, or from
 the teacher's probabilities; others from the drawn faces that the teacher saw, without a teacher. Then they are
 fine-tuned on a few human labels, and compared with students that saw nothing else, in a short training and in
 one that sees as many images as both trainings of the others. Test photographs have human labels. Every
@@ -19,6 +19,7 @@ from pathlib import Path
 from consensus_lib import notebook, paths, runs
 from consensus_lib.command_line import SEED, Parser, number, refusing, whole
 from consensus_lib.datasets import MILD, FaceDataset, open_splits
+from consensus_lib.datasets.folder import ids_without_subjects_of, read_index
 from consensus_lib.datasets.prepared import prepared_folder
 from consensus_lib.datasets.synthetic import Recipe, synthetic_folder
 from consensus_lib.distillation import DistillationLoss
@@ -69,7 +70,9 @@ def main(argv: list[str] | None = None, table: Path = TABLE) -> None:
         if any(FIRST[first] for first in a.first):
             check_network(UNet, a.size, 2 * a.width)
     lesson = notebook.begin("distillation")
-    folders = []
+    source, folders = prepared_folder("lfw_part_labels"), []
+    free = ids_without_subjects_of(read_index(source), "unlabelled", ("validation", "test"))
+    photographs = min(a.photographs, len(free))
     for seed in a.seeds:
         real = open_splits("lfw_part_labels", "parts", size=a.size, images=0, augment=MILD, seed=seed)
         shown = {"size": a.size, "augment": MILD, "seed": seed}
@@ -81,11 +84,11 @@ def main(argv: list[str] | None = None, table: Path = TABLE) -> None:
             teacher = lesson.train("teacher", drawn, pixelwise_loss, **network, **about)
             folders.append(teacher.folder)
             labelled = prepare_pseudo_labels(
-                lesson.out / f"pseudo-labels-{a.photographs}-{teacher.folder.name}",
-                prepared_folder("lfw_part_labels"),
+                lesson.out / f"pseudo-labels-{photographs}-{teacher.folder.name}",
+                source,
                 NetworkTeacher(teacher.folder),
                 size=a.size,
-                limit=a.photographs,
+                limit=photographs,
             )
             ids, _ = choose(read_records(labelled))
             pseudo = FaceDataset(labelled, "train", "parts", ids=ids, probabilities=True, **shown)
@@ -105,7 +108,7 @@ def main(argv: list[str] | None = None, table: Path = TABLE) -> None:
                 )
                 passes = HUMAN[count]
                 if first == LONG:
-                    passes += round(a.epochs * a.photographs / len(few.train))
+                    passes += round(a.epochs * photographs / len(few.train))
                 elif not start:
                     passes *= 2
                 about = setting | {"human_labels": len(few.train), "start": start, "epochs": passes}
