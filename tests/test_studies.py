@@ -75,7 +75,7 @@ def test_distillation(run, monkeypatch):
     assert found[["first", "human_labels", "network", "epochs"]].values.tolist() == [
         ["teacher", 0, "UNet", 1],
         ["nothing", 12, "FaceOccNet", 2],
-        [distillation.LONG, 12, "FaceOccNet", 3],
+        [distillation.LONG, 12, "FaceOccNet", 1],
         ["drawn faces", 0, "FaceOccNet", 1],
         ["drawn faces", 12, "FaceOccNet", 1],
         ["pseudo-labels", 0, "FaceOccNet", 1],
