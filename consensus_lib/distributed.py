@@ -29,7 +29,8 @@ def start(device: str = "auto") -> str:
         device: ``"auto"``, ``"cuda"`` or ``"cpu"``; without ``torchrun`` whatever ``pick_device`` takes.
 
     Raises:
-        ValueError: ``torchrun`` started this process, and the device is another one.
+        ValueError: ``torchrun`` started this process, and the device is another one or
+            has no GPU for it.
     """
     if "LOCAL_RANK" not in os.environ:
         return device
@@ -37,7 +38,10 @@ def start(device: str = "auto") -> str:
         raise ValueError(f"device: expected 'auto', 'cuda' or 'cpu' for several processes, got {device!r}")
     cuda = device == "cuda" or (device == "auto" and torch.cuda.is_available())
     if cuda:
-        device = f"cuda:{os.environ['LOCAL_RANK']}"
+        place, there = int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()
+        if place >= there:
+            raise ValueError(f"device: expected a GPU for each process, got {there} for process {place + 1}")
+        device = f"cuda:{place}"
         torch.cuda.set_device(device)  # before NCCL asks which one it is
     dist.init_process_group("nccl" if cuda else "gloo", timeout=TIMEOUT)
     return device if cuda else "cpu"

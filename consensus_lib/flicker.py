@@ -29,7 +29,7 @@ def flicker(
     Shifts are exact. A rotation about the centre samples the image bilinearly, and reading the nearest pixel
     moves contours by up to 0.7 pixels whatever the network: ``flicker_rotation_floor`` is what turning the
     first prediction itself there and back changes, each time to the nearest pixel. A network that turns
-    with the image stays near it; what lies above is the network's.
+    with the image stays near it; what lies above is the network's. Nothing is flipped: left stays left.
 
     Args:
         predict: function of images float ``[B,C,H,W]`` that returns classes, integer ``[B,H,W]``. It must

@@ -20,10 +20,10 @@ from consensus_lib.datasets import Splits
 from consensus_lib.metrics import SegmentationScores
 from consensus_lib.networks import NETWORKS
 from consensus_lib.paths import atomic
+from consensus_lib.settings import describe
 from consensus_lib.sweep_plan import library_hash
 from consensus_lib.training import (
     cosine,
-    describe_loss,
     device_name,
     evaluate,
     evaluating,
@@ -107,6 +107,7 @@ class Lesson:
         network: str = "FaceOccNet",
         batch_size: int = 16,
         learning_rate: float = 0.01,
+        precision: str = "auto",
         start: Path | None = None,
         live: bool = True,
         scored: type[SegmentationScores] = SegmentationScores,
@@ -122,7 +123,7 @@ class Lesson:
             data: where to train, to follow and to test.
             loss: a function or module of (logits, labels).
             seed: of the weights, the dropout, and the result.
-            epochs, batch_size: as for :func:`consensus_lib.training.fit`.
+            epochs, batch_size, precision: as for :func:`consensus_lib.training.fit`.
             width, dropout: of the network.
             network: one of :data:`consensus_lib.networks.NETWORKS`.
             learning_rate: before the schedule.
@@ -148,7 +149,8 @@ class Lesson:
             data.train.fingerprint,
             data.train.seed,
             repr(data.train.augment),
-            describe_loss(loss),
+            describe(loss),
+            precision,
         ]
         key = json.dumps([*key, start and start.name])
         slug = re.sub(r"[^\w.-]+", "-", name)
@@ -178,6 +180,7 @@ class Lesson:
             schedule=cosine,
             seed=seed,
             device=str(self.device),
+            precision=precision,
             workers=0 if self.device.type == "cpu" else min(4, os.cpu_count() or 1),
             out=folder,
             progress=not live,

@@ -5,7 +5,7 @@ and ``predict`` take these as any network. Label maps are int64 ``[B,H,W]``; pix
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import scipy.ndimage
@@ -203,20 +203,33 @@ def local_crf(
 class FlipAveraged(nn.Module):
     """A network whose probabilities for an image and for its mirror image are averaged.
 
-    For classes that have no side: a left eye would have to be exchanged for a right one.
-
     Args:
         network: from images ``[B,3,H,W]`` to logits ``[B,K,H,W]``.
+        mirror: which class each class is in a flipped image, length K, such as the ``mirror`` of a
+            :class:`~consensus_lib.datasets.tasks.Task`; None if no class has a side.
+
+    Raises:
+        ValueError: ``mirror`` is no exchange of classes.
     """
 
-    def __init__(self, network: nn.Module):
+    def __init__(self, network: nn.Module, mirror: Sequence[int] | None = None):
         super().__init__()
         self.network = network
+        mirror = mirror if mirror is None else torch.as_tensor(mirror, dtype=torch.int64)
+        if mirror is not None:
+            numbers = torch.arange(len(mirror))
+            if not torch.equal(mirror.sort()[0], numbers) or not torch.equal(mirror[mirror], numbers):
+                raise ValueError(f"mirror: expected pairs that change places, got {mirror.tolist()}")
+        self.register_buffer("mirror", mirror, persistent=False)
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         """Return the logarithm of the mean probabilities, ``[B,K,H,W]``."""
         straight = self.network(image).log_softmax(1)
         mirrored = self.network(image.flip(-1)).flip(-1).log_softmax(1)
+        if self.mirror is not None:
+            if len(self.mirror) != mirrored.shape[1]:
+                raise ValueError(f"mirror: expected {mirrored.shape[1]} classes, got {len(self.mirror)}")
+            mirrored = mirrored[:, self.mirror]
         return torch.logaddexp(straight, mirrored) - math.log(2)
 
 

@@ -22,6 +22,7 @@ from consensus_lib.datasets.folder import (
     DatasetInfo,
     DatasetWriter,
     Row,
+    ids_without_subjects_of,
     is_made,
     read_index,
     read_info,
@@ -61,6 +62,7 @@ def prepare_pseudo_labels(
     extent: FaceExtent | None = None,
     cleaning: Cleaning | None = OPENING,
     split: str = "unlabelled",
+    held_out: Sequence[str] = ("validation", "test"),
     size: int | None = None,
     limit: int | None = None,
     batch_size: int = 32,
@@ -81,6 +83,8 @@ def prepare_pseudo_labels(
         extent: gives the complete face; None does not factorise.
         cleaning: of the residual; see :func:`~consensus_lib.factorise.clean`.
         split: the images to label; their own labels, if there are any, are not read.
+        held_out: splits on which what learns here is scored: images of people who occur in them are left
+            out, and ``notes`` in ``dataset.json`` has their number as ``"left_out"``.
         size: side in pixels of the images that the teacher sees and of what is stored; None keeps the
             source's.
         limit: label only the first so many images, in the order of the index.
@@ -97,7 +101,10 @@ def prepare_pseudo_labels(
     folder, source = Path(folder), Path(source)
     info = read_info(source)
     size = size or info.size
-    rows = [row for row in read_index(source) if row.split == split][:limit]
+    index = read_index(source)
+    kept = set(ids_without_subjects_of(index, split, set(held_out) - {split}))
+    left_out = sum(row.split == split for row in index) - len(kept)
+    rows = [row for row in index if row.id in kept][:limit]
     if not rows:
         raise DatasetError(f"split: expected images of a split of {source}: {info.counts}, got {split!r}")
     if "face" not in teacher.classes:
@@ -111,6 +118,8 @@ def prepare_pseudo_labels(
         "source_index": info.index_sha256,
         "split": split,
         "images": len(rows),
+        "held_out": sorted(held_out),
+        "left_out": left_out,
     }
     notes = json.loads(json.dumps(notes))
     if is_made(folder, size, notes, "one of the same teacher and images"):
@@ -166,7 +175,8 @@ def read_records(folder: str | Path) -> pd.DataFrame:
     path = Path(folder) / RECORDS
     if not path.is_file():
         raise DatasetError(f"{folder}: expected a pseudo-labelled data set with {RECORDS}, found none")
-    return pd.read_csv(path)
+    text = dict.fromkeys(("id", "teacher", "version"), str)  # 007 stays 007, and NA is a name
+    return pd.read_csv(path, dtype=text, keep_default_na=False, na_values={"overlap": [""]})
 
 
 def choose(records: pd.DataFrame, rules: Rules | None = None) -> tuple[list[str], dict[str, int]]:

@@ -6,6 +6,7 @@ training, a ``result.json`` of flat keys, written last: only that file makes a t
 """
 
 import argparse
+import contextlib
 import datetime
 import json
 import math
@@ -16,8 +17,9 @@ from pathlib import Path
 
 import yaml
 
-from consensus_lib import paths
+from consensus_lib import command_line, paths
 from consensus_lib.paths import shown, write_json
+from consensus_lib.sweep_plan import check, read_parameters
 
 _KERNEL = {
     "kernel_name": "python3",
@@ -226,20 +228,42 @@ def table(results: list[dict]) -> str:
 
 def _parameter(text: str) -> tuple[str, object]:
     name, given, value = text.partition("=")
-    if not given:
-        raise argparse.ArgumentTypeError(f"expected NAME=VALUE, got {text}")
-    return name, yaml.safe_load(value)
+    with contextlib.suppress(yaml.YAMLError):
+        if given:
+            return name, yaml.safe_load(value)
+    raise argparse.ArgumentTypeError(f"expected NAME=VALUE, got {text}")
+
+
+def _chosen(numbers: list[str] | None) -> list[Path]:
+    """Return the notebooks of these numbers, or all."""
+    known = {book.stem[:2]: book for book in notebooks()}
+    if unknown := [number for number in numbers or [] if number not in known]:
+        raise ValueError(f"--only: expected some of {list(known)}, got {unknown}")
+    return [book for number, book in known.items() if not numbers or number in numbers]
+
+
+def _set(chosen: list[Path], given: list[tuple[str, object]]) -> dict[str, dict]:
+    """Return what is given, for each notebook that declares it, in the type that it declares."""
+    declared = {book.stem: read_parameters(book) for book in chosen} if given else {}
+    for name, _ in given:
+        if not any(name in own for own in declared.values()):
+            raise ValueError(f"--set: expected a parameter of {list(declared)}, got {name}")
+    return {
+        stem: {name: check(name, value, own) for name, value in given if name in own}
+        for stem, own in declared.items()
+    }
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run the notebooks; return the exit code."""
-    parser = argparse.ArgumentParser(
+    parser = command_line.Parser(
         prog="python -m consensus_lib.runs", description="Run the notebooks in order."
     )
     parser.add_argument("--data", default="synthetic", help="synthetic (default) or lfw_part_labels")
     parser.add_argument("--profile", default="quick", help="smoke, quick (default) or full")
     parser.add_argument("--only", nargs="+", metavar="NN", help="numbers of the notebooks to run, such as 02")
-    parser.add_argument("--out", type=Path, help="run folder (default: a new one under the runs folder)")
+    new = "run folder (default: a new one under the runs folder)"
+    parser.add_argument("--out", type=command_line.folder, help=new)
     parser.add_argument(
         "--set",
         nargs="+",
@@ -257,7 +281,9 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     try:
         profile = {} if arguments.store else read_profile(arguments.data, arguments.profile)
-        chosen = [book for book in notebooks() if not arguments.only or book.stem[:2] in arguments.only]
+        with command_line.refusing(parser):
+            chosen = _chosen(arguments.only)
+            changed = _set(chosen, arguments.set)
     except FileNotFoundError as error:
         parser.error(str(error))
     if arguments.store:
@@ -271,7 +297,7 @@ def main(argv: list[str] | None = None) -> int:
     begin = time.perf_counter()
     for notebook in chosen:
         try:
-            execute(notebook, out / notebook.stem, profile[notebook.stem] | dict(arguments.set))
+            execute(notebook, out / notebook.stem, profile[notebook.stem] | changed.get(notebook.stem, {}))
         except RuntimeError as error:
             print(error, file=sys.stderr)
             return 1

@@ -21,7 +21,6 @@ missing and what did not succeed. Results of an earlier notebook or library stay
 *stale*. Several drivers, also of different sweeps, can share a folder.
 """
 
-import argparse
 import contextlib
 import importlib.util
 import json
@@ -37,6 +36,7 @@ from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
+from consensus_lib import command_line
 from consensus_lib.paths import atomic, shown, write_json
 from consensus_lib.sweep_plan import Sweep, plan, read_sweep
 from consensus_lib.sweep_run import RESULT, RUN, STATUS, WORK, attempt
@@ -355,15 +355,17 @@ def _terminal() -> Callable[[Progress], None]:
 
 def main(argv: list[str] | None = None) -> int:
     """Run a sweep; return 0 if all its runs are done."""
-    parser = argparse.ArgumentParser(prog="python -m consensus_lib.sweeps", description="Run a sweep.")
+    parser = command_line.Parser(prog="python -m consensus_lib.sweeps", description="Run a sweep.")
     parser.add_argument(
         "sweep", type=Path, help="YAML file; its keys stand at the top of consensus_lib/sweeps.py"
     )
-    parser.add_argument("--out", type=Path, required=True, help="folder of the runs")
+    parser.add_argument("--out", type=command_line.folder, required=True, help="folder of the runs")
     where = parser.add_mutually_exclusive_group()
-    where.add_argument("--workers", type=int, default=1, help="runs at a time on this machine (default: 1)")
+    at_a_time = "runs at a time on this machine (default: 1)"
+    where.add_argument("--workers", type=command_line.whole(1), default=1, help=at_a_time)
     where.add_argument("--scheduler", metavar="tcp://…", help="of Dask, whose workers run instead")
-    parser.add_argument("--retries", type=int, default=0, help="tries more of a run that died (default: 0)")
+    tries = "tries more of a run that died (default: 0)"
+    parser.add_argument("--retries", type=command_line.whole(0), default=0, help=tries)
     parser.add_argument("--dry-run", action="store_true", help="print the runs and how long they may take")
     given = parser.parse_args(argv)
     try:

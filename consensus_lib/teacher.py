@@ -30,6 +30,7 @@ from torch import nn
 
 from consensus_lib.datasets.folder import DatasetError, read_info
 from consensus_lib.datasets.synthetic.classes import CLASSES
+from consensus_lib.datasets.tasks import Task
 from consensus_lib.datasets.tasks import task as task_by_name
 from consensus_lib.training import load_checkpoint, pick_device
 
@@ -177,7 +178,7 @@ class SegformerTeacher:
 
     Args:
         source: name on the hub, or a local folder with ``config.json`` and weights.
-        task: ``"parts"`` or ``"occlusion"``; see :mod:`consensus_lib.datasets.tasks`.
+        task: ``"parts"``, ``"occlusion"`` or a task of one's own; see :mod:`consensus_lib.datasets.tasks`.
         members: the model's class names → source classes of the task.
         size: side in pixels at which the model looks; None as its preprocessor says.
         device: where to compute; see :func:`~consensus_lib.training.pick_device`.
@@ -191,7 +192,7 @@ class SegformerTeacher:
     def __init__(
         self,
         source: str | Path = "jonathandinu/face-parsing",
-        task: str = "parts",
+        task: str | Task = "parts",
         *,
         members: Mapping[str, str] = CELEBA_PARTS,
         size: int | None = None,
@@ -255,13 +256,13 @@ class MediaPipeTeacher:
 
     Args:
         model: the file ``selfie_multiclass_256x256.tflite``; the package brings none.
-        task: ``"parts"`` or ``"occlusion"``.
+        task: ``"parts"``, ``"occlusion"`` or a task of one's own.
 
     Raises:
         TeacherError: mediapipe is not installed, or there is no such file, or a broken one.
     """
 
-    def __init__(self, model: str | Path, task: str = "parts"):
+    def __init__(self, model: str | Path, task: str | Task = "parts"):
         target = task_by_name(task)
         vision, options = _mediapipe(model, SELFIE_MODEL, "MediaPipeTeacher")
         settings = vision.ImageSegmenterOptions(base_options=options, output_confidence_masks=True)
@@ -501,5 +502,5 @@ def _pictures(images: torch.Tensor) -> list:
 def _resized(maps: torch.Tensor, side: Sequence[int]) -> torch.Tensor:
     if tuple(maps.shape[2:]) == tuple(side):
         return maps
-    shrinks = side[0] < maps.shape[2]
+    shrinks = side[0] < maps.shape[2] or side[1] < maps.shape[3]
     return F.interpolate(maps, tuple(side), mode="bilinear", align_corners=False, antialias=shrinks)

@@ -2,7 +2,8 @@
 
 The trainer calls ``loss(logits, labels)`` and knows nothing of what is inside. Whatever is random depends
 on (seed, epoch), never on what ran before, so a run that is interrupted and resumed ends on the CPU with
-the same bits as one that was not.
+the same bits as one that was not. On another kind of machine it goes on in the precision in which it began,
+and the history keeps what differed.
 
 ``python -m consensus_lib.training`` trains one network. Started by ``torchrun``, or wherever a process group
 is initialised, the processes share the work; a checkpoint does not tell how many they were. Each takes an
@@ -18,6 +19,7 @@ import contextlib
 import functools
 import itertools
 import json
+import math
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -32,16 +34,27 @@ from torch import nn
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from tqdm import tqdm
 
-from consensus_lib import distributed, paths
-from consensus_lib.datasets import FaceDataset, Splits, loader
+from consensus_lib import command_line, distributed, paths
+from consensus_lib.datasets import TASKS, FaceDataset, Splits, loader
 from consensus_lib.flicker import flicker
 from consensus_lib.losses.blobs import Blobs
 from consensus_lib.metrics import SegmentationScores
 from consensus_lib.networks import NETWORKS, count_parameters
 from consensus_lib.paths import atomic, write_json
+from consensus_lib.settings import (
+    UNCLEAR,
+    describe,
+    describe_network,
+    describe_optimizer,
+    describe_schedule,
+    follows_progress,
+)
 
 STATE, HISTORY, BEST = "checkpoint.json", "history.jsonl", "best.safetensors"
 """Names in a training folder: the state to resume from, one line for each epoch, the best weights."""
+
+FORMAT = 2
+"""Of the state. What an earlier format says of a training is too little to compare settings."""
 
 
 class CheckpointError(ValueError):
@@ -58,7 +71,7 @@ def pick_device(name: str = "auto") -> torch.device:
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     try:
         device = torch.device(name)
-        torch.empty(0, device=device)
+        torch.zeros(1, device=device).item()  # the device "meta" has no values
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
         raise ValueError(
@@ -81,11 +94,13 @@ def pick_precision(name: str, device: torch.device) -> str:
     optimiser and loss stay in float32 either way.
 
     Raises:
-        ValueError: the name is unknown.
+        ValueError: the name is unknown, or the device cannot compute in this precision.
     """
     if name not in ("auto", "float32", "bfloat16"):
         raise ValueError(f"precision: expected 'auto', 'float32' or 'bfloat16', got {name!r}")
     if name != "auto":
+        if not can_run(name, device):
+            raise ValueError(f"precision: expected 'auto' or 'float32' on {device}, got {name!r}")
         return name
     if device.type == "cuda":
         gains = torch.cuda.get_device_capability(device) >= (8, 0)
@@ -95,9 +110,20 @@ def pick_precision(name: str, device: torch.device) -> str:
     return "bfloat16" if gains else "float32"
 
 
-def describe_loss(loss: Callable) -> str:
-    """Return a module with its settings or a function's name: the same text in every process."""
-    return repr(loss) if isinstance(loss, nn.Module) else getattr(loss, "__name__", type(loss).__name__)
+def can_run(precision: str, device: torch.device) -> bool:
+    """Say whether a convolution and its gradient can be computed in this precision, natively or emulated.
+
+    torch emulates bfloat16 on CPUs without instructions for it: right, but several times slower than float32.
+    """
+    if precision == "float32":
+        return True
+    image = torch.ones(1, 1, 3, 3, device=device, requires_grad=True)
+    try:
+        with torch.autocast(device.type, getattr(torch, precision)):
+            nn.functional.conv2d(image, image).sum().backward()
+    except RuntimeError:
+        return False
+    return True
 
 
 def cosine(optimizer: torch.optim.Optimizer, steps: int) -> LRScheduler:
@@ -145,16 +171,22 @@ def fit(
         loss: a function or module of (logits, labels) that returns a scalar. If it has an attribute
             ``progress``, that is set before each step to the share of all steps done, for schedules; if
             it has ``inputs``, the batch's entries of these names are handed to it by keyword.
-        epochs: passes over ``data``.
+        epochs: passes over ``data``. A training that is resumed may be given another number if nothing
+            depends on it: ``schedule`` is None and no setting of the loss is a function of ``progress``. The
+            weights are then those of a training with that number from the start; an evaluation of what was
+            the last epoch stays.
         batch_size: images a step, of all processes together.
         validation: samples to score; None scores nothing.
         optimizer: makes the optimiser from the parameters; None is Adam at 1e-3.
         schedule: makes the learning-rate schedule from (optimiser, total steps); stepped after every
-            step, or, for ``ReduceLROnPlateau``, with the monitored score after every evaluation.
+            step, or, for ``ReduceLROnPlateau``, with the monitored score after every evaluation; that takes
+            higher for better here, whatever its ``mode`` is.
         seed: of the dropout, which also differs by process; order and augmentation follow the data set's
             own seed.
         device: see :func:`pick_device`.
-        precision: of the forward pass; see :func:`pick_precision`.
+        precision: of the forward pass; see :func:`pick_precision`. Resumed, ``"auto"`` keeps that of the
+            checkpoint, unless :func:`can_run` says that the device cannot; a training does not change to
+            another one that is asked for.
         compile: run the network through ``torch.compile``.
         clip: largest norm of the gradient; None does not clip.
         patience: stop after so many evaluations without a better ``monitor``.
@@ -162,50 +194,64 @@ def fit(
         evaluate_every: epochs from one evaluation to the next; the last epoch is always evaluated.
         workers: processes that load data, for each that trains.
         out: folder for the checkpoint, the best weights and the history; None keeps nothing.
-        resume: go on from the checkpoint in ``out``, if there is one. False starts anew over it.
+        resume: go on from the checkpoint in ``out``, if there is one of the same settings, on any kind of
+            machine and with any number of processes. False starts anew over it.
         progress: show a bar of epochs.
         on_epoch: called with the history after each epoch, for live curves; in every process.
 
     Returns:
-        One dictionary for each epoch: ``epoch`` (from 1), ``step``, ``loss`` (mean), ``lr``, ``seconds``
-        (training so far, evaluation apart), ``images_per_second``; after an evaluation also
-        ``evaluation_seconds`` and all scores of :meth:`SegmentationScores.compute`.
+        One dictionary for each epoch: ``epoch`` (from 1), ``step``, ``precision``, ``loss`` (mean), ``lr``,
+        ``seconds`` (training so far, evaluation apart), ``images_per_second``; after an evaluation also
+        ``evaluation_seconds`` and all scores of :meth:`SegmentationScores.compute`. Where the training went
+        on under other conditions, ``changes`` says which: a list such as ``["device: A100 → V100"]``.
 
     Raises:
         ValueError: an argument is outside what is said above.
-        CheckpointError: ``out`` holds a training with other settings.
+        CheckpointError: ``out`` holds a training with other settings, or of a network with other tensors, or
+            nobody can tell because a setting cannot be described (see :mod:`consensus_lib.settings`). The
+            folder and the weights of ``model`` stay what they were.
         FloatingPointError: the loss is no longer finite; the last good epoch stays in ``out``.
     """
     _check_fit(epochs, batch_size, evaluate_every, patience, validation)
     share = distributed.share()
     loader(data, batch_size, shuffle=True, share=share)  # refuses a batch that cannot be shared
     device = pick_device(device)
-    precision = pick_precision(precision, device)
+    automatic, precision = precision == "auto", distributed.from_first(pick_precision(precision, device))
     model.to(device, memory_format=torch.channels_last)
     steps_an_epoch = max(1, len(data) // batch_size)
     optimizer = (optimizer or _adam)(model.parameters())
+    described = describe_optimizer(optimizer, model)  # before the schedule sets its first rates
     schedule = schedule(optimizer, epochs * steps_an_epoch) if schedule else None
+    if isinstance(schedule, ReduceLROnPlateau) and schedule.mode == "min":
+        schedule.load_state_dict({"mode": "max", "best": -math.inf})
     settings = {
         "epochs": epochs,
         "batch_size": batch_size,
         "seed": seed,
         "precision": precision,
         "clip": clip,
-        "loss": describe_loss(loss),
+        "loss": describe(loss),
         "data": data.fingerprint,
         "task": data.task.name,
         "samples": len(data),
         "size": data.size,
         "data_seed": data.seed,
         "augment": repr(data.augment),
-        "model": _config(model),
-        "optimizer": f"{type(optimizer).__name__} {optimizer.defaults}",
-        "schedule": type(schedule).__name__,
+        "model": describe_network(model),
+        "optimizer": described,
+        "schedule": describe_schedule(schedule, epochs * steps_an_epoch),
     }
     run = _Run(
-        model, optimizer, schedule, settings, data.task.classes, Path(out) if out is not None else None
+        model,
+        optimizer,
+        schedule,
+        settings,
+        data.task.classes,
+        Path(out) if out is not None else None,
+        device,
     )
-    run.start(resume)
+    run.start(resume, automatic, planned=schedule is not None or follows_progress(loss))
+    precision = settings["precision"]
 
     batches = loader(
         data, batch_size, shuffle=True, workers=workers, first_epoch=len(run.history), share=share
@@ -222,7 +268,7 @@ def fit(
             passed = len(run.history) / epochs, 1 / epochs
             row = _epoch(network, batches, loss, optimizer, schedule, device, precision, clip, passed)
             distributed.average_buffers(model)
-            row = {"epoch": epoch, "step": epoch * steps_an_epoch, **row}
+            row = {"epoch": epoch, "step": epoch * steps_an_epoch, "precision": precision, **row}
             row["seconds"] += run.history[-1]["seconds"] if run.history else 0.0
             if not np.isfinite(row["loss"]):
                 raise FloatingPointError(
@@ -237,6 +283,8 @@ def fit(
                 row |= {"evaluation_seconds": time.perf_counter() - begin, **scores}
                 if isinstance(schedule, ReduceLROnPlateau):
                     schedule.step(scores[monitor])
+            if run.changes:
+                row["changes"], run.changes = run.changes, []
             row = distributed.from_first(row)  # times differ
             run.finish_epoch(row, row.get(monitor))
             bar.set_postfix({k: f"{row[k]:.3f}" for k in ("loss", monitor) if k in row})
@@ -287,6 +335,8 @@ def outcome(model: nn.Module, data: Splits, history: list[dict]) -> dict:
         "parameters": count_parameters(model),
         "validation_mean_iou": history[-1]["mean_iou"],
         "seconds": history[-1]["seconds"],
+        "precision": history[-1]["precision"],
+        "changes": [f"epoch {row['epoch']}: {text}" for row in history for text in row.get("changes", [])],
     }
 
 
@@ -347,10 +397,7 @@ def load_checkpoint(
     folder = Path(path)
     state = _read_state(folder)
     file = folder / (BEST if best else state["weights"])
-    try:
-        tensors = load_file(file)
-    except (OSError, safetensors.SafetensorError) as error:
-        raise CheckpointError(f"{file}: expected a safetensors file, got: {error}") from None
+    tensors = _read_tensors(file)
     if model is None:
         config = dict(state["settings"]["model"])
         network = NETWORKS.get(config.pop("name"))
@@ -371,20 +418,23 @@ def load_checkpoint(
 class _Run:
     """What a training keeps between epochs, in memory and, where ``out`` is given, on disk."""
 
-    def __init__(self, model, optimizer, schedule, settings, classes, out: Path | None):
+    def __init__(self, model, optimizer, schedule, settings, classes, out: Path | None, device: torch.device):
         self.model, self.optimizer, self.schedule = model, optimizer, schedule
-        self.settings, self.classes, self.out = settings, list(classes), out
+        self.settings, self.classes, self.out, self.device = settings, list(classes), out, device
+        self.machine = {"device": device_name(device), "processes": distributed.world()}
         self.history: list[dict] = []
+        self.changes: list[str] = []
         self.best_score, self.best_epoch, self.evaluations_since_best = None, 0, 0
         self._best: dict[str, torch.Tensor] = {}
         self.writes = out is not None and distributed.rank() == 0
 
-    def start(self, resume: bool) -> None:
+    def start(self, resume: bool, automatic: bool, planned: bool) -> None:
+        """Load or write the state. ``settings`` then say the precision and the epochs of what comes."""
         if self.out is None:
             return
         # As the first process sees it: the others might already see what it writes.
         if distributed.from_first(resume and (self.out / STATE).is_file()):
-            self._load(_read_state(self.out))
+            self._load(_read_state(self.out), automatic, planned)
         elif self.writes:
             # The state before the first epoch: an interrupt in the middle of it can be resumed, too.
             self._save()
@@ -405,7 +455,7 @@ class _Run:
             self._save()
 
     def restore_best(self) -> None:
-        tensors = self._best or (load_file(self.out / BEST) if self.best_epoch else {})
+        tensors = self._best or (_read_tensors(self.out / BEST) if self.best_epoch else {})
         if tensors:
             self.model.load_state_dict(_part(tensors, "model"))
 
@@ -423,7 +473,9 @@ class _Run:
         write_json(
             self.out / STATE,
             {
+                "format": FORMAT,
                 "settings": self.settings,
+                "machine": self.machine,
                 "classes": self.classes,
                 "epoch": len(self.history),
                 "weights": weights.name,
@@ -438,19 +490,49 @@ class _Run:
             if old != weights:
                 old.unlink()
 
-    def _load(self, state: dict) -> None:
+    def _load(self, state: dict, automatic: bool, planned: bool) -> None:
+        anew = "take another folder, or start anew with resume=False (--restart)"
+        if state.get("format") != FORMAT:
+            raise CheckpointError(
+                f"{self.out}: expected a checkpoint of format {FORMAT}, got one of another version of this "
+                f"library, which can be loaded but not resumed; {anew}"
+            )
+        for key, text in self.settings.items():
+            if UNCLEAR.search(str(text)):
+                raise CheckpointError(
+                    f"{key}: expected a function of a module, functools.partial of one, or an object whose "
+                    f"repr shows its settings, got {text}: nobody can tell whether the training in "
+                    f"{self.out} had the same; {anew}"
+                )
+        saved, other = state["settings"], []
+        tensors = _read_tensors(self.out / state["weights"])
         ours = json.loads(json.dumps(self.settings))
-        other = [
-            f"{key}: expected {state['settings'].get(key)!r}, got {ours[key]!r}"
-            for key in ours
-            if ours[key] != state["settings"].get(key)
-        ]
+        for key, value in ours.items():
+            if (known := saved.get(key)) == value:
+                continue
+            if key == "schedule" and planned and saved["epochs"] != ours["epochs"]:
+                continue  # that is why, and it is said already
+            text = f"{key}: expected {known!r}, got {value!r}"
+            if key == "precision" and automatic:
+                if can_run(known, self.device):
+                    self.settings[key] = known
+                else:
+                    self.changes.append(f"{key}: {known} → {value}")
+            elif key == "precision":
+                other.append(f"{text} ('auto' goes on in {known})")
+            elif key == "epochs" and planned:
+                other.append(f"{text} (the schedule of the rate or of the loss was planned for {known})")
+            elif key == "epochs" and value >= state["epoch"]:
+                self.changes.append(f"{key}: {known} → {value}")
+            else:
+                other.append(text)
+        other += _different(_part(tensors, "model"), self.model.state_dict())[:1]
         if other:
             raise CheckpointError(
-                f"{self.out} holds a training with other settings ({'; '.join(other)}); "
-                "take another folder, or resume=False to start anew"
+                f"{self.out} holds a training with other settings ({'; '.join(other)}); {anew}"
             )
-        tensors = load_file(self.out / state["weights"])
+        machine = state["machine"]
+        self.changes += [f"{k}: {machine[k]} → {v}" for k, v in self.machine.items() if machine[k] != v]
         self.model.load_state_dict(_part(tensors, "model"))
         count = len(list(self.model.parameters()))
         states = {i: _part(tensors, f"optimizer.{i}") for i in range(count)}
@@ -538,11 +620,18 @@ def _adam(parameters):
     return torch.optim.Adam(parameters, lr=1e-3)
 
 
-def _config(model: nn.Module) -> dict:
-    config = {"name": type(model).__name__}
-    if type(model) in NETWORKS.values():
-        config |= {"num_classes": model.num_classes, "width": model.width, "dropout": model.dropout}
-    return config
+def _different(known: dict[str, torch.Tensor], ours: dict[str, torch.Tensor]) -> list[str]:
+    """Return in what names, types and shapes of a network's tensors differ, one text each."""
+    texts = [
+        {
+            name: f"{str(tensor.dtype).removeprefix('torch.')} {list(tensor.shape)}"
+            for name, tensor in part.items()
+        }
+        for part in (known, ours)
+    ]
+    names = dict.fromkeys([*ours, *known])
+    pairs = {name: [text.get(name, "none") for text in texts] for name in names}
+    return [f"model.{name}: expected {a}, got {b}" for name, (a, b) in pairs.items() if a != b]
 
 
 def _read_state(folder: Path) -> dict:
@@ -552,6 +641,13 @@ def _read_state(folder: Path) -> dict:
         raise CheckpointError(f"{folder}: expected a training folder with {STATE}, found none") from None
     except ValueError as error:
         raise CheckpointError(f"{folder / STATE}: expected JSON, got: {error}") from None
+
+
+def _read_tensors(file: Path) -> dict[str, torch.Tensor]:
+    try:
+        return load_file(file)
+    except (OSError, safetensors.SafetensorError) as error:
+        raise CheckpointError(f"{file}: expected a safetensors file, got: {error}") from None
 
 
 def _save_tensors(tensors: dict[str, torch.Tensor], path: Path) -> None:
@@ -588,40 +684,52 @@ def _from_plain(state: dict) -> dict:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Train one network as the notebooks do, score it on the test split, file the result; return 0."""
+    """Train one network as the notebooks do, score it on the test split, file the result; return 0.
+
+    A training whose loss is no longer finite returns 1, in a line that says so.
+    """
     from consensus_lib import losses, runs  # here: neither fit nor evaluate knows of losses and results
     from consensus_lib.datasets import MILD, open_splits
     from consensus_lib.networks import FaceOccNet
 
     parser = _parser()
     given = parser.parse_args(argv)
-    device = distributed.start(given.device)
     name, loss = given.loss, losses.pixelwise_loss
     weights = {key: getattr(given, key) for key in ("alpha", "beta", "size_weight", "pixel_weight")}
     if name == "consensus":
         loss = losses.ConsensusLoss(given.kind, **weights)
     opened = {"size": given.size, "images": given.images, "augment": MILD, "seed": given.seed}
-    try:
+    with command_line.refusing(parser):
+        device = distributed.start(given.device)
+        pick_precision(given.precision, pick_device(device))
+        check_network(FaceOccNet, given.size, given.width, given.dropout)
         data = distributed.first_alone(lambda: open_splits(given.dataset, given.task, **opened))
-    except ValueError as error:
-        parser.error(str(error))
+        loader(data.train, given.batch_size, shuffle=True, share=distributed.share())
     out = given.out or paths.runs_dir() / "training" / f"{given.dataset}-{given.task}-{name}-seed{given.seed}"
     torch.manual_seed(given.seed)
     network = FaceOccNet(len(data.train.task.classes), given.width, given.dropout)
-    history = fit(
-        network,
-        data.train,
-        loss,
-        epochs=given.epochs,
-        batch_size=given.batch_size,
-        validation=data.validation,
-        optimizer=lambda parameters: torch.optim.Adam(parameters, lr=given.learning_rate),
-        schedule=cosine,
-        seed=given.seed,
-        device=device,
-        workers=given.workers,
-        out=out,
-    )
+    try:
+        history = fit(
+            network,
+            data.train,
+            loss,
+            epochs=given.epochs,
+            batch_size=given.batch_size,
+            validation=data.validation,
+            optimizer=lambda parameters: torch.optim.Adam(parameters, lr=given.learning_rate),
+            schedule=cosine,
+            seed=given.seed,
+            device=device,
+            precision=given.precision,
+            workers=given.workers,
+            out=out,
+            resume=given.resume,
+        )
+    except CheckpointError as error:
+        parser.error(str(error))
+    except FloatingPointError as error:
+        print(f"{parser.prog}: {error}", file=sys.stderr)
+        return 1
     scores = evaluate(network, data.test, workers=given.workers).compute()
     if distributed.rank() == 0:
         runs.write_result(
@@ -643,34 +751,60 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def check_network(kind: type[nn.Module], size: int, width: float, dropout: float = 0.0) -> None:
+    """Check that such a network can be made and takes images of this size, without weights or images.
+
+    Raises:
+        ValueError: one of them does not suit it.
+
+    >>> check_network(NETWORKS["UNet"], 40, 0.25)
+    Traceback (most recent call last):
+        ...
+    ValueError: image: expected [B,3,H,W] with H and W divisible by 16 and at least 32, got [1, 3, 40, 40]
+    """
+    with torch.device("meta"):
+        kind(width=width, dropout=dropout).eval()(torch.zeros(1, 3, size, size))
+
+
+def _parser() -> command_line.Parser:
+    parser = command_line.Parser(
         prog="python -m consensus_lib.training",
         description="Train one network. With several GPUs: torchrun --nproc-per-node N -m "
-        "consensus_lib.training. Called again, it goes on from the checkpoint in its folder.",
+        "consensus_lib.training. Called again, it goes on from the checkpoint in its folder, also on another "
+        "kind of machine.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     add = parser.add_argument
+    whole, number = command_line.whole, command_line.number
     add("--dataset", default="synthetic", help="synthetic or lfw_part_labels")
-    add("--task", default="parts", help="parts or occlusion")
-    add("--size", type=int, default=64, help="side of the images in pixels")
-    add("--images", type=int, default=600, help="training images; 0 is all, of real data")
-    add("--width", type=float, default=0.25, help="of the network; 1 is the paper's")
-    add("--dropout", type=float, default=0.0, help="of the network")
-    add("--epochs", type=int, default=8, help="passes over the training images")
-    add("--batch-size", type=int, default=16, help="images a step, of all processes together")
-    add("--learning-rate", type=float, default=0.01, help="of Adam, before the cosine schedule")
-    add("--seed", type=int, default=0, help="of weights, order, augmentation and dropout")
+    add("--task", choices=list(TASKS), default="parts", help="classes to learn")
+    add("--size", type=whole(1), default=64, help="side of the images in pixels")
+    add("--images", type=whole(0), default=600, help="training images; 0 is all, of real data")
+    add("--width", type=number(0), default=0.25, help="of the network; 1 is the paper's")
+    add("--dropout", type=number(0), default=0.0, help="of the network")
+    add("--epochs", type=whole(1), default=8, help="passes over the training images")
+    add("--batch-size", type=whole(1), default=16, help="images a step, of all processes together")
+    add("--learning-rate", type=number(0), default=0.01, help="of Adam, before the cosine schedule")
+    seed = "of weights, order, augmentation and dropout"
+    add("--seed", type=whole(0, command_line.SEED), default=0, help=seed)
     add("--loss", choices=["cross-entropy", "consensus"], default="consensus", help="what is minimised")
     kinds = ["class", "component", "occlusion", "pixel"]  # superpixels need the image
     add("--kind", choices=kinds, default="component", help="consensus: how labels are cut into blobs")
-    add("--alpha", type=float, default=10.0, help="consensus: weight of the match with the label")
-    add("--beta", type=float, default=5.0, help="consensus: weight of the deviation from the mean")
-    add("--size-weight", type=float, default=0.0, help="consensus: 0 weighs blobs alike, 1 pixels")
-    add("--pixel-weight", type=float, default=0.0, help="consensus: weight of an added cross-entropy")
+    add("--alpha", type=number(), default=10.0, help="consensus: weight of the match with the label")
+    add("--beta", type=number(), default=5.0, help="consensus: weight of the deviation from the mean")
+    add("--size-weight", type=number(), default=0.0, help="consensus: 0 weighs blobs alike, 1 pixels")
+    add("--pixel-weight", type=number(), default=0.0, help="consensus: weight of an added cross-entropy")
     add("--device", default="auto", help="auto, cpu, cuda, …")
-    add("--workers", type=int, default=0, help="processes that load data, for each that trains")
-    add("--out", type=Path, help="folder; by default one below the runs folder")
+    precisions = ["auto", "float32", "bfloat16"]
+    forward = "of the forward pass; auto is the checkpoint's, or at first what the device is fast in"
+    add("--precision", choices=precisions, default="auto", help=forward)
+    add("--workers", type=whole(0), default=0, help="processes that load data, for each that trains")
+    add("--out", type=command_line.folder, help="folder; by default one below the runs folder")
+    again = parser.add_mutually_exclusive_group()
+    again.add_argument("--resume", action="store_true", default=True, help="go on from the checkpoint")
+    again.add_argument(
+        "--restart", dest="resume", action="store_false", help="train anew over the checkpoint"
+    )
     return parser
 
 

@@ -11,7 +11,7 @@ Each archive is read once, front to back, and nothing is unpacked to disk. Photo
 label maps wait in memory, compressed, because the two archives need not have the same order.
 """
 
-import argparse
+import dataclasses
 import io
 import re
 import sys
@@ -23,7 +23,7 @@ import numpy as np
 from PIL import Image
 
 from archives import LocalFile, PublicFile, fetch, members
-from consensus_lib import IGNORE
+from consensus_lib import IGNORE, command_line
 from consensus_lib.datasets.folder import (
     DatasetError,
     DatasetInfo,
@@ -34,6 +34,7 @@ from consensus_lib.datasets.folder import (
     read_info,
     shared_subjects,
 )
+from consensus_lib.datasets.images import resize_image, resize_labels, resize_numbers
 from consensus_lib.paths import data_dir, data_mirror, shown
 
 SOURCE_SIZE = 250
@@ -84,8 +85,8 @@ _LABEL_IMAGE = re.compile(r"parts_lfw_funneled_gt_images/(?P<id>[^/]+_\d{4})\.pp
 _SUPERPIXELS = re.compile(r"parts_lfw_funneled_superpixels_mat/(?P<name>[^/]+)/(?P<id>(?P=name)_\d{4})\.dat")
 _LIST_LINE = re.compile(r"([^\s/\\.][^\s/\\]*)[ \t]+(\d{1,4})")
 
-_RECIPE = {"photographs": "Lanczos, JPEG quality 95", "labels": "nearest"}
-"""How samples are made: a half-made data set of another recipe is not taken up."""
+_RECIPE = {"photographs": "Lanczos, JPEG quality 95", "labels": "argmax of one-hot, Lanczos"}
+"""How samples are made: a data set of another recipe, half-made or whole, is not taken for this one."""
 
 
 def prepare(
@@ -117,7 +118,9 @@ def prepare(
     listed = read_lists({split: files[file.name].path for split, file in LISTS.items()})
     info = _describe(files, listed, size, unlabelled, mirror is not None)
     with DatasetWriter(out, info, plan=_RECIPE) as writer:
-        _write_samples(writer, files, listed, unlabelled)
+        shared = _write_samples(writer, files, listed, unlabelled)
+        # Known only now that the photographs are; not part of the plan.
+        writer.info = dataclasses.replace(info, notes=info.notes | {"subjects_also_unlabelled": shared})
     _report_result(out)
     return read_info(out)
 
@@ -200,17 +203,18 @@ def decode_superpixels(name: str, content: bytes) -> np.ndarray:
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command; return its exit status."""
-    parser = argparse.ArgumentParser(
+    parser = command_line.Parser(
         description="Prepare LFW Part Labels from the archives of its distribution.",
         epilog="Archives are read from CONSENSUS_DATA_MIRROR, a folder or address with a registry.txt, "
         "or from their public addresses into CONSENSUS_DATA_DIR/downloads.",
     )
     parser.add_argument(
-        "--out", type=Path, help="folder to make (default: CONSENSUS_DATA_DIR/lfw_part_labels-SIZE)"
+        "--out",
+        type=command_line.folder,
+        help="folder to make (default: CONSENSUS_DATA_DIR/lfw_part_labels-SIZE)",
     )
-    parser.add_argument(
-        "--size", type=int, default=128, help="height and width in pixels, at most 250 (default: %(default)s)"
-    )
+    pixels = "height and width in pixels, at most 250 (default: %(default)s)"
+    parser.add_argument("--size", type=command_line.whole(8, SOURCE_SIZE), default=128, help=pixels)
     parser.add_argument("--no-unlabelled", action="store_true", help="leave out photographs without labels")
     options = parser.parse_args(argv)
     out = options.out or data_dir() / f"lfw_part_labels-{options.size}"
@@ -234,6 +238,11 @@ def _already_prepared(out: Path, size: int, unlabelled: bool) -> DatasetInfo:
             f"{out}: expected name, size and unlabelled images {wanted}, got {got}; "
             "choose another --out, or remove the folder"
         )
+    recipe = info.notes.get("recipe", "an earlier recipe")
+    if recipe != _RECIPE:
+        raise DatasetError(
+            f"{out}: expected samples made by {_RECIPE}, got {recipe}; remove the folder and prepare it again"
+        )
     check_files(out, read_index(out))
     print(f"{shown(out)} is prepared already: {_spoken_counts(info.counts)}. Nothing to do.")
     return info
@@ -256,20 +265,24 @@ def _describe(
             "unlabelled": unlabelled,
             "superpixels": SUPERPIXELS.name in files,
             "shared_subjects": len(shared_subjects(rows)),
+            "recipe": _RECIPE,
         },
     )
 
 
 def _write_samples(
     writer: DatasetWriter, files: dict[str, LocalFile], listed: dict[str, str], unlabelled: bool
-) -> None:
+) -> dict[str, int]:
+    """Write all samples; return how many subjects of each split have unlabelled photographs, too."""
     size = writer.info.size
     missing = {id for id in listed if not writer.has(id, jpeg=True)}
-    labels = _read_maps(files[LABELS.name], _LABEL_IMAGE, decode_labels, missing, size)
+    labels = _read_maps(files[LABELS.name], _LABEL_IMAGE, decode_labels, resize_labels, missing, size)
     _check_all_found(missing, labels, LABELS.name)
     superpixels = {}
     if SUPERPIXELS.name in files:
-        superpixels = _read_maps(files[SUPERPIXELS.name], _SUPERPIXELS, decode_superpixels, missing, size)
+        superpixels = _read_maps(
+            files[SUPERPIXELS.name], _SUPERPIXELS, decode_superpixels, resize_numbers, missing, size
+        )
 
     def wanted(name: str) -> bool:
         match = _PHOTOGRAPH.fullmatch(name)
@@ -294,12 +307,16 @@ def _write_samples(
     _check_all_found(listed, found, PHOTOGRAPHS.name)
     if kept:
         print(f"{kept:,} images were there from an interrupted run")
+    unlisted = {_subject(id) for id in found - set(listed)}
+    subjects = {split: {_subject(id) for id in listed if listed[id] == split} for split in SPLITS}
+    return {split: len(unlisted & names) for split, names in subjects.items()}
 
 
 def _read_maps(
     archive: LocalFile,
     pattern: re.Pattern,
     decode: Callable[[str, bytes], np.ndarray],
+    resize: Callable[[np.ndarray, int], np.ndarray],
     ids: Container[str],
     size: int,
 ) -> dict[str, bytes]:
@@ -309,11 +326,9 @@ def _read_maps(
         match = pattern.fullmatch(name)
         return bool(match) and match["id"] in ids
 
-    # The source pixel under the centre of each new pixel: labels are never mixed.
-    nearest = ((np.arange(size) + 0.5) * SOURCE_SIZE / size).astype(int)
     maps = {}
     for name, content in members(archive.path, wanted):
-        reduced = decode(name, content)[np.ix_(nearest, nearest)]
+        reduced = resize(decode(name, content), size)
         maps[pattern.fullmatch(name)["id"]] = zlib.compress(reduced.tobytes(), level=1)
     return maps
 
@@ -328,7 +343,7 @@ def _shrink_photograph(name: str, content: bytes, size: int) -> np.ndarray | byt
     photograph = decode_photograph(name, content)
     if size == SOURCE_SIZE:
         return content  # decoding and encoding again would only lose
-    return np.asarray(photograph.resize((size, size), Image.Resampling.LANCZOS))  # low-passed when reducing
+    return resize_image(photograph, size)
 
 
 def _decode(name: str, content: bytes, kind: str) -> Image.Image:
@@ -387,12 +402,16 @@ def _report_result(out: Path) -> None:
         f"{shown(out)}: {_spoken_counts(info.counts)}; "
         f"{sum(bool(row.superpixels) for row in rows):,} with superpixels"
     )
-    shared = shared_subjects(rows)
+    shared = shared_subjects(row for row in rows if row.split != "unlabelled")
     if shared:
         print(
             f"{len(shared)} people stand in more than one split, such as {next(iter(shared))}: "
             "scores on the test split are a little too good"
         )
+    also = info.notes["subjects_also_unlabelled"]
+    if any(also.values()):
+        spoken = ", ".join(f"{count:,} of {split}" for split, count in also.items())
+        print(f"people with unlabelled photographs as well: {spoken}")
 
 
 def _spoken_counts(counts: dict[str, int]) -> str:

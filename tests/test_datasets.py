@@ -1,11 +1,28 @@
+import pickle
+
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from consensus_lib import IGNORE, paths
-from consensus_lib.datasets import TASKS, Augment, DatasetError, FaceDataset, loader
+from consensus_lib.datasets import (
+    TASKS,
+    Augment,
+    DatasetError,
+    DatasetInfo,
+    DatasetWriter,
+    FaceDataset,
+    Task,
+    loader,
+    open_splits,
+)
+from consensus_lib.datasets.folder import read_index, read_info
 from consensus_lib.datasets.synthetic import CLASSES as SYNTHETIC_CLASSES
+from consensus_lib.losses import ConsensusLoss
 from consensus_lib.losses.blobs import label_blobs
+from consensus_lib.networks import FaceOccNet
+from consensus_lib.training import fit
 
 
 def test_a_sample_has_the_promised_shapes_and_ranges(tiny_folder):
@@ -58,6 +75,8 @@ def test_what_cannot_be_served_is_named(tiny_folder, split, task, expected):
 def test_an_unknown_task_and_limit_are_named(tiny_folder):
     with pytest.raises(ValueError, match=r"task: expected one of .*, got 'teeth'"):
         FaceDataset(tiny_folder, "train", "teeth")
+    with pytest.raises(ValueError, match=r"task: expected one of .* or a Task, got \['parts'\]"):
+        FaceDataset(tiny_folder, "train", ["parts"])
     with pytest.raises(ValueError, match="limit: expected at least 1, got 0"):
         FaceDataset(tiny_folder, "train", "parts", limit=0)
 
@@ -105,6 +124,250 @@ def test_parts_are_those_of_part_labels():
 def test_a_task_refuses_a_class_that_it_does_not_know():
     with pytest.raises(DatasetError, match=r"with \['tail'\]"):
         TASKS["parts"].table(("background", "face", "hair", "tail"))
+
+
+def write_stripes(folder, classes, size=32, split="train", images=4):
+    """Write images whose columns are all classes, from left to right, each in a grey of its own."""
+    colours = tuple((k, k, k) for k in range(len(classes)))
+    info = DatasetInfo("stripes", tuple(classes), colours, "made here", "none", size)
+    labels = np.tile(np.arange(size * size) * len(classes) // size**2, (1, 1)).reshape(size, size).T
+    with DatasetWriter(folder, info) as writer:
+        for number in range(images):
+            image = np.repeat(labels[..., None] * 255 // (len(classes) - 1), 3, axis=2).astype(np.uint8)
+            writer.add(f"{split} {number}", split, str(number), image=image, labels=labels)
+    return folder
+
+
+@pytest.mark.parametrize("count", [2, 19, 150])
+def test_the_classes_of_a_data_set_are_a_task(tmp_path, count):
+    folder = write_stripes(tmp_path / "stripes", [f"class {k}" for k in range(count)])
+    data = FaceDataset(folder, "train")
+    assert data.task == Task.of(read_info(folder))
+    assert data.task.classes == data.info.classes
+    assert data.absent == ()
+    assert (data.class_shares() > 0).all()
+    (epoch,) = fit(FaceOccNet(count, 0.125), data, ConsensusLoss(), epochs=1, batch_size=2, progress=False)
+    assert np.isfinite(epoch["loss"])
+
+
+EYES = ("skin", "l_eye", "r_eye")
+COLOURS = ((0, 0, 0), (255, 0, 0), (0, 0, 255))
+
+
+def own_task(**changes):
+    """A task of one's own: hair is background."""
+    fields = {
+        "name": "skin",
+        "classes": ("rest", "skin"),
+        "colours": ((0, 0, 0), (255, 255, 255)),
+        "members": {"background": "rest", "hair": "rest", "face": "skin"},
+        "needs": ("face",),
+    }
+    return Task(**fields | changes)
+
+
+def test_a_task_of_ones_own_is_taken_wherever_a_name_is(tiny_folder, tmp_path, monkeypatch):
+    data, parts = FaceDataset(tiny_folder, "train", own_task()), FaceDataset(tiny_folder, "train", "parts")
+    for ours, theirs in zip(data, parts, strict=True):
+        assert torch.equal(ours["labels"], (theirs["labels"] == 1).long())
+    (paths.data_dir() / "lfw_part_labels-128").symlink_to(tiny_folder)
+    for task in (own_task(), None, "parts"):
+        splits = open_splits("lfw_part_labels", task, size=32, images=0)
+        assert splits.test.task.classes == (task.classes if isinstance(task, Task) else parts.task.classes)
+    assert len({own_task(), own_task(), own_task(name="other")}) == 2  # it can be a key
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"classes": ("skin",), "members": {"face": "skin"}}, "classes: expected 2 to 150 different names"),
+        ({"classes": ("skin", "skin")}, "classes: expected 2 to 150 different names"),
+        ({"classes": tuple(map(str, range(151)))}, "classes: expected 2 to 150 different names"),
+        ({"colours": ((0, 0, 0),)}, "colours: expected .* for each of 2 classes"),
+        ({"colours": ((0, 0, 0), (0, 0, 256))}, "colours: expected"),
+        ({"colours": ((0, 0, 0), (0, 0))}, "colours: expected"),
+        ({"members": {"face": "nose"}}, r"members: expected .*\['rest', 'skin'\], got {'face': 'nose'}"),
+        ({"members": {}}, "members: expected"),
+        ({"needs": ("nose",)}, r"needs: expected .* got \['nose'\]"),
+        ({"mirrored": (("rest", "nose"),)}, "mirrored: expected pairs of"),
+        ({"mirrored": (("rest", "rest"),)}, "mirrored: expected pairs of"),
+        ({"mirrored": (("rest",),)}, "mirrored: expected pairs of"),
+        ({"mirrored": (("rest", "skin"), ("skin", "rest"))}, "mirrored: expected pairs of"),
+    ],
+)
+def test_a_task_checks_itself(changes, expected):
+    with pytest.raises(ValueError, match=expected):
+        own_task(**changes)
+
+
+def test_mirror_is_which_class_each_is_in_a_flipped_image():
+    classes = ("a", "b", "c", "d", "e")
+    task = own_task(classes=classes, colours=((0, 0, 0),) * 5, members={"face": "a"}, mirrored=(("e", "b"),))
+    assert task.mirror.tolist() == [0, 4, 2, 3, 1]
+    assert own_task().mirror.tolist() == [0, 1]
+
+
+def test_sided_names_are_seen():
+    names = ("l_eye", "u_lip", "r_eye", "l_lip", "ear_r", "brow-left", "brow-right", "LeftEar", "rightear")
+    info = DatasetInfo("x", names, ((0, 0, 0),) * len(names), "", "", 8)
+    pairs = (("l_eye", "r_eye"), ("brow-left", "brow-right"), ("LeftEar", "rightear"))
+    assert Task.of(info).unpaired == pairs
+    assert Task.of(info, mirrored=pairs[:1]).unpaired == pairs[1:]
+    assert all(task.unpaired == () for task in TASKS.values())
+
+
+def test_flips_without_pairs_are_warned_of(tmp_path):
+    folder = write_stripes(tmp_path / "eyes", EYES)
+    with pytest.warns(UserWarning, match=r"flips take left for right.*mirrored=\(\('l_eye', 'r_eye'\),\)"):
+        FaceDataset(folder, "train", augment=Augment())
+    FaceDataset(folder, "train", augment=Augment(flip=0))
+    FaceDataset(folder, "train", Task.of(read_info(folder), (("l_eye", "r_eye"),)), augment=Augment())
+
+
+@pytest.mark.parametrize("kind", ["class", "component", "pixel"])
+@pytest.mark.parametrize("augment", [Augment(flip=1), Augment(flip=1, rotation=1e-6)], ids=["flip", "move"])
+def test_a_flip_exchanges_left_and_right(tmp_path, augment, kind):
+    folder = write_stripes(tmp_path / "eyes", EYES)
+    (folder / "probabilities").mkdir()
+    for row in read_index(folder):
+        labels = np.asarray(Image.open(folder / row.labels))
+        layers = np.concatenate([255 * (labels == k).astype(np.uint8) for k in range(3)])
+        Image.fromarray(layers).save(folder / f"probabilities/{row.id}.png")
+    task = Task.of(read_info(folder), (("l_eye", "r_eye"),))
+    still = FaceDataset(folder, "train", task, probabilities=True)[0]["labels"]
+    data = FaceDataset(folder, "train", task, probabilities=True, augment=augment).with_blobs(kind=kind)
+    for _ in range(2):  # the second time from what was kept
+        batch = data.__getitems__([0, 1])
+        expected = torch.tensor([0, 2, 1])[still.flip(1)]
+        assert torch.equal(batch["labels"][0], expected)
+        assert torch.equal(batch["probabilities"].argmax(1), batch["labels"])
+        inside = batch["blobs"].ids >= 0
+        assert torch.equal(batch["blobs"].labels[batch["blobs"].ids][inside], batch["labels"][inside])
+        assert same_cut(batch["blobs"], label_blobs(batch["labels"], kind=kind))
+
+
+def test_only_flipped_samples_exchange_left_and_right():
+    augment = Augment(flip=0.5, rotation=30, scale=0.7, shift=0.2, crop=0.7)
+    images, labels = torch.rand(64, 3 + 3, 16, 16), torch.randint(1, 3, (64, 16, 16))
+    labels[:, :2] = IGNORE
+    plain = augment(images, labels, 0, 0, range(64))
+    swapped = augment(images, labels, 0, 0, range(64), mirror=[0, 2, 1])
+    flipped = augment.flipped(0, 0, range(64))
+    assert 20 < flipped.sum() < 44
+    for i in range(64):
+        order, names = ([0, 1, 2, 3, 5, 4], [0, 2, 1]) if flipped[i] else ([*range(6)], [0, 1, 2])
+        assert torch.equal(swapped[0][i], plain[0][i][order])
+        table = torch.arange(256)
+        table[:3] = torch.tensor(names)
+        assert torch.equal(swapped[1][i], table[plain[1][i]])
+    with pytest.raises(ValueError, match=r"images: expected 3 or 3 \+ 3 channels, got 5"):
+        augment(images[:, :5], labels, 0, 0, range(64), mirror=[0, 2, 1])
+
+
+# What hand-made folders may hold
+
+
+def rewrite(folder, row, name, picture, **options):
+    """Put another picture in a sample's place, as somebody does who makes a folder by hand."""
+    picture.save(folder / getattr(row, name), "PNG", **options)
+
+
+@pytest.mark.parametrize(
+    ("name", "picture", "expected"),
+    [
+        (
+            "labels",
+            Image.new("L", (32, 32), 3),
+            r"labels/train_00\.png: expected class numbers 0\.\.2 or 255",
+        ),
+        ("labels", Image.new("RGB", (32, 32)), r"labels/train_00\.png: expected one channel"),
+        ("labels", Image.new("L", (32, 64)), r"labels/train_00\.png: expected a square image, got 32×64"),
+        ("labels", Image.new("L", (64, 32)), r"labels/train_00\.png: expected a square image, got 64×32"),
+        ("image", Image.new("RGB", (32, 64)), r"images/train_00\.png: expected a square image, got 32×64"),
+        ("image", Image.new("RGB", (64, 32)), r"images/train_00\.png: expected a square image, got 64×32"),
+    ],
+)
+def test_what_is_wrong_in_a_folder_is_named(tiny_folder, name, picture, expected):
+    rewrite(tiny_folder, next(row for row in read_index(tiny_folder) if row.id == "train_00"), name, picture)
+    with pytest.raises(DatasetError, match=expected):
+        FaceDataset(tiny_folder, "train", "parts")
+
+
+def test_labels_of_another_size_lie_where_the_image_does(tiny_folder):
+    row = next(row for row in read_index(tiny_folder) if row.id == "train_00")
+    before = FaceDataset(tiny_folder, "train", "parts", ids=["train_00"], size=16)[0]["labels"]
+    labels = np.asarray(Image.open(tiny_folder / row.labels))
+    rewrite(tiny_folder, row, "labels", Image.fromarray(labels.repeat(2, 0).repeat(2, 1)))
+    for file in (paths.data_dir() / "cache").iterdir():
+        file.unlink()
+    after = FaceDataset(tiny_folder, "train", "parts", ids=["train_00"], size=16)[0]["labels"]
+    assert (before == after).float().mean() > 0.98
+
+
+def test_a_photograph_is_turned_as_its_exif_data_say(tiny_folder):
+    row = next(row for row in read_index(tiny_folder) if row.id == "train_00")
+    before = FaceDataset(tiny_folder, "train", "parts", ids=["train_00"])[0]["image"]
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned clockwise by a quarter
+    turned = Image.open(tiny_folder / row.image).transpose(Image.Transpose.ROTATE_90)
+    rewrite(tiny_folder, row, "image", turned, exif=exif)
+    for file in (paths.data_dir() / "cache").iterdir():
+        file.unlink()
+    assert torch.equal(FaceDataset(tiny_folder, "train", "parts", ids=["train_00"])[0]["image"], before)
+
+
+def masks_of_0_and_255(folder):
+    for row in read_index(folder):
+        if row.labels:
+            labels = np.asarray(Image.open(folder / row.labels))
+            rewrite(folder, row, "labels", Image.fromarray(np.where(labels, 255, 0).astype(np.uint8)))
+
+
+def test_masks_of_0_and_255_are_never_read_as_ignored(tiny_folder):
+    masks_of_0_and_255(tiny_folder)
+    told = r"split 'train' of .*got \['background'\] and 255 alone\. 255 means ignore.*write 1 for 'face'"
+    with pytest.raises(DatasetError, match=told):
+        FaceDataset(tiny_folder, "train", "parts")
+    with pytest.warns(UserWarning, match=told):  # a few photographs without the class may well be so
+        FaceDataset(tiny_folder, "train", "parts", limit=2)
+
+
+def test_a_class_that_never_occurs_is_said(tiny_folder):
+    for row in read_index(tiny_folder):
+        if row.split == "train":
+            labels = np.asarray(Image.open(tiny_folder / row.labels))
+            rewrite(tiny_folder, row, "labels", Image.fromarray(np.minimum(labels, 1)))
+    with pytest.warns(UserWarning, match=r"split 'train' of .*tiny: no pixel is hair$"):
+        data = FaceDataset(tiny_folder, "train", "parts")
+    assert data.absent == ("hair",)
+    assert FaceDataset(tiny_folder, "train", "parts", limit=3).absent == ("hair",)
+    assert FaceDataset(tiny_folder, "train+test", "parts").absent == ()
+
+
+# Processes
+
+
+def batches_of(data, **options):
+    return [batch for batch in loader(data, 4, shuffle=True, **options)]
+
+
+def test_a_data_set_is_handed_on_without_its_pixels(tiny_folder):
+    for split, augment in (("train", AUGMENT), ("test", None)):  # the latter with superpixels
+        data = FaceDataset(tiny_folder, split, "parts", augment=augment).with_blobs(kind="class")
+        before = batches_of(data)
+        sent = pickle.dumps(data)
+        assert len(sent) < 10_000 < data._images.nbytes
+        for ours, theirs in zip(before, batches_of(pickle.loads(sent)), strict=True):
+            assert ours.keys() == theirs.keys()
+            assert all(torch.equal(ours[name], theirs[name]) for name in ours if name != "blobs")
+
+
+def test_workers_that_are_spawned_read_the_same_pixels(tiny_folder):
+    data = FaceDataset(tiny_folder, "train", "parts", augment=AUGMENT)
+    spawned = loader(data, 4, shuffle=True, workers=1)
+    spawned.multiprocessing_context = "spawn"
+    for ours, theirs in zip(batches_of(data), spawned, strict=True):
+        assert all(torch.equal(ours[name], theirs[name]) for name in ours)
 
 
 AUGMENT = Augment(flip=0.5, rotation=20, scale=0.8, shift=0.1, crop=0.8, colour=0.3)

@@ -76,14 +76,19 @@ def begin(folder, out):
         train(folder, plain(), out=out, on_epoch=interrupt)
 
 
+SEEDS = []
+
+
+def watched(logits, labels):
+    """Be a loss that notes the seed of each step."""
+    SEEDS.append(torch.initial_seed())
+    return pixelwise_loss(logits, labels)
+
+
 def trainings(folder, out):
     """Train and evaluate in every way, in this process or together with another one."""
-    rank, found, written, seeds = distributed.rank(), {}, [], []
-
-    def watched(logits, labels):
-        seeds.append(torch.initial_seed())
-        return pixelwise_loss(logits, labels)
-
+    rank, found, written, seeds = distributed.rank(), {}, [], SEEDS
+    seeds.clear()
     with pytest.MonkeyPatch.context() as patch:
         for name in ("_save_tensors", "write_json"):
             original = getattr(training, name)
@@ -185,8 +190,12 @@ def test_two_processes_train_like_one(runs):
 
 def test_a_training_moves_from_one_process_to_two_and_back(runs):
     whole = train(runs.out / "tiny", plain())
-    for found in (runs.two[0]["from one"], runs.one["from two"]):
+    for found, change in (
+        (runs.two[0]["from one"], "processes: 1 → 2"),
+        (runs.one["from two"], "processes: 2 → 1"),
+    ):
         assert_close(found, whole)
+        assert [row.get("changes") for row in found[1]] == [None, [change], None]
 
 
 def test_batch_statistics_are_shared_and_the_training_resumes_to_the_bit(runs):
@@ -228,6 +237,7 @@ def test_the_first_process_alone_writes(runs):
         json.loads((runs.out / which / "faces/checkpoint.json").read_text()) for which in ("one", "two")
     ]
     assert states[0].keys() == states[1].keys()
+    assert [state["machine"]["processes"] for state in states] == [1, 2]
     assert states[0]["settings"] == states[1]["settings"]
     model, _ = load_checkpoint(runs.out / "two/faces")  # no other names than one process gives
     assert all(torch.equal(v, runs.two[0]["faces"][0][k]) for k, v in model.state_dict().items())
@@ -259,6 +269,9 @@ def test_one_process_needs_no_group(monkeypatch):
     monkeypatch.setenv("LOCAL_RANK", "0")
     with pytest.raises(ValueError, match="device: expected 'auto', 'cuda' or 'cpu' for several"):
         distributed.start("mps")
+    monkeypatch.setenv("LOCAL_RANK", "99")
+    with pytest.raises(ValueError, match=r"device: expected a GPU for each process, got \d+ for process 100"):
+        distributed.start("cuda")
 
 
 def test_the_entry_point_trains_with_torchrun_and_goes_on_alone(tmp_path, write_tiny, capsys, monkeypatch):

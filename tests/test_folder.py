@@ -14,6 +14,7 @@ from consensus_lib.datasets.folder import (
     DatasetWriter,
     Row,
     check_files,
+    ids_without_subjects_of,
     read_index,
     read_info,
     shared_subjects,
@@ -27,6 +28,13 @@ LABELS = np.array([[0, 0, 1, 1]] * 3 + [[IGNORE] * 4], np.uint8)
 SUPERPIXELS = np.arange(16).reshape(4, 4) + 60_000
 
 
+def encoded(size, **options):
+    """Return the bytes of a PNG of (width, height)."""
+    content = io.BytesIO()
+    Image.new("RGB", size).save(content, "PNG", **options)
+    return content.getvalue()
+
+
 def write(folder, plan=None, stop_with=None):
     """Write a data set of two samples; with ``stop_with``, raise that after the first."""
     with DatasetWriter(folder, INFO, plan) as writer:
@@ -35,6 +43,13 @@ def write(folder, plan=None, stop_with=None):
             raise stop_with
         writer.add("a", "unlabelled", "A", image=IMAGE)
     return folder
+
+
+def write_train(folder, samples, **options):
+    """Write a data set of a training split, from id → labels."""
+    with DatasetWriter(folder, INFO) as writer:
+        for id, labels in samples.items():
+            writer.add(id, "train", "A", image=IMAGE, labels=labels, **options)
 
 
 def names(folder):
@@ -87,21 +102,16 @@ def test_an_existing_folder_is_refused(tmp_path):
         DatasetWriter(tmp_path / "toy", INFO)
 
 
-def test_an_error_leaves_nothing(tmp_path):
-    with pytest.raises(RuntimeError):
-        write(tmp_path / "toy", stop_with=RuntimeError)
-    assert list(tmp_path.iterdir()) == []
-
-
-def interrupted(folder, plan=None):
+def interrupted(folder, plan=None, by=KeyboardInterrupt):
     """Interrupt a writer and return the partial folder that it leaves."""
-    with pytest.raises(KeyboardInterrupt):
-        write(folder, plan, stop_with=KeyboardInterrupt)
+    with pytest.raises(by):
+        write(folder, plan, stop_with=by)
     return folder.with_name(f".{folder.name}.partial")
 
 
-def test_an_interrupted_writer_is_taken_up(tmp_path):
-    partial = interrupted(tmp_path / "toy")
+@pytest.mark.parametrize("by", [KeyboardInterrupt, RuntimeError])
+def test_an_interrupted_writer_is_taken_up(tmp_path, by):
+    partial = interrupted(tmp_path / "toy", by=by)
     assert not (tmp_path / "toy").exists()
     before = (partial / "images/b.png").stat().st_mtime_ns
     with DatasetWriter(tmp_path / "toy", INFO) as writer:
@@ -114,6 +124,68 @@ def test_an_interrupted_writer_is_taken_up(tmp_path):
     whole = write(tmp_path / "whole")
     assert names(tmp_path / "toy") == names(whole)
     assert (tmp_path / "toy/index.csv").read_bytes() == (whole / "index.csv").read_bytes()
+
+
+def test_one_bad_sample_does_not_take_the_others_along(tmp_path):
+    samples = {"a": LABELS, "b": LABELS, "c": LABELS + 2}
+    with pytest.raises(DatasetError, match="labels of c: expected") as told:
+        write_train(tmp_path / "toy", samples, superpixels=SUPERPIXELS)
+    (note,) = told.value.__notes__
+    assert note == "2 samples are kept in .toy.partial for the next writer with the same plan"
+    assert not (tmp_path / "toy").exists()
+    with DatasetWriter(tmp_path / "toy", INFO) as writer:
+        assert [writer.has(id) for id in "abc"] == [True, True, False]
+        for id in "ab":
+            writer.add(id, "train", "A")
+        writer.add("c", "unlabelled", "C", image=IMAGE)
+    rows = read_index(tmp_path / "toy")
+    assert [bool(row.labels) for row in rows] == [True, True, False]
+    assert names(tmp_path / "toy/labels") == ["a.png", "b.png"]
+
+
+def test_an_error_before_the_first_sample_leaves_nothing(tmp_path):
+    with pytest.raises(RuntimeError), DatasetWriter(tmp_path / "toy", INFO):
+        raise RuntimeError
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_an_unfinished_sample_left_is_no_part_of_the_next(tmp_path):
+    partial = interrupted(tmp_path / "toy")
+    (partial / "images/b.png").unlink()  # killed after the labels, before the image
+    (partial / "labels/z.png").write_bytes(b"of a sample that is not asked for again")
+    with DatasetWriter(tmp_path / "toy", INFO) as writer:
+        assert not writer.has("b")
+        writer.add("b", "unlabelled", "B", image=IMAGE)
+    assert read_index(tmp_path / "toy") == [Row("b", "unlabelled", "B", "images/b.png")]
+    assert names(tmp_path / "toy") == ["dataset.json", "images/b.png", "index.csv"]
+
+
+MASK = np.where(LABELS == 1, 255, 0)
+
+
+def test_masks_of_0_and_255_are_refused(tmp_path):
+    with pytest.raises(DatasetError) as told:
+        write_train(tmp_path / "toy", {"a": MASK, "b": MASK.T})
+    assert str(told.value) == (
+        "labels of the split 'train': expected several of the classes ['sky', 'sea'], got ['sky'] and 255 "
+        "alone. 255 means ignore: in masks of 0 and 255, write 1 for 'sea'"
+    )
+    assert list(tmp_path.iterdir()) == []  # or the next writer would go on with them
+
+
+def test_masks_of_0_and_255_that_were_stored_before_are_refused(tmp_path):
+    with pytest.raises(DatasetError, match="labels of b: expected"):
+        write_train(tmp_path / "toy", {"a": MASK, "b": LABELS + 2})
+    with (
+        pytest.raises(DatasetError, match="labels of the split 'train'"),
+        DatasetWriter(tmp_path / "toy", INFO) as writer,
+    ):
+        writer.add("a", "train", "A")
+
+
+def test_a_photograph_without_the_class_may_have_ignored_pixels(tmp_path):
+    write_train(tmp_path / "toy", {"a": LABELS, "b": MASK})
+    assert read_info(tmp_path / "toy").counts == {"train": 2}
 
 
 def test_another_plan_starts_anew(tmp_path):
@@ -152,6 +224,9 @@ def test_files_of_a_killed_writer_are_swept(tmp_path):
         ({"image": IMAGE, "superpixels": SUPERPIXELS + 9_999}, r"superpixels of a: .* got 69999\.\.70014"),
         ({"image": IMAGE, "superpixels": SUPERPIXELS - 60_001}, r"superpixels of a: .* got -1\.\.14"),
         ({}, "image of a: expected an image, or one stored before, got neither"),
+        ({"image": b"no image"}, "image of a: expected a readable image"),
+        ({"image": encoded((4, 8))}, "image of a: expected a square image, got 4×8"),
+        ({"image": encoded((8, 4)), "labels": LABELS}, "image of a: expected a square image, got 8×4"),
     ],
 )
 def test_a_wrong_sample_is_refused(tmp_path, arguments, message):
@@ -160,13 +235,53 @@ def test_a_wrong_sample_is_refused(tmp_path, arguments, message):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("id", ["", "../a", "d/a", "/a", ".a", "d\\a", "a b"])
-def test_an_id_that_is_no_file_name_is_refused(tmp_path, id):
+@pytest.mark.parametrize(
+    ("id", "reason"),
+    [
+        ("", "an empty one"),
+        ("d/a", r"\['/'\], which file systems refuse"),
+        ("d\\a", "which file systems refuse"),
+        ("a:b", r"\[':'\], which file systems refuse"),
+        ('a?"', "which file systems refuse"),
+        ("a\nb", "which file systems refuse"),
+        ("\udc80", "which file systems refuse"),
+        (".a", "a leading dot, which hides files"),
+        ("a ", "a space at an end"),
+        ("con", "a device's name on Windows"),
+        ("LPT1.x", "a device's name on Windows"),
+        ("a" * 252, "256 bytes in UTF-8 with its suffix, where file systems take 255"),
+        ("é" * 126, "256 bytes in UTF-8 with its suffix, where file systems take 255"),
+    ],
+)
+def test_an_id_that_is_no_file_name_is_refused(tmp_path, id, reason):
     with (
-        pytest.raises(DatasetError, match="id: expected a file name"),
+        pytest.raises(DatasetError, match=f"id: expected a file name without suffix, got .*: .*{reason}"),
         DatasetWriter(tmp_path / "toy", INFO) as writer,
     ):
         writer.add(id, "train", "A", image=IMAGE)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_ids_of_any_letters_are_read_again(tmp_path):
+    ids = [
+        "Anna Miller 1",
+        "安娜",
+        "Zoë, 'Z'",
+        "می‌خواهم",
+        "007",
+        "NA",
+        "a.b",
+        "[a]*"[:3],
+        "#%41;=",
+        "a" * 251,
+    ]
+    with DatasetWriter(tmp_path / "toy", INFO) as writer:
+        for id in ids:
+            writer.add(id, "train", id, image=IMAGE, labels=LABELS, superpixels=SUPERPIXELS)
+            assert writer.has(id)
+    rows = read_index(tmp_path / "toy")
+    assert [row.id for row in rows] == sorted(ids) == sorted(row.subject for row in rows)
+    check_files(tmp_path / "toy", rows)
 
 
 def test_an_id_given_twice_is_refused(tmp_path):
@@ -174,6 +289,12 @@ def test_an_id_given_twice_is_refused(tmp_path):
         writer.add("a", "train", "A", image=IMAGE)
         with pytest.raises(DatasetError, match="id: expected each id once, got 'a' again"):
             writer.add("a", "train", "A", image=IMAGE)
+
+
+def test_the_number_of_classes_has_bounds():
+    for count in (0, 256):
+        with pytest.raises(ValueError, match=f"classes: expected 1 to 255 names, got {count}"):
+            DatasetInfo("toy", ("sea",) * count, ((0, 0, 0),) * count, "nobody", "none", 4)
 
 
 def test_colours_go_with_classes():
@@ -216,11 +337,20 @@ def test_check_files_names_the_missing(tmp_path):
         check_files(folder, read_index(folder))
 
 
-def test_shared_subjects_counts_labelled_splits_only():
-    rows = [
-        Row("a1", "train", "A", ""),
-        Row("a2", "test", "A", ""),
-        Row("b1", "train", "B", ""),
-        Row("b2", "unlabelled", "B", ""),
-    ]
-    assert shared_subjects(rows) == {"A": ["test", "train"]}
+SHARED = [
+    Row("a1", "train", "A", ""),
+    Row("a2", "test", "A", ""),
+    Row("b1", "train", "B", ""),
+    Row("b2", "unlabelled", "B", ""),
+    Row("c1", "unlabelled", "C", ""),
+]
+
+
+def test_shared_subjects_covers_all_splits():
+    assert shared_subjects(SHARED) == {"A": ["test", "train"], "B": ["train", "unlabelled"]}
+
+
+def test_ids_whose_subjects_are_in_no_other_split():
+    assert ids_without_subjects_of(SHARED, "unlabelled", ["train"]) == ["c1"]
+    assert ids_without_subjects_of(SHARED, "unlabelled", ["test"]) == ["b2", "c1"]
+    assert ids_without_subjects_of(iter(SHARED), "train", ["test", "unlabelled"]) == []

@@ -239,6 +239,31 @@ def test_averaged_flips_are_averaged_probabilities():
     torch.testing.assert_close(averaged(image.flip(3)), averaged(image).flip(3))
 
 
+def test_averaged_flips_exchange_left_and_right():
+    class Sides(nn.Module):
+        """A network that knows the left of a picture, class 1, from its right, class 2."""
+
+        def forward(self, image):
+            x = torch.linspace(-5, 5, image.shape[-1]).expand(len(image), image.shape[2], -1)
+            return torch.stack([image[:, 0], -x, x], 1)
+
+    image = torch.rand(2, 3, 8, 8)  # below what tells the sides apart
+    averaged = FlipAveraged(Sides(), mirror=[0, 2, 1])
+    assert (averaged(image)[..., :2].argmax(1) == 1).all()
+    assert (averaged(image)[..., -2:].argmax(1) == 2).all()
+    mirrored = averaged(image.flip(3)).flip(3)[:, [0, 2, 1]]
+    torch.testing.assert_close(averaged(image), mirrored)
+    assert not averaged.state_dict()
+
+
+@pytest.mark.parametrize("mirror", [[1, 2, 0], [0, 1, 3], [0, 0, 1]])
+def test_a_mirror_that_is_no_exchange_is_refused(mirror):
+    with pytest.raises(ValueError, match=r"mirror: expected pairs that change places, got \["):
+        FlipAveraged(Crooked(), mirror)
+    with pytest.raises(ValueError, match="mirror: expected 3 classes, got 2"):
+        FlipAveraged(Crooked(), [1, 0])(torch.randn(1, 3, 8, 8))
+
+
 def test_evaluate_takes_them_as_networks(tiny_folder):
     data = FaceDataset(tiny_folder, "test", "parts")
     plain = predict(Crooked(), data)

@@ -1,10 +1,11 @@
+import dataclasses
 import json
 
 import numpy as np
 import pytest
 import torch
 
-from consensus_lib.datasets import Augment, DatasetError, FaceDataset
+from consensus_lib.datasets import Augment, DatasetError, DatasetWriter, FaceDataset
 from consensus_lib.datasets.folder import read_index, read_info
 from consensus_lib.pseudo_labels import Rules, choose, prepare_pseudo_labels, read_records
 
@@ -107,14 +108,14 @@ def test_hair_that_the_teacher_knows_is_no_occlusion(tiny_folder, tmp_path):
     assert hidden[1] < 0.1 * hidden[0]
 
 
-def test_no_face_at_all_is_an_error_that_leaves_nothing(tiny_folder, tmp_path):
+def test_no_face_at_all_is_an_error_that_leaves_no_data_set(tiny_folder, tmp_path):
     class Nobody(Extent):
         def __call__(self, images, ids):
             return [None] * len(ids)
 
     with pytest.raises(DatasetError, match="expected faces, but colours found none in 12 images"):
         make(tmp_path / "p", tiny_folder, extent=Nobody())
-    assert {path.name for path in tmp_path.iterdir()} <= {"tiny", "data", "runs"}
+    assert not (tmp_path / "p").exists()
 
 
 def test_another_size_is_seen_and_stored(tiny_folder, tmp_path):
@@ -148,6 +149,23 @@ def test_a_killed_call_is_taken_up(tiny_folder, tmp_path):
     make(tmp_path / "q", tiny_folder)
     for name in ("index.csv", "records.csv"):
         assert (tmp_path / "p" / name).read_bytes() == (tmp_path / "q" / name).read_bytes()
+
+
+def test_people_who_are_scored_on_are_left_out(tiny_folder, tmp_path):
+    rows = [row for row in read_index(tiny_folder) if row.split == "train"]
+    known = rows[1].subject
+    info = read_info(tiny_folder)
+    with DatasetWriter(tmp_path / "people", dataclasses.replace(info, counts={}, index_sha256="")) as writer:
+        for row in rows:
+            image = (tiny_folder / row.image).read_bytes()
+            writer.add(row.id, "unlabelled", row.subject, image=image)
+        writer.add("again", "test", known, image=image)
+    for held_out, left_out in ((("validation", "test"), 1), ((), 0)):
+        folder = tmp_path / f"labelled {left_out}"
+        make(folder, tmp_path / "people", split="unlabelled", held_out=held_out)
+        assert read_info(folder).notes["left_out"] == left_out
+        found = {row.subject for row in read_index(folder)}
+        assert found == {row.subject for row in rows} - ({known} if left_out else set())
 
 
 def test_an_error_leaves_nothing(tiny_folder, tmp_path):
@@ -194,6 +212,16 @@ def test_rules_count_what_they_refuse(tiny_folder, tmp_path):
     assert counts["face unlike its hull"] == 10
     _, counts = choose(records, Rules(face_area=(0.9, 1.0)))
     assert counts["face too small"] == 10
+
+
+def test_ids_are_text_whatever_they_look_like(tmp_path):
+    ids = ["007", "NA", "1e5", "Anna Miller 1"]
+    lines = [f"{id},t,00123456789012,0.9,0.3,,0,True" for id in ids]
+    head = "id,teacher,version,confidence,face_area,overlap,occlusions,found"
+    (tmp_path / "records.csv").write_text("\n".join([head, *lines]))
+    records = read_records(tmp_path)
+    assert choose(records)[0] == ids
+    assert set(records.version) == {"00123456789012"}
 
 
 def test_chosen_images_are_served_and_named_in_the_fingerprint(tiny_folder, tmp_path):

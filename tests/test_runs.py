@@ -1,5 +1,6 @@
 import json
 import math
+import re
 
 import nbformat
 import pandas as pd
@@ -120,6 +121,31 @@ def test_a_notebook_can_do_without_the_profile_and_parameters_can_be_changed(che
     assert "--set: expected NAME=VALUE, got seed" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["--only", "2"], r"--only: expected some of \['01', '02'\], got \['2'\]"),
+        (["--set", "sed=1"], r"--set: expected a parameter of \['01_first', '02_second'\], got sed"),
+        (["--set", "seed=x"], r"seed: expected int, got 'x' \(str\)"),
+        (["--set", "seed={"], "argument --set: expected NAME=VALUE, got seed={"),
+        (["--set", "seed="], "seed: expected int, got None"),
+        (["--out", "pyproject.toml"], "argument --out: expected a folder that can be written to"),
+        (["--profile", "huge"], r"expected one of \['tiny-quick'\], got tiny-huge"),
+    ],
+)
+def test_wrong_values_are_named_in_one_line_and_nothing_is_written(
+    checkout, capsys, monkeypatch, arguments, expected
+):
+    monkeypatch.chdir(checkout)
+    with pytest.raises(SystemExit) as left:
+        runs.main(["--data", "tiny", *arguments])
+    said = capsys.readouterr().err
+    assert left.value.code == 2
+    assert re.search(expected, said)
+    assert said.count("\n") == 1
+    assert not paths.runs_dir().exists()
+
+
 def test_a_run_folder_is_new_each_time(checkout):
     assert runs.main(["--data", "tiny", "--only", "02"]) == 0
     assert len(list(paths.runs_dir().iterdir())) == 1
@@ -136,12 +162,6 @@ def test_a_notebook_that_stops_is_named_and_kept(checkout, capfd, source):
     kept = nbformat.read(checkout / "run/02_second/02_second.ipynb", as_version=4)
     assert any(output.get("text") == "before\n" for cell in kept.cells for output in cell.get("outputs", []))
     assert (checkout / "run/01_first/result.json").is_file()
-
-
-def test_an_unknown_profile_is_named(checkout, capsys):
-    with pytest.raises(SystemExit):
-        runs.main(["--data", "tiny", "--profile", "huge"])
-    assert "expected one of ['tiny-quick'], got tiny-huge" in capsys.readouterr().err
 
 
 def test_storing_keeps_outputs_and_drops_progress(checkout):

@@ -70,12 +70,12 @@ def test_consensus(run):
 def test_distillation(run, monkeypatch):
     monkeypatch.setattr(distillation, "HUMAN", {50: 1, 0: 1})
     monkeypatch.setattr(distillation, "choose", lambda records: choose(records, Rules(face_area=(0.0, 1.0))))
-    options = ["--seeds", "3", "--drawn", "16", "--photographs", "20", "--epochs", "1", "--human", "50"]
+    options = ["--seeds", "3", "--drawn", "32", "--photographs", "20", "--epochs", "1", "--human", "50"]
     found = run(distillation, options)
     assert found[["first", "human_labels", "network", "epochs"]].values.tolist() == [
         ["teacher", 0, "UNet", 1],
         ["nothing", 12, "FaceOccNet", 2],
-        [distillation.LONG, 12, "FaceOccNet", 3],
+        [distillation.LONG, 12, "FaceOccNet", 1],
         ["drawn faces", 0, "FaceOccNet", 1],
         ["drawn faces", 12, "FaceOccNet", 1],
         ["pseudo-labels", 0, "FaceOccNet", 1],
@@ -107,6 +107,29 @@ def test_rivals(run, tmp_path):
             for name, gain in gains.items():
                 assert [gain.first, gain.second] == pytest.approx([means[base], means[name]], abs=1e-3)
                 assert len(gain.of_trainings) == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["--size", "50"], "image: expected [B,3,H,W] with H and W divisible by"),
+        (["--size", "0"], "argument --size: expected a whole number of at least 1, got 0"),
+        (["--width", "0"], "width: expected at least 0."),
+        (["--width", "nan"], "argument --width: expected a finite number of at least 0, got nan"),
+        (["--epochs", "0"], "argument --epochs: expected a whole number of at least"),
+        (["--seeds", "-1"], "argument --seeds: expected a whole number of at least"),
+        ([], "expected a prepared data set in"),
+    ],
+)
+@pytest.mark.parametrize("module", [transfer, consensus, distillation, rivals])
+def test_wrong_values_are_named_in_one_line(module, arguments, expected, request, tmp_path, capsys):
+    if arguments:
+        request.getfixturevalue("run")  # prepares the photographs
+    with pytest.raises(SystemExit) as left:
+        module.main(arguments, tmp_path / "table.csv")
+    assert left.value.code == 2
+    assert expected in capsys.readouterr().err.splitlines()[-1]
+    assert not paths.runs_dir().exists()
 
 
 @pytest.mark.parametrize("module", [transfer, consensus, distillation, rivals])

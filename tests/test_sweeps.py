@@ -17,7 +17,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from consensus_lib import runs, sweep_plan, sweeps
+from consensus_lib import paths, runs, sweep_plan, sweeps
+from consensus_lib.notebook import _keep_masks
 
 PARAMETERS = """
 way: str = "fine"  # how the run ends
@@ -70,17 +71,19 @@ if WRITE:
 """
 
 
+KERNEL = {
+    "kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"},
+    "language_info": {"name": "python"},
+}
+
+
 def write_notebook(path, parameters=PARAMETERS, **more):
     """Write a notebook whose parameter ``way`` chooses how it ends."""
     choice = "\n".join(f"if way == {way!r}:\n    {code or 'pass'}" for way, code in (WAYS | more).items())
     cells = [nbformat.v4.new_code_cell(parameters.strip(), metadata={"tags": ["parameters"]})]
     cells += [nbformat.v4.new_code_cell(IMPORTS.strip())]
     cells += [nbformat.v4.new_code_cell(choice), nbformat.v4.new_code_cell(WRITES.strip())]
-    book = nbformat.v4.new_notebook(cells=cells)
-    book.metadata = {
-        "kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"},
-        "language_info": {"name": "python"},
-    }
+    book = nbformat.v4.new_notebook(cells=cells, metadata=KERNEL)
     path.parent.mkdir(parents=True, exist_ok=True)
     nbformat.write(book, path)
     return path
@@ -397,6 +400,74 @@ def test_a_killed_sweep_leaves_no_process_and_runs_what_is_missing(described, tm
     assert table.status.eq("done").all()
     assert sorted(table.seed) == [0, 1, 2]
     assert slow.is_file()
+
+
+TRAINS = """
+from consensus_lib import notebook
+from consensus_lib.datasets import open_splits
+from consensus_lib.losses import pixelwise_loss
+
+lesson = notebook.begin("book", out=out, device="cpu")
+data = open_splits("lfw_part_labels", "parts", size=32, images=0)
+setting = {"precision": precision, "epochs": 2, "width": 0.0625, "batch_size": 4, "live": False}
+lesson.train("ce", data, pixelwise_loss, seed=0, **setting)
+"""
+
+
+def test_a_run_begun_in_the_other_precision_goes_on(tmp_path, write_tiny, monkeypatch):
+    """As on a machine of another kind, whose automatic choice is the other one."""
+    write_tiny(paths.data_dir() / "lfw_part_labels-128")
+    cells = [
+        nbformat.v4.new_code_cell(
+            'precision: str = "auto"\nout: str = ""', metadata={"tags": ["parameters"]}
+        ),
+        nbformat.v4.new_code_cell(TRAINS),
+    ]
+    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=KERNEL), tmp_path / "book.ipynb")
+    sweep = sweeps.plan({"notebook": tmp_path / "book.ipynb"})
+    (number,) = sweep.runs
+    work, kept = tmp_path / "out" / number / "work", _keep_masks
+
+    def stop(*arguments):
+        kept(*arguments)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("consensus_lib.notebook._keep_masks", stop)
+        with pytest.raises(KeyboardInterrupt):
+            exec(TRAINS, {"precision": "auto", "out": str(work)})
+    (record,) = work.glob("*/checkpoint.json")
+    state = json.loads(record.read_text())
+    assert state["epoch"] == 1
+    other = {"float32": "bfloat16", "bfloat16": "float32"}[state["settings"]["precision"]]
+    state["settings"]["precision"] = other
+    record.write_text(json.dumps(state))
+
+    found = sweeps.run_sweep(sweep, tmp_path / "out")
+    assert found[number]["status"] == "done", found
+    table = sweeps.gather(sweep, tmp_path / "out")
+    assert table[["precision", "result_precision"]].values.tolist() == [["auto", other]]
+    history = record.with_name("history.jsonl").read_text().splitlines()
+    assert [json.loads(line)["precision"] for line in history][1:] == [other]
+
+
+def test_the_notebook_that_sweeps_run_takes_a_precision():
+    notebook = Path(__file__).parents[1] / "notebooks/studies/train.ipynb"
+    sweep = sweeps.plan({"notebook": notebook, "grid": {"precision": ["auto", "float32"]}})
+    assert [run["precision"] for run in sweep.runs.values()] == ["auto", "float32"]
+
+
+@pytest.mark.parametrize("arguments", [["--workers", "0"], ["--retries", "-1"], ["--out", "book.ipynb/x"]])
+def test_wrong_values_on_the_command_line_are_named_in_one_line(described, monkeypatch, capsys, arguments):
+    file = described(seeds=1)
+    monkeypatch.chdir(file.parent)
+    with pytest.raises(SystemExit) as left:
+        sweeps.main([str(file), "--out", "out", *arguments])
+    said = capsys.readouterr().err
+    assert left.value.code == 2
+    assert f"argument {arguments[0]}: expected" in said
+    assert said.count("\n") == 1
+    assert not (file.parent / "out").exists()
 
 
 def test_interrupting_ends_kernels_and_a_second_driver_runs_nothing_twice(described, tmp_path):

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from consensus_lib import teacher as teachers
-from consensus_lib.datasets import DatasetError, FaceDataset
+from consensus_lib.datasets import DatasetError, FaceDataset, Task
 from consensus_lib.datasets.synthetic import prepare_synthetic, read_truth
 from consensus_lib.factorise import hull_mask
 from consensus_lib.losses import pixelwise_loss
@@ -63,6 +63,20 @@ def test_a_network_sees_images_at_its_own_size():
     teacher = NetworkTeacher(network(UNet), CLASSES, size=32, device="cpu")
     check_probabilities(teacher(images(2, 50, 75)), 2, 3, 50, 75)
     check_probabilities(teacher(images(2, 20, 20)), 2, 3, 20, 20)
+
+
+@pytest.mark.parametrize("upright", [False, True])
+def test_a_network_sees_no_aliasing_in_either_direction(upright):
+    class Seen(nn.Module):
+        def forward(self, image):
+            self.image = image
+            return image
+
+    stripes = torch.ones(1, 3, 16, 64)  # one side grows, the other shrinks
+    stripes[..., 1::2] = -1
+    seen = Seen()
+    NetworkTeacher(seen, CLASSES, size=32, device="cpu")(stripes.mT if upright else stripes)
+    assert seen.image[:, :, 2:-2, 2:-2].abs().max() < 0.02  # even grey
 
 
 def test_a_training_folder_is_a_teacher(tiny_folder, tmp_path):
@@ -367,6 +381,15 @@ def test_person_segmentation_is_mapped_to_the_task(mediapipe, tmp_path, task, th
     face = 0.84 if task == "parts" else 0.8  # Part Labels counts the neck as face
     torch.testing.assert_close(found[0, :, 0, 0], torch.tensor([1 - face - third, face, third]))
     assert (teacher.name, len(teacher.version)) == ("selfie", 12)
+
+
+def test_a_teacher_takes_a_task_of_ones_own(mediapipe, tmp_path):
+    (tmp_path / "selfie.tflite").write_bytes(b"model")
+    members = dict.fromkeys(teachers.SELFIE_PARTS.values(), "rest") | {"hair": "hair"}
+    task = Task("hair", ("rest", "hair"), ((0, 0, 0), (255, 0, 0)), members)
+    teacher = MediaPipeTeacher(tmp_path / "selfie.tflite", task)
+    assert teacher.classes == ("rest", "hair")
+    torch.testing.assert_close(teacher(images(1, 4, 4))[0, :, 0, 0], torch.tensor([0.96, 0.04]))
 
 
 def test_a_missing_model_file_says_where_it_is(mediapipe, tmp_path):

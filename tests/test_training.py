@@ -1,15 +1,16 @@
 import itertools
 import json
 import math
+from functools import partial
 
 import pytest
 import torch
 from torch import nn
 
 from consensus_lib import training
-from consensus_lib.datasets import Augment, FaceDataset
+from consensus_lib.datasets import Augment, FaceDataset, Splits
 from consensus_lib.flicker import flicker
-from consensus_lib.losses import ConsensusLoss, PixelwiseLoss, Ramp, pixelwise_loss
+from consensus_lib.losses import ConsensusLoss, PixelwiseLoss, Ramp, consensus_loss, pixelwise_loss
 from consensus_lib.metrics import SegmentationScores
 from consensus_lib.networks import NETWORKS, FaceOccNet
 from consensus_lib.structure import StructureScores
@@ -68,6 +69,11 @@ def stop_after(epochs):
     return stop
 
 
+def untimed(history):
+    times = {"seconds", "images_per_second", "evaluation_seconds"}
+    return [{key: value for key, value in row.items() if key not in times} for row in history]
+
+
 def weights(model):
     return torch.cat([p.detach().flatten() for p in model.state_dict().values()])
 
@@ -105,19 +111,18 @@ def test_an_interrupted_training_ends_with_the_same_bits(data, validation, tmp_p
         data, network(seed=99), validation=validation, schedule=schedule, out=tmp_path / "run"
     )
     assert torch.equal(weights(resumed), weights(whole))
-    times = {"seconds", "images_per_second", "evaluation_seconds"}
-    assert [{k: v for k, v in row.items() if k not in times} for row in resumed_history] == [
-        {k: v for k, v in row.items() if k not in times} for row in history
-    ]
+    assert untimed(resumed_history) == untimed(history)
 
 
-def test_ctrl_c_in_the_first_epoch_can_be_resumed(data, tmp_path):
-    def interrupted(logits, labels):
-        raise KeyboardInterrupt
+def interrupted(*_):
+    raise KeyboardInterrupt
 
-    interrupted.__name__ = pixelwise_loss.__name__
-    with pytest.raises(KeyboardInterrupt):
-        train(data, loss=interrupted, out=tmp_path / "run")
+
+def test_ctrl_c_in_the_first_epoch_can_be_resumed(data, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "_epoch", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            train(data, out=tmp_path / "run")
     resumed, _ = train(data, network(seed=99), out=tmp_path / "run")
     assert torch.equal(weights(resumed), weights(train(data)[0]))
 
@@ -134,10 +139,210 @@ def test_other_settings_are_refused_and_nothing_is_lost(data, tmp_path):
     before = {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()}
     with pytest.raises(CheckpointError, match="batch_size: expected 4, got 6"):
         train(data, batch_size=6, out=tmp_path / "run")
-    with pytest.raises(CheckpointError, match=r"loss: expected 'pixelwise_loss', got .ConsensusLoss"):
+    with pytest.raises(CheckpointError, match=r"loss: expected '.*pixelwise_loss', got .ConsensusLoss"):
         train(data, loss=ConsensusLoss(), out=tmp_path / "run")
     assert {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()} == before
     train(data, batch_size=6, out=tmp_path / "run", resume=False)
+
+
+def begin(data, out, epochs=1, **options):
+    """Leave a training after so many epochs."""
+    with pytest.raises(Interrupt):
+        train(data, out=out, on_epoch=stop_after(epochs), **options)
+
+
+def content(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def refused(data, out, message, **options):
+    """Check that a training is not resumed, and that nothing has changed."""
+    model, before = options.pop("model", None) or network(seed=99), content(out)
+    start = weights(model)
+    with pytest.raises(CheckpointError, match=message):
+        train(data, model, out=out, **options)
+    assert torch.equal(weights(model), start)
+    assert content(out) == before
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_a_training_keeps_its_precision_on_a_machine_that_would_take_another(data, tmp_path, precision):
+    whole, history = train(data, precision=precision)
+    begin(data, tmp_path / "run", precision=precision)
+    resumed, resumed_history = train(data, network(seed=99), precision="auto", out=tmp_path / "run")
+    assert torch.equal(weights(resumed), weights(whole))
+    assert untimed(resumed_history) == untimed(history)
+    assert [row["precision"] for row in resumed_history] == [precision] * 3
+    other = "float32" if precision == "bfloat16" else "bfloat16"
+    message = rf"precision: expected '{precision}', got '{other}' \('auto' goes on in {precision}\)"
+    refused(data, tmp_path / "run", message, precision=other)
+
+
+def test_a_machine_without_the_precision_goes_on_in_its_own_and_says_so(data, tmp_path, monkeypatch):
+    begin(data, tmp_path / "run", precision="bfloat16")
+    monkeypatch.setattr(training, "can_run", lambda precision, device: precision == "float32")
+    with pytest.raises(ValueError, match="precision: expected 'auto' or 'float32' on cpu, got 'bfloat16'"):
+        train(data, precision="bfloat16")
+    monkeypatch.setattr(training, "pick_precision", lambda name, device: "float32")
+    begin(data, tmp_path / "run", epochs=2, precision="auto")
+    monkeypatch.undo()
+    _, history = train(data, precision="auto", out=tmp_path / "run")
+    assert [row["precision"] for row in history] == ["bfloat16", "float32", "float32"]
+    assert [row.get("changes") for row in history] == [None, ["precision: bfloat16 → float32"], None]
+
+
+def test_another_device_is_recorded_where_it_trained_and_reaches_the_result(
+    data, validation, tmp_path, monkeypatch
+):
+    begin(data, tmp_path / "run", validation=validation)
+    monkeypatch.setattr(training, "device_name", lambda device: "another")
+    model, history = train(data, validation=validation, out=tmp_path / "run")
+    monkeypatch.undo()
+    result = training.outcome(model, Splits(data, validation, validation), history)
+    assert result["changes"] == [f"epoch 2: device: {training.device_name(torch.device('cpu'))} → another"]
+    assert result["precision"] == "float32"
+    assert train(data, validation=validation, out=tmp_path / "run")[1] == history  # nothing was trained here
+
+
+@pytest.mark.parametrize("stop", [2, 3])
+@pytest.mark.parametrize("loss", [pixelwise_loss, ConsensusLoss("component")], ids=["function", "module"])
+def test_more_epochs_at_a_constant_rate_are_those_of_a_longer_training(data, tmp_path, loss, stop):
+    whole, history = train(data, epochs=5, schedule=None, loss=loss)
+    if stop == 2:
+        begin(data, tmp_path / "run", stop, schedule=None, loss=loss)
+    else:
+        train(data, out=tmp_path / "run", schedule=None, loss=loss)
+    longer, found = train(data, network(seed=99), epochs=5, schedule=None, loss=loss, out=tmp_path / "run")
+    assert torch.equal(weights(longer), weights(whole))
+    assert found[stop].pop("changes") == ["epochs: 3 → 5"]
+    assert untimed(found) == untimed(history)
+    refused(data, tmp_path / "run", "epochs: expected 5, got 4", epochs=4, schedule=None, loss=loss)
+
+
+@pytest.mark.parametrize(
+    "planned",
+    [{}, {"schedule": None, "loss": ConsensusLoss("component", beta=Ramp(0.0, 5.0))}],
+    ids=["rate", "loss"],
+)
+def test_more_epochs_than_a_schedule_was_planned_for_are_refused(data, tmp_path, planned):
+    train(data, epochs=2, out=tmp_path / "run", **planned)
+    message = r"epochs: expected 2, got 3 \(the schedule of the rate or of the loss was planned for 2\)"
+    refused(data, tmp_path / "run", message, epochs=3, **planned)
+    constant = {
+        "schedule": None,
+        "loss": ConsensusLoss("component"),
+    }  # now nothing is planned over the epochs
+    refused(data, tmp_path / "run", r"(schedule|loss): expected", epochs=3, **constant)
+
+
+def grouped(rate, first=1):
+    """Return a maker of an optimiser whose last parameters have a rate of their own."""
+
+    def make(parameters):
+        parameters = list(parameters)
+        return torch.optim.Adam([{"params": parameters[:first]}, {"params": parameters[first:], "lr": rate}])
+
+    return make
+
+
+def factor(value):
+    return lambda optimizer, steps: torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: value**step)
+
+
+@pytest.mark.parametrize(
+    ("key", "first", "second"),
+    [
+        ("loss", partial(consensus_loss, alpha=1.0), partial(consensus_loss, alpha=99.0)),
+        ("loss", nn.CrossEntropyLoss(ignore_index=255), nn.CrossEntropyLoss(ignore_index=0)),
+        ("loss", *(nn.CrossEntropyLoss(torch.tensor([1.0, 1.0, w]), ignore_index=255) for w in (1, 2))),
+        ("optimizer", grouped(0.01), grouped(0.5)),
+        ("optimizer", grouped(0.01, 1), grouped(0.01, 2)),
+        ("schedule", factor(1.0), factor(0.999)),
+        ("schedule", *(partial(torch.optim.lr_scheduler.StepLR, gamma=g) for g in (0.1, 0.2))),
+    ],
+    ids=["partial", "module", "weights", "rate", "members", "factors", "schedule"],
+)
+def test_a_changed_setting_is_seen(data, tmp_path, key, first, second):
+    begin(data, tmp_path / "run", **{key: first})
+    refused(data, tmp_path / "run", rf"settings \({key}: expected .*, got ", **{key: second})
+    _, history = train(data, out=tmp_path / "run", **{key: first})
+    assert len(history) == 3
+
+
+class Nameless:
+    def __call__(self, logits, labels):
+        return pixelwise_loss(logits, labels)
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [
+        lambda logits, labels: pixelwise_loss(logits, labels),
+        partial(lambda logits, labels, weight: weight * pixelwise_loss(logits, labels), weight=1.0),
+        ConsensusLoss(beta=lambda progress: progress),
+        Nameless(),
+    ],
+    ids=["lambda", "partial", "schedule", "object"],
+)
+def test_what_cannot_be_described_trains_but_is_not_resumed(data, tmp_path, loss):
+    begin(data, tmp_path / "run", loss=loss)
+    message = r"loss: expected a function of a module, functools.partial of one, .*resume=False \(--restart\)"
+    refused(data, tmp_path / "run", message, loss=loss)
+    assert len(train(data, loss=loss, out=tmp_path / "run", resume=False)[1]) == 3
+
+
+@pytest.mark.parametrize(
+    ("second", "message"),
+    [
+        (
+            nn.Conv2d(3, 3, 5, padding=2),
+            r"model.weight: expected float32 \[3, 3, 3, 3\], got float32 \[3, 3, 5, 5\]",
+        ),
+        (nn.Conv2d(3, 3, 3, padding=1, bias=False), r"model.bias: expected float32 \[3\], got none"),
+        (nn.Conv2d(3, 3, 3, padding=1).double(), r"model.weight: expected float32 .*, got float64"),
+        (nn.Conv2d(3, 3, 3, padding=2, dilation=2), r"model: expected .*'layers': '\w{12}'.*, got"),
+    ],
+    ids=["shape", "name", "type", "layers"],
+)
+def test_another_network_is_refused_and_left_alone(data, tmp_path, second, message):
+    begin(data, tmp_path / "run", model=nn.Conv2d(3, 3, 3, padding=1))
+    refused(data, tmp_path / "run", message, model=second)
+
+
+def test_a_checkpoint_of_an_earlier_format_is_refused_but_loads(data, tmp_path):
+    model, _ = train(data, out=tmp_path / "run")
+    file = tmp_path / "run/checkpoint.json"
+    state = json.loads(file.read_text())
+    del state["format"]
+    file.write_text(json.dumps(state))
+    refused(data, tmp_path / "run", "expected a checkpoint of format 2, got one of another version")
+    assert torch.equal(weights(load_checkpoint(tmp_path / "run")[0]), weights(model))
+
+
+def test_broken_weights_are_named_when_resuming(data, tmp_path):
+    begin(data, tmp_path / "run")
+    (tmp_path / "run/checkpoint-0001.safetensors").write_bytes(b"broken")
+    refused(data, tmp_path / "run", "checkpoint-0001.safetensors: expected a safetensors file")
+
+
+@pytest.mark.parametrize("mode", ["min", "max"])
+def test_a_plateau_schedule_cuts_the_rate_when_the_score_stops_rising(data, validation, mode, monkeypatch):
+    scores = iter([0.5, 0.6, 0.7, 0.8, 0.80001, 0.9, 0.9, 0.9])
+
+    class Given(SegmentationScores):
+        def compute(self):
+            return super().compute() | {"mean_iou": next(scores)}
+
+    monkeypatch.setattr(training, "evaluate", partial(evaluate, scores=Given))
+    _, history = train(
+        data,
+        epochs=8,
+        validation=validation,
+        optimizer=lambda parameters: torch.optim.SGD(parameters, lr=0.1),
+        schedule=lambda o, steps: torch.optim.lr_scheduler.ReduceLROnPlateau(o, mode, patience=0),
+    )
+    # 0.80001 is no gain: less than a ten-thousandth more. The rate falls after it, and after each third 0.9.
+    assert [row["lr"] for row in history] == pytest.approx([0.1] * 5 + [0.01, 0.01, 0.001])
 
 
 def test_workers_do_not_change_the_result(data):

@@ -11,6 +11,7 @@ _HOME = {
     "DatasetInfo": "folder",
     "DatasetWriter": "folder",
     "read_info": "folder",
+    "ids_without_subjects_of": "folder",
     "TASKS": "tasks",
     "Task": "tasks",
     "MILD": "augment",

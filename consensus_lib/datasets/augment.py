@@ -58,28 +58,43 @@ class Augment:
         return (self.rotation, self.scale, self.shift, self.crop) == (0, 1, 0, 1)
 
     def flipped(self, seed: int, epoch: int, indices: Sequence[int]) -> torch.Tensor:
-        """Return which samples are flipped, where :attr:`flips_only`: bool ``[B]``."""
-        return torch.tensor([self._draw(seed, epoch, index)[0] < 0 for index in indices])
+        """Return which samples are flipped, bool ``[B]``."""
+        return _flips(np.stack([self._draw(seed, epoch, index) for index in indices]))
 
     def __call__(
-        self, images: torch.Tensor, labels: torch.Tensor, seed: int, epoch: int, indices: Sequence[int]
+        self,
+        images: torch.Tensor,
+        labels: torch.Tensor,
+        seed: int,
+        epoch: int,
+        indices: Sequence[int],
+        mirror: Sequence[int] | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Vary a batch.
 
         Args:
             images: float ``[B,3,H,W]`` in [-1, 1]. Channels beyond the third move along with these, but
-                keep their values: maps of a teacher, say.
+                keep their values: probabilities of the K classes, say.
             labels: int64 ``[B,H,W]``.
             seed, epoch: which variation to draw.
             indices: the samples' positions in their data set, length B.
+            mirror: which class each class is in a flipped image, length K; see
+                :attr:`consensus_lib.datasets.tasks.Task.mirror`. Labels of flipped samples, and their
+                channels beyond the third, are exchanged accordingly. None exchanges nothing.
 
         Returns:
             Images and labels of the same shapes. Pixels that come from outside the original image
             repeat its border and are labelled 255, so that no loss counts them.
+
+        Raises:
+            ValueError: there are other channels than three, and than three and one for each class.
         """
         draws = np.stack([self._draw(seed, epoch, index) for index in indices])  # [B, 12]
+        flipped = _flips(draws).to(images.device)
         draws = torch.from_numpy(draws).to(images)
         images, labels = self._move(images, labels, draws[:, :6])
+        if mirror is not None:
+            images, labels = _exchanged(images, labels, flipped, torch.as_tensor(mirror))
         if self.colour:
             images = torch.cat([self._recolour(images[:, :3], draws[:, 6:]), images[:, 3:]], 1)
         return images, labels
@@ -127,6 +142,24 @@ class Augment:
         images = mean + (images - mean) * (1 + contrast)
         grey = images.mean(1, keepdim=True)
         return (grey + (images - grey) * (1 + saturation)).clamp(-1, 1)
+
+
+def _flips(draws: np.ndarray) -> torch.Tensor:
+    """Return which affine maps ``[B,>=6]`` flip, bool ``[B]``: those of negative determinant."""
+    return torch.from_numpy(draws[:, 0] * draws[:, 4] < draws[:, 1] * draws[:, 3])
+
+
+def _exchanged(images, labels, flipped, mirror):
+    """Give the classes of flipped samples, and the channels beyond the third, to their mirror classes."""
+    if images.shape[1] not in (3, 3 + len(mirror)):
+        raise ValueError(f"images: expected 3 or 3 + {len(mirror)} channels, got {images.shape[1]}")
+    table = torch.arange(IGNORE + 1)
+    table[: len(mirror)] = mirror
+    labels = torch.where(flipped[:, None, None], table.to(labels)[labels], labels)
+    if images.shape[1] > 3:
+        order = torch.cat([torch.arange(3), 3 + mirror]).to(images.device)
+        images = torch.where(flipped[:, None, None, None], images[:, order], images)
+    return images, labels
 
 
 MILD = Augment(flip=0.5, rotation=8, scale=0.9, shift=0.05, colour=0.2)

@@ -3,20 +3,37 @@
 import copy
 import hashlib
 import os
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 from torch.utils.data import DataLoader, Dataset, Sampler
 from tqdm import tqdm
 
-from consensus_lib import paths
+from consensus_lib import IGNORE, paths
 from consensus_lib.datasets.augment import Augment
-from consensus_lib.datasets.folder import DatasetError, Row, read_index, read_info
+from consensus_lib.datasets.folder import DatasetError, Row, check_contrast, read_index, read_info
+from consensus_lib.datasets.images import (
+    read_image,
+    read_labels,
+    read_layers,
+    read_numbers,
+    resize_image,
+    resize_labels,
+    resize_numbers,
+    resize_shares,
+)
+from consensus_lib.datasets.tasks import Task
 from consensus_lib.datasets.tasks import task as task_by_name
 from consensus_lib.losses.blobs import Blobs, join_blobs, label_blobs
+
+_DECODING = 2
+"""Raise when the same files are decoded to other values: no cache serves old ones, no training goes on."""
+
+_MAPPED = ("_images", "_labels", "_probabilities", "_superpixels")
+"""What of a data set lies in files of the cache: a process that is handed the data set opens them anew."""
 
 
 class FaceDataset(Dataset):
@@ -34,13 +51,19 @@ class FaceDataset(Dataset):
     ``probabilities`` float32 ``[B,K,H,W]``      a teacher's, where asked for; they sum to 1
     ================  =========================  ====================================================
 
-    ``fingerprint`` names what lies in the folder, for caches and checkpoints.
+    ``fingerprint`` names what lies in the folder and how it is decoded, for caches and checkpoints.
+    ``absent`` has the task's classes that no pixel of these samples has; if these are a whole split, a
+    warning says so. Flips exchange the classes that the task calls ``mirrored``, in labels, probabilities
+    and blobs.
 
     Args:
         folder: a prepared data set.
         split: its split, or several joined by ``+``: ``"train+validation"``.
-        task: ``"parts"`` or ``"occlusion"``; see :mod:`consensus_lib.datasets.tasks`.
-        size: side in pixels to resize to (image: antialiased, labels: nearest); None keeps the folder's.
+        task: ``"parts"``, ``"occlusion"`` or a :class:`~consensus_lib.datasets.tasks.Task`; None takes the
+            classes of the data set as they are.
+        size: side in pixels to resize to; None keeps the folder's. Image and labels go through the same
+            antialiasing filter about the same centre: of the labels, once they are classes of the task, the
+            class whose mask is largest there; see :mod:`consensus_lib.datasets.images`.
         augment: random variation, or None.
         seed: seed of the augmentation.
         limit: keep only the first so many samples, in the fixed random order of ``seed``; None keeps all.
@@ -50,7 +73,9 @@ class FaceDataset(Dataset):
         progress: show a bar while decoding.
 
     Raises:
-        DatasetError: the folder is not a prepared data set, lacks the split, or cannot serve the task.
+        DatasetError: the folder is not a prepared data set, lacks the split, or cannot serve the task; a
+            file is broken, not square, or has numbers that are no classes; or the labels of the split have
+            one class and 255 = ignore alone, as masks of 0 and 255 do.
 
     >>> data = FaceDataset("data/lfw_part_labels-128", "train", "parts", size=64)  # doctest: +SKIP
     >>> data[0]["image"].shape                                                     # doctest: +SKIP
@@ -61,7 +86,7 @@ class FaceDataset(Dataset):
         self,
         folder: str | os.PathLike,
         split: str,
-        task: str,
+        task: str | Task | None = None,
         *,
         size: int | None = None,
         augment: Augment | None = None,
@@ -74,8 +99,9 @@ class FaceDataset(Dataset):
         self.folder = Path(folder)
         self.info = read_info(self.folder)
         # Of the whole description: two series of synthetic faces share an index and differ in their notes.
-        self.fingerprint = hashlib.sha256((self.folder / "dataset.json").read_bytes()).hexdigest()[:16]
-        self.task = task_by_name(task)
+        described = (self.folder / "dataset.json").read_bytes()
+        self.fingerprint = hashlib.sha256(described + str(_DECODING).encode()).hexdigest()[:16]
+        self.task = Task.of(self.info) if task is None else task_by_name(task)
         self.split, self.size, self.augment, self.seed = split, size or self.info.size, augment, seed
         table = self.task.table(self.info.classes)
         self.rows = [row for row in read_index(self.folder) if row.split in split.split("+")]
@@ -91,6 +117,7 @@ class FaceDataset(Dataset):
                 )
             named = "\n".join([self.fingerprint, *sorted(kept)])
             self.fingerprint = hashlib.sha256(named.encode()).hexdigest()[:16]
+        in_split = len(self.rows)
         if limit is not None:
             if limit < 1:
                 raise ValueError(f"limit: expected at least 1, got {limit}")
@@ -105,9 +132,43 @@ class FaceDataset(Dataset):
         self._images = self._decoded("image", progress)
         self._labels = self._decoded("labels", progress, table)
         self._probabilities = self._decoded("probabilities", progress, table) if probabilities else None
+        self._mirror = self.task.mirror if self.task.mirrored else None
+        self._check_classes(whole=ids is None and (limit is None or limit >= in_split))
         self._superpixels = self._cut = None
         if all(row.superpixels for row in self.rows) and augment is None:
             self._superpixels = self._decoded("superpixels", progress)
+
+    def _check_classes(self, whole: bool) -> None:
+        """Count the labels, find :attr:`absent`, and say what looks like a mistake."""
+        where = f"split {self.split!r} of {paths.shown(self.folder)}"
+        self._counts = sum(np.bincount(labels.ravel(), minlength=IGNORE + 1) for labels in self._labels)
+        names = self.task.classes
+        self.absent = tuple(name for name, count in zip(names, self._counts, strict=False) if not count)
+        try:
+            check_contrast(self._counts, names, f"labels of the {where}")
+        except DatasetError as error:
+            if whole:
+                raise
+            warnings.warn(str(error), stacklevel=3)  # a few photographs may well be so
+        if whole and self.absent:
+            warnings.warn(f"{where}: no pixel is {' or '.join(self.absent)}", stacklevel=3)
+        if self.augment and self.augment.flip and self.task.unpaired:
+            warnings.warn(
+                f"augment: flips take left for right, but task {self.task.name!r} does not say which classes "
+                f"change places; make it with mirrored={self.task.unpaired}",
+                stacklevel=3,
+            )
+
+    def __getstate__(self) -> dict:
+        """Return what a worker process is sent: names of files instead of all pixels."""
+        state = self.__dict__ | {"_kept": {}}
+        return state | {name: getattr(state[name], "filename", None) for name in _MAPPED}
+
+    def __setstate__(self, state: dict) -> None:
+        self.__dict__.update(state)
+        for name in _MAPPED:
+            if state[name]:
+                setattr(self, name, np.load(state[name], mmap_mode="r"))
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -152,11 +213,17 @@ class FaceDataset(Dataset):
             batch["image"] = torch.cat([batch["image"], soft], 1)  # to move along
         if self.augment is not None:
             variation = self.seed, epochs.pop(), indices
-            batch["image"], batch["labels"] = self.augment(batch["image"], batch["labels"], *variation)
+            batch["image"], batch["labels"] = self.augment(
+                batch["image"], batch["labels"], *variation, mirror=self._mirror
+            )
             if "blobs" in batch:
-                ids, flipped = batch["blobs"].ids, self.augment.flipped(*variation)
-                ids = torch.where(flipped[:, None, None], ids.flip(2), ids)
-                batch["blobs"] = batch["blobs"]._replace(ids=ids)
+                blobs, flipped = batch["blobs"], self.augment.flipped(*variation)
+                ids = torch.where(flipped[:, None, None], blobs.ids.flip(2), blobs.ids)
+                labels = blobs.labels
+                if self._mirror is not None:
+                    mirrored = torch.from_numpy(self._mirror)[labels]
+                    labels = torch.where(flipped[blobs.image], mirrored, labels)
+                batch["blobs"] = blobs._replace(ids=ids, labels=labels)
         if self._probabilities is not None:
             batch["image"], soft = batch["image"][:, :3].contiguous(), batch["image"][:, 3:]
             batch["probabilities"] = soft / soft.sum(1, keepdim=True)
@@ -175,7 +242,7 @@ class FaceDataset(Dataset):
 
     def class_shares(self) -> np.ndarray:
         """Return each class's share of the labelled pixels, float64 ``[K]``."""
-        counts = np.bincount(np.asarray(self._labels).ravel(), minlength=256)[: len(self.task.classes)]
+        counts = self._counts[: len(self.task.classes)]
         return counts / counts.sum()
 
     def most_frequent_labels(self) -> np.ndarray:
@@ -193,17 +260,16 @@ class FaceDataset(Dataset):
         name = f"{self.info.name}-{column}-{self.size}-{version.hexdigest()[:16]}.npy"
         cached = paths.data_dir() / "cache" / name
         if not cached.is_file():
+            classes = len(self.info.classes)
             arrays = np.stack(
                 [
-                    decode(self.folder, row, column, self.size)
+                    decode(self.folder, row, column, self.size, classes, table)
                     for row in tqdm(self.rows, f"decode {column}", leave=False, disable=not progress)
                 ]
             )
             if column == "probabilities":  # those of source classes that the task takes for one are added
-                into = table[: arrays.shape[3], None] == np.arange(len(self.task.classes))  # [S, K]
+                into = table[:classes, None] == np.arange(len(self.task.classes))  # [S, K]
                 arrays = np.minimum(arrays @ into.astype(np.uint16), 255).astype(np.uint8)
-            elif table is not None:
-                arrays = table[arrays]
             with paths.atomic(cached) as part, part.open("wb") as file:
                 np.save(file, arrays)
         return np.load(cached, mmap_mode="r")
@@ -293,36 +359,33 @@ def as_images(pictures: np.ndarray) -> torch.Tensor:
     return torch.from_numpy(pictures).permute(0, 3, 1, 2).contiguous().float().div_(127.5).sub_(1)
 
 
-def decode(folder: Path, row: Row, column: str, size: int) -> np.ndarray:
+def decode(
+    folder: Path, row: Row, column: str, size: int, classes: int = IGNORE, table: np.ndarray | None = None
+) -> np.ndarray:
     """Return a file of a prepared data set, resized: image uint8 ``[H,W,3]``, other maps ``[H,W]``.
 
-    A teacher's probabilities come as uint8 ``[H,W,K]``, in 255ths.
+    A teacher's probabilities come as uint8 ``[H,W,S]``, in 255ths. How each is opened and resized, see
+    :mod:`consensus_lib.datasets.images`.
 
     Args:
         folder: the data set.
         row: of its index.
         column: ``"image"``, ``"labels"``, ``"superpixels"`` or ``"probabilities"``.
-        size: side in pixels; images and probabilities are antialiased, numbers are not mixed.
+        size: side in pixels.
+        classes: how many the data set has, S.
+        table: of a task, uint8 ``[256]``, that labels go through before they are resized; None keeps them.
 
     Raises:
-        DatasetError: the file is missing or broken.
+        DatasetError: the file is missing, broken, not square, of another kind, or has numbers that are no
+            classes.
     """
-    path = folder / (f"probabilities/{row.id}.png" if column == "probabilities" else getattr(row, column))
-    mixed = Image.Resampling.BOX if column == "probabilities" else Image.Resampling.LANCZOS
-    filter = Image.Resampling.NEAREST if column in ("labels", "superpixels") else mixed
-    try:
-        with Image.open(path) as picture:
-            picture = picture.convert("RGB") if column == "image" else picture
-            parts = picture.height // picture.width  # one below the other
-            boxes = [(0, k * picture.width, picture.width, (k + 1) * picture.width) for k in range(parts)]
-            arrays = [
-                np.asarray(
-                    picture if picture.size == (size, size) else picture.resize((size, size), filter, box)
-                )
-                for box in boxes
-            ]
-    except OSError as error:
-        raise DatasetError(f"{path}: expected a readable image, got: {error}") from error
     if column == "probabilities":
-        return np.stack(arrays, -1)
-    return arrays[0].astype(np.uint16) if column == "superpixels" else arrays[0]
+        layers = read_layers(folder / f"probabilities/{row.id}.png", classes)
+        return np.stack([resize_shares(layer, size) for layer in layers], -1)
+    path = folder / getattr(row, column)
+    if column == "image":
+        return resize_image(read_image(path), size)
+    if column == "superpixels":
+        return resize_numbers(read_numbers(path), size)
+    labels = read_labels(path, classes)
+    return resize_labels(labels if table is None else table[labels], size)

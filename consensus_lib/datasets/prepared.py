@@ -7,6 +7,7 @@ from consensus_lib import paths
 from consensus_lib.datasets.augment import Augment
 from consensus_lib.datasets.face_dataset import FaceDataset
 from consensus_lib.datasets.folder import DatasetError
+from consensus_lib.datasets.tasks import Task
 
 SCRIPTS = {
     "lfw_part_labels": "python data_scripts/prepare_lfw_part_labels.py --size {size}   (or: make data-lfw)"
@@ -56,13 +57,19 @@ def prepared_folder(name: str, *, size: int = 128, images: int = 600) -> Path:
 
 
 def open_splits(
-    name: str, task: str, *, size: int = 64, images: int = 600, augment: Augment | None = None, seed: int = 0
+    name: str,
+    task: str | Task | None,
+    *,
+    size: int = 64,
+    images: int = 600,
+    augment: Augment | None = None,
+    seed: int = 0,
 ) -> Splits:
     """Open the train, validation and test split of a data set.
 
     Args:
         name: see :func:`prepared_folder`.
-        task: ``"parts"`` or ``"occlusion"``.
+        task: a name, a task, or None; see :class:`FaceDataset`.
         size: side in pixels to train at; prepared data of 128 (or of ``size``, if larger) are resized to it.
         images: training images: how many synthetic ones to draw, or how many real ones to keep at most.
             0 keeps all real ones.

@@ -9,16 +9,18 @@ steps, with each seed. CE is cross-entropy, D the deviation from the blob's mean
 folder of its own: a study that was stopped goes on.
 """
 
-import argparse
 import shlex
 import sys
 from pathlib import Path
 
 from consensus_lib import notebook, paths, runs
+from consensus_lib.command_line import SEED, Parser, number, refusing, whole
 from consensus_lib.datasets import MILD, open_splits
+from consensus_lib.datasets.prepared import prepared_folder
 from consensus_lib.losses import ConsensusLoss, Ramp, pixelwise_loss
+from consensus_lib.networks import FaceOccNet
 from consensus_lib.rivals import MostFrequentLabel
-from consensus_lib.training import evaluate
+from consensus_lib.training import check_network, evaluate
 
 DEVIATION = {"alpha": 0.0, "pixel_weight": 1.0}
 LOSSES = {
@@ -37,20 +39,25 @@ TABLE = Path(__file__).with_suffix(".csv")
 
 def main(argv: list[str] | None = None, table: Path = TABLE) -> None:
     """Run the study and write its table."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = Parser(description=__doc__.split("\n")[0])
     parser.add_argument(
         "--losses", nargs="+", default=list(LOSSES), choices=LOSSES, help="losses to train with"
     )
     parser.add_argument("--tuned", nargs="*", default=TUNED, choices=LOSSES, help="losses to fine-tune with")
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], help="trainings of each kind")
-    parser.add_argument("--epochs", type=int, default=10, help="passes over the photographs; even")
-    parser.add_argument("--images", type=int, default=0, help="photographs to train on; 0 takes all")
-    parser.add_argument("--size", type=int, default=64, help="side of the images in pixels")
-    parser.add_argument("--width", type=float, default=0.25, help="factor on the network's channels")
+    parser.add_argument(
+        "--seeds", nargs="+", type=whole(0, SEED), default=[0, 1, 2], help="trainings of each kind"
+    )
+    parser.add_argument("--epochs", type=whole(2), default=10, help="passes over the photographs; even")
+    parser.add_argument("--images", type=whole(0), default=0, help="photographs to train on; 0 takes all")
+    parser.add_argument("--size", type=whole(1), default=64, help="side of the images in pixels")
+    parser.add_argument("--width", type=number(0), default=0.25, help="factor on the network's channels")
     argv = sys.argv[1:] if argv is None else argv
     a = parser.parse_args(argv)
     if a.epochs % 2:
         parser.error(f"--epochs: expected an even number, got {a.epochs}")
+    with refusing(parser):
+        prepared_folder("lfw_part_labels", size=max(128, a.size))
+        check_network(FaceOccNet, a.size, a.width)
     lesson = notebook.begin("consensus")
     folders = []
     for seed in a.seeds:

@@ -5,26 +5,29 @@
 needs LFW Part Labels (``make data-lfw``) and writes ``distillation.csv`` beside this file, one row a training.
 
 With each seed, a teacher (``UNet``) learns from drawn faces alone and labels the photographs that nobody
-labelled. Students (``FaceOccNet``) learn from these pseudo-labels with cross-entropy, with consensus, or from
+labelled, but for those of people on whom it is scored. Students (``FaceOccNet``) learn from these pseudo-labels with cross-entropy, with consensus, or from
 the teacher's probabilities; others from the drawn faces that the teacher saw, without a teacher. Then they are
 fine-tuned on a few human labels, and compared with students that saw nothing else, in a short training and in
 one that sees as many images as both trainings of the others. Test photographs have human labels. Every
 training lies in a folder of its own: a study that was stopped goes on.
 """
 
-import argparse
 import shlex
 import sys
 from pathlib import Path
 
 from consensus_lib import notebook, paths, runs
+from consensus_lib.command_line import SEED, Parser, number, refusing, whole
 from consensus_lib.datasets import MILD, FaceDataset, open_splits
+from consensus_lib.datasets.folder import ids_without_subjects_of, read_index
 from consensus_lib.datasets.prepared import prepared_folder
 from consensus_lib.datasets.synthetic import Recipe, synthetic_folder
 from consensus_lib.losses import ConsensusLoss, pixelwise_loss
 from consensus_lib.losses.distillation import DistillationLoss
+from consensus_lib.networks import FaceOccNet, UNet
 from consensus_lib.pseudo_labels import choose, prepare_pseudo_labels, read_records
 from consensus_lib.teacher import NetworkTeacher
+from consensus_lib.training import check_network
 
 CONSENSUS = ConsensusLoss("component", size_weight=1.0)  # the form that helped in consensus.py
 LONG = "nothing, as long"
@@ -46,19 +49,30 @@ TABLE = Path(__file__).with_suffix(".csv")
 
 def main(argv: list[str] | None = None, table: Path = TABLE) -> None:
     """Run the study and write its table."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = Parser(description=__doc__.split("\n")[0])
     parser.add_argument("--first", nargs="+", default=list(FIRST), choices=FIRST, help="what comes first")
     parser.add_argument("--human", nargs="*", type=int, default=list(HUMAN), choices=HUMAN, help="labels")
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], help="trainings of each kind")
-    parser.add_argument("--drawn", type=int, default=3000, help="drawn faces for the teacher")
-    parser.add_argument("--photographs", type=int, default=3000, help="unlabelled photographs")
-    parser.add_argument("--epochs", type=int, default=5, help="passes over either")
-    parser.add_argument("--size", type=int, default=64, help="side of the images in pixels")
-    parser.add_argument("--width", type=float, default=0.25, help="of students; a teacher has twice as much")
+    parser.add_argument(
+        "--seeds", nargs="+", type=whole(0, SEED), default=[0, 1, 2], help="trainings of each kind"
+    )
+    parser.add_argument("--drawn", type=whole(1), default=3000, help="drawn faces for the teacher")
+    parser.add_argument("--photographs", type=whole(1), default=3000, help="unlabelled photographs")
+    parser.add_argument("--epochs", type=whole(1), default=5, help="passes over either")
+    parser.add_argument("--size", type=whole(1), default=64, help="side of the images in pixels")
+    parser.add_argument(
+        "--width", type=number(0), default=0.25, help="of students; a teacher has twice as much"
+    )
     argv = sys.argv[1:] if argv is None else argv
     a = parser.parse_args(argv)
+    with refusing(parser):
+        prepared_folder("lfw_part_labels", size=max(128, a.size))
+        check_network(FaceOccNet, a.size, a.width)
+        if any(FIRST[first] for first in a.first):
+            check_network(UNet, a.size, 2 * a.width)
     lesson = notebook.begin("distillation")
-    folders = []
+    source, folders = prepared_folder("lfw_part_labels"), []
+    free = ids_without_subjects_of(read_index(source), "unlabelled", ("validation", "test"))
+    photographs = min(a.photographs, len(free))
     for seed in a.seeds:
         real = open_splits("lfw_part_labels", "parts", size=a.size, images=0, augment=MILD, seed=seed)
         shown = {"size": a.size, "augment": MILD, "seed": seed}
@@ -70,11 +84,11 @@ def main(argv: list[str] | None = None, table: Path = TABLE) -> None:
             teacher = lesson.train("teacher", drawn, pixelwise_loss, **network, **about)
             folders.append(teacher.folder)
             labelled = prepare_pseudo_labels(
-                lesson.out / f"pseudo-labels-{a.photographs}-{teacher.folder.name}",
-                prepared_folder("lfw_part_labels"),
+                lesson.out / f"pseudo-labels-{photographs}-{teacher.folder.name}",
+                source,
                 NetworkTeacher(teacher.folder),
                 size=a.size,
-                limit=a.photographs,
+                limit=photographs,
             )
             ids, _ = choose(read_records(labelled))
             pseudo = FaceDataset(labelled, "train", "parts", ids=ids, probabilities=True, **shown)
@@ -94,7 +108,7 @@ def main(argv: list[str] | None = None, table: Path = TABLE) -> None:
                 )
                 passes = HUMAN[count]
                 if first == LONG:
-                    passes += round(a.epochs * a.photographs / len(few.train))
+                    passes += round(a.epochs * photographs / len(few.train))
                 elif not start:
                     passes *= 2
                 about = setting | {"human_labels": len(few.train), "start": start, "epochs": passes}

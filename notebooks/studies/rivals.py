@@ -16,18 +16,20 @@ seeds and images on which nothing was:
         --seeds 3 4 5 --losses cross-entropy "consensus alone" "Lovász-Softmax and consensus" Lovász-Softmax
 """
 
-import argparse
 import shlex
 import sys
 from pathlib import Path
 
 from consensus_lib import notebook, paths, presets, runs
+from consensus_lib.command_line import SEED, Parser, number, refusing, whole
 from consensus_lib.comparison import paired_bootstrap
 from consensus_lib.datasets import MILD, open_splits
+from consensus_lib.datasets.prepared import prepared_folder
 from consensus_lib.losses import ConsensusLoss, pixelwise_loss
+from consensus_lib.networks import FaceOccNet
 from consensus_lib.rivals import RIVALS, options_at
 from consensus_lib.structure import StructureScores
-from consensus_lib.training import evaluate
+from consensus_lib.training import check_network, evaluate
 
 BASE, RECOMMENDED = "cross-entropy", presets.PRESETS["recommended"].title
 EFFECTS = {
@@ -52,26 +54,31 @@ TABLE = Path(__file__).with_suffix(".csv")
 
 def main(argv: list[str] | None = None, table: Path = TABLE) -> None:
     """Run the study and write its tables."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = Parser(description=__doc__.split("\n")[0])
     parser.add_argument(
         "--table", type=Path, default=table, help="of scores; that of differences lies beside it"
     )
     parser.add_argument(
         "--losses", nargs="+", default=list(LOSSES), choices=LOSSES, help="what to train with"
     )
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], help="trainings of each kind")
+    parser.add_argument(
+        "--seeds", nargs="+", type=whole(0, SEED), default=[0, 1, 2], help="trainings of each kind"
+    )
     parser.add_argument(
         "--split",
         default="test",
         choices=["test", "validation"],
         help="what to score; no training saw either",
     )
-    parser.add_argument("--epochs", type=int, default=20, help="passes over the photographs")
-    parser.add_argument("--images", type=int, default=0, help="photographs to train on; 0 takes all")
-    parser.add_argument("--size", type=int, default=64, help="side of the images in pixels")
-    parser.add_argument("--width", type=float, default=0.25, help="factor on the network's channels")
+    parser.add_argument("--epochs", type=whole(1), default=20, help="passes over the photographs")
+    parser.add_argument("--images", type=whole(0), default=0, help="photographs to train on; 0 takes all")
+    parser.add_argument("--size", type=whole(1), default=64, help="side of the images in pixels")
+    parser.add_argument("--width", type=number(0), default=0.25, help="factor on the network's channels")
     argv = sys.argv[1:] if argv is None else argv
     a = parser.parse_args(argv)
+    with refusing(parser):
+        prepared_folder("lfw_part_labels", size=max(128, a.size))
+        check_network(FaceOccNet, a.size, a.width)
     lesson = notebook.begin("rivals")
     found: dict[str, list[StructureScores]] = {}
     rows = []

@@ -10,19 +10,21 @@ weights of the full recipe with the same seed, each at several learning rates on
 which rate a table should take. Every training lies in a folder of its own: a study that was stopped goes on.
 """
 
-import argparse
 import itertools
 import shlex
 import sys
 from pathlib import Path
 
 from consensus_lib import notebook, paths, runs
+from consensus_lib.command_line import Parser, number, refusing, whole
 from consensus_lib.datasets import MILD, FaceDataset, Splits, open_splits
+from consensus_lib.datasets.prepared import prepared_folder
 from consensus_lib.datasets.synthetic import Recipe, synthetic_folder
 from consensus_lib.losses import pixelwise_loss
+from consensus_lib.networks import FaceOccNet
 from consensus_lib.notebook import Trained
 from consensus_lib.rivals import MostFrequentLabel
-from consensus_lib.training import evaluate
+from consensus_lib.training import check_network, evaluate
 
 ALL = {"occluded": 0.1}  # press photographs show few occluders; found on the validation photographs
 RECIPES = {
@@ -70,22 +72,25 @@ def head_start(
 
 def main(argv: list[str] | None = None, table: Path = TABLE) -> None:
     """Run the study and write its table."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = Parser(description=__doc__.split("\n")[0])
     parser.add_argument(
         "--recipes", nargs="+", default=list(RECIPES), choices=RECIPES, help="rows of the ablation"
     )
-    parser.add_argument("--seeds", type=int, default=3, help="trainings of each kind")
-    parser.add_argument("--images", type=int, default=3000, help="drawn faces to train on")
-    parser.add_argument("--epochs", type=int, default=7, help="passes over them")
-    parser.add_argument("--few", type=int, default=100, help="photographs to train on")
-    parser.add_argument("--few-epochs", type=int, default=60, help="passes over them")
+    parser.add_argument("--seeds", type=whole(1), default=3, help="trainings of each kind")
+    parser.add_argument("--images", type=whole(1), default=3000, help="drawn faces to train on")
+    parser.add_argument("--epochs", type=whole(1), default=7, help="passes over them")
+    parser.add_argument("--few", type=whole(1), default=100, help="photographs to train on")
+    parser.add_argument("--few-epochs", type=whole(1), default=60, help="passes over them")
     parser.add_argument(
-        "--rates", nargs="+", type=float, default=[1e-2, 1e-3], help="learning rates to try there"
+        "--rates", nargs="+", type=number(0), default=[1e-2, 1e-3], help="learning rates to try there"
     )
-    parser.add_argument("--size", type=int, default=64, help="side of the images in pixels")
-    parser.add_argument("--width", type=float, default=0.25, help="factor on the network's channels")
+    parser.add_argument("--size", type=whole(1), default=64, help="side of the images in pixels")
+    parser.add_argument("--width", type=number(0), default=0.25, help="factor on the network's channels")
     argv = sys.argv[1:] if argv is None else argv
     a = parser.parse_args(argv)
+    with refusing(parser):
+        prepared_folder("lfw_part_labels", size=max(128, a.size))
+        check_network(FaceOccNet, a.size, a.width)
     lesson = notebook.begin("transfer")
     real = open_splits("lfw_part_labels", "parts", size=a.size, images=0)
     floor = evaluate(MostFrequentLabel(real.train), real.test).compute()

@@ -12,10 +12,12 @@ import io
 import json
 import multiprocessing
 import os
+import sys
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 from PIL import Image, PngImagePlugin
@@ -81,12 +83,20 @@ def _drawn(tasks: list[tuple], workers: int) -> Iterator[tuple]:
         return
     # Fresh interpreters: forking a process that has threads (any that imported torch) can hang.
     with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+        # They need nothing of the script that runs here, and would run it anew before they do anything else:
+        # one without `if __name__ == "__main__":` would come back to this place and wait, for ever, for the
+        # lock that this process holds. So they see an empty one. All start while `map` hands in the tasks.
+        script, sys.modules["__main__"] = sys.modules["__main__"], ModuleType("__main__")
         try:
-            yield from pool.map(_encode, tasks, chunksize=max(1, min(32, len(tasks) // (4 * workers))))
+            try:
+                drawn = pool.map(_encode, tasks, chunksize=max(1, min(32, len(tasks) // (4 * workers))))
+            finally:
+                sys.modules["__main__"] = script
+            yield from drawn
         except BrokenProcessPool:
             raise RuntimeError(
-                "workers: expected drawing processes to start, but one ended at once. A script must keep its "
-                "work below `if __name__ == '__main__':`, since each process imports it; or take workers=0"
+                "workers: expected drawing processes to run to their end, but one was ended, as it is where "
+                "memory is short; take fewer workers, or workers=0"
             ) from None
         finally:
             pool.shutdown(cancel_futures=True)

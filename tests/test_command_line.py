@@ -1,0 +1,128 @@
+"""Wrong values on command lines: one line, exit code 2, and nothing drawn or written before."""
+
+import argparse
+import os
+
+import pytest
+
+import prepare_lfw_part_labels
+from consensus_lib import command_line, paths, training
+
+TINY = ["--dataset", "lfw_part_labels", "--size", "32", "--width", "0.0625", "--batch-size", "4"]
+
+
+def refused(main, arguments, capsys):
+    """Return the one line in which ``main`` refuses its arguments."""
+    with pytest.raises(SystemExit) as left:
+        main(arguments)
+    said = capsys.readouterr()
+    assert left.value.code == 2
+    assert said.err.count("\n") == 1, said.err
+    assert not said.out
+    return said.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ("--size 50", "image: expected [B,3,H,W] with H and W divisible by 4 and at least 20, got [1, 3, 50"),
+        ("--size 0", "argument --size: expected a whole number of at least 1, got 0"),
+        ("--batch-size 0", "argument --batch-size: expected a whole number of at least 1, got 0"),
+        ("--epochs 0", "argument --epochs: expected a whole number of at least 1, got 0"),
+        ("--epochs 1.5", "argument --epochs: expected a whole number of at least 1, got 1.5"),
+        ("--width 0", "width: expected at least 0.0625, got 0.0"),
+        ("--width inf", "argument --width: expected a finite number of at least 0, got inf"),
+        ("--dropout 1", "dropout: expected a probability in [0, 1), got 1.0"),
+        ("--device nonsense", "device: expected 'auto' or a device of this machine, got 'nonsense'"),
+        ("--device meta", "device: expected 'auto' or a device of this machine, got 'meta'"),
+        ("--device cuda:99", "device: expected 'auto' or a device of this machine, got 'cuda:99'"),
+        ("--learning-rate nan", "argument --learning-rate: expected a finite number of at least 0, got nan"),
+        (
+            "--learning-rate fast",
+            "argument --learning-rate: expected a finite number of at least 0, got fast",
+        ),
+        ("--images -1", "argument --images: expected a whole number of at least 0, got -1"),
+        ("--images 0", "images: expected at least 1 (0 means all, for real data), got 0"),
+        (
+            "--seed -1",
+            "argument --seed: expected a whole number of at least 0 and at most 4294967295, got -1",
+        ),
+        (
+            "--seed 4294967296",
+            "argument --seed: expected a whole number of at least 0 and at most 4294967295",
+        ),
+        ("--beta nan", "argument --beta: expected a finite number, got nan"),
+        ("--workers -1", "argument --workers: expected a whole number of at least 0, got -1"),
+        ("--precision half", "argument --precision: invalid choice: 'half'"),
+        ("--task nose", "argument --task: invalid choice: 'nose'"),
+        ("--dataset nobody", "dataset: expected one of ['synthetic', 'lfw_part_labels'], got 'nobody'"),
+        ("--dataset lfw_part_labels", "expected a prepared data set in"),
+        ("--out there/run", "argument --out: expected a folder that can be written to, got there/run"),
+        ("--resume --restart", "argument --restart: not allowed with argument --resume"),
+    ],
+)
+def test_a_training_refuses_wrong_values_before_data_are_drawn(
+    arguments, expected, capsys, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "there").write_text("a file")
+    assert expected in refused(training.main, arguments.split(), capsys)
+    assert [path.name for path in tmp_path.iterdir()] == ["there"]
+
+
+def test_a_training_is_resumed_or_begun_anew_from_the_command_line(write_tiny, capsys):
+    write_tiny(paths.data_dir() / "lfw_part_labels-128")
+    first = [*TINY, "--device", "cpu", "--precision", "bfloat16", "--out", str(paths.runs_dir())]
+    assert training.main([*first, "--epochs", "1"]) == 0
+    _, state = training.load_checkpoint(paths.runs_dir())
+    assert state["settings"]["precision"] == "bfloat16"
+    auto = ["--precision", "auto"]
+    assert training.main([*first, *auto, "--epochs", "1", "--resume"]) == 0
+    capsys.readouterr()
+    for changed in (["--precision", "float32", "--epochs", "1"], [*auto, "--epochs", "2"]):
+        with pytest.raises(SystemExit) as left:
+            training.main([*first, *changed])
+        assert left.value.code == 2
+        said = capsys.readouterr().err
+        assert f"{changed[0].strip('-') if changed[1] == 'float32' else 'epochs'}: expected" in said
+        assert "start anew with resume=False (--restart)" in said
+        assert "Traceback" not in said
+    assert training.main([*first, *auto, "--epochs", "2", "--restart"]) == 0
+    assert training.load_checkpoint(paths.runs_dir())[1]["epoch"] == 2
+
+
+def test_a_loss_that_is_not_finite_is_a_line_and_not_a_wrong_argument(write_tiny, capsys):
+    write_tiny(paths.data_dir() / "lfw_part_labels-128")
+    assert training.main([*TINY, "--device", "cpu", "--learning-rate", "1e30"]) == 1
+    assert "loss: expected a finite mean over epoch 1" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("size", ["0", "7", "251", "large"])
+def test_a_data_script_refuses_wrong_sizes(size, capsys):
+    said = refused(prepare_lfw_part_labels.main, ["--size", size], capsys)
+    assert f"argument --size: expected a whole number of at least 8 and at most 250, got {size}" in said
+
+
+def test_an_error_of_several_lines_becomes_one(capsys):
+    parser = command_line.Parser(prog="command")
+
+    def check(_):
+        with command_line.refusing(parser):
+            raise ValueError("first\n  second")
+
+    assert refused(check, [], capsys) == "command: error: first second (--help lists what there is)\n"
+
+
+def test_other_errors_keep_their_traceback():
+    with pytest.raises(ZeroDivisionError), command_line.refusing(command_line.Parser()):
+        1 / 0  # noqa: B018
+
+
+def test_a_folder_is_there_or_can_be_made(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for text in ("new/below", ".", str(tmp_path)):
+        assert str(command_line.folder(text)) == text
+    assert not (tmp_path / "new").exists()
+    monkeypatch.setattr(os, "access", lambda path, mode: False)  # root may write anywhere
+    with pytest.raises(argparse.ArgumentTypeError, match="expected a folder that can be written to, got new"):
+        command_line.folder("new")
