@@ -26,11 +26,11 @@ export GOMP_SPINCOUNT ?= 1000
 .DELETE_ON_ERROR:
 
 run: setup $(if $(filter lfw_part_labels,$(DATA)),data-lfw)
-	$(BIN)/python -m consensus_lib.runs --data $(DATA) --profile $(PROFILE)
+	$(BIN)/python -m consensus_lib run --data $(DATA) --profile $(PROFILE)
 
 figures: setup
 	@test -n "$(RUN)" || { echo "No run folder: make run first, or name one with RUN=" >&2; exit 1; }
-	$(BIN)/python -m consensus_lib.runs --only 07 --out "$(RUN)" --set venue=$(VENUE)
+	$(BIN)/python -m consensus_lib run --only 07 --out "$(RUN)" --set venue=$(VENUE)
 
 # Notebooks train from nothing in a folder of their own, so that a test never reads an old result.
 test: setup
@@ -66,7 +66,7 @@ bench: setup
 # Stored outputs show drawn faces only: without a data folder, no photograph can get in.
 notebooks: setup
 	kept=$$(mktemp -d) && trap 'rm -rf "$$kept"' EXIT && \
-	CONSENSUS_DATA_DIR="$$kept/data" CONSENSUS_RUNS_DIR="$$kept/runs" $(BIN)/python -m consensus_lib.runs --store && \
+	CONSENSUS_DATA_DIR="$$kept/data" CONSENSUS_RUNS_DIR="$$kept/runs" $(BIN)/python -m consensus_lib run --store && \
 	cp "$$kept/runs/interactive/02_pixelwise_baseline/figures/first_look.png" notebooks/
 
 lint: setup

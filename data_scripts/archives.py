@@ -18,7 +18,7 @@ from pathlib import Path, PurePosixPath
 
 from tqdm import tqdm
 
-from consensus_lib.datasets.folder import DatasetError
+from consensus_lib.data.folder import DatasetError
 
 REGISTRY = "registry.txt"
 _HEX_DIGITS = {"sha256": 64, "md5": 32}

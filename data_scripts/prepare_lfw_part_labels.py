@@ -3,7 +3,7 @@
     python data_scripts/prepare_lfw_part_labels.py --out DIR --size 128
 
 reads the archives of the original distribution, from ``CONSENSUS_DATA_MIRROR`` or from their public
-addresses, and writes a prepared data set (see ``consensus_lib/datasets/folder.py``). The photographs that
+addresses, and writes a prepared data set (see ``consensus_lib/data/folder.py``). The photographs that
 nobody labelled come along, in the split ``unlabelled``. A second call does nothing; an interrupted one is
 taken up again by the same command.
 
@@ -23,8 +23,8 @@ import numpy as np
 from PIL import Image
 
 from archives import LocalFile, PublicFile, fetch, members
-from consensus_lib import IGNORE, command_line
-from consensus_lib.datasets.folder import (
+from consensus_lib import IGNORE
+from consensus_lib.data.folder import (
     DatasetError,
     DatasetInfo,
     DatasetWriter,
@@ -34,7 +34,8 @@ from consensus_lib.datasets.folder import (
     read_info,
     shared_subjects,
 )
-from consensus_lib.datasets.images import resize_image, resize_labels, resize_numbers
+from consensus_lib.data.images import resize_image, resize_labels, resize_numbers
+from consensus_lib.experiments import command_line
 from consensus_lib.paths import data_dir, data_mirror, shown
 
 SOURCE_SIZE = 250

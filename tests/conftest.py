@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from consensus_lib.datasets import DatasetInfo, DatasetWriter
+from consensus_lib.data import DatasetInfo, DatasetWriter
 
 hypothesis.settings.register_profile(
     "shared machines", deadline=None

@@ -6,7 +6,9 @@ import os
 import pytest
 
 import prepare_lfw_part_labels
-from consensus_lib import command_line, paths, training
+from consensus_lib import paths
+from consensus_lib.experiments import command_line, train
+from consensus_lib.training import trainer as training
 
 TINY = ["--dataset", "lfw_part_labels", "--size", "32", "--width", "0.0625", "--batch-size", "4"]
 
@@ -66,34 +68,34 @@ def test_a_training_refuses_wrong_values_before_data_are_drawn(
 ):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "there").write_text("a file")
-    assert expected in refused(training.main, arguments.split(), capsys)
+    assert expected in refused(train.main, arguments.split(), capsys)
     assert [path.name for path in tmp_path.iterdir()] == ["there"]
 
 
 def test_a_training_is_resumed_or_begun_anew_from_the_command_line(write_tiny, capsys):
     write_tiny(paths.data_dir() / "lfw_part_labels-128")
     first = [*TINY, "--device", "cpu", "--precision", "bfloat16", "--out", str(paths.runs_dir())]
-    assert training.main([*first, "--epochs", "1"]) == 0
+    assert train.main([*first, "--epochs", "1"]) == 0
     _, state = training.load_checkpoint(paths.runs_dir())
     assert state["settings"]["precision"] == "bfloat16"
     auto = ["--precision", "auto"]
-    assert training.main([*first, *auto, "--epochs", "1", "--resume"]) == 0
+    assert train.main([*first, *auto, "--epochs", "1", "--resume"]) == 0
     capsys.readouterr()
     for changed in (["--precision", "float32", "--epochs", "1"], [*auto, "--epochs", "2"]):
         with pytest.raises(SystemExit) as left:
-            training.main([*first, *changed])
+            train.main([*first, *changed])
         assert left.value.code == 2
         said = capsys.readouterr().err
         assert f"{changed[0].strip('-') if changed[1] == 'float32' else 'epochs'}: expected" in said
         assert "start anew with resume=False (--restart)" in said
         assert "Traceback" not in said
-    assert training.main([*first, *auto, "--epochs", "2", "--restart"]) == 0
+    assert train.main([*first, *auto, "--epochs", "2", "--restart"]) == 0
     assert training.load_checkpoint(paths.runs_dir())[1]["epoch"] == 2
 
 
 def test_a_loss_that_is_not_finite_is_a_line_and_not_a_wrong_argument(write_tiny, capsys):
     write_tiny(paths.data_dir() / "lfw_part_labels-128")
-    assert training.main([*TINY, "--device", "cpu", "--learning-rate", "1e30"]) == 1
+    assert train.main([*TINY, "--device", "cpu", "--learning-rate", "1e30"]) == 1
     assert "loss: expected a finite mean over epoch 1" in capsys.readouterr().err
 
 

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from consensus_lib.comparison import paired_bootstrap, pareto_front
-from consensus_lib.metrics import SegmentationScores
-from consensus_lib.structure import StructureScores
+from consensus_lib.metrics.comparison import paired_bootstrap, pareto_front
+from consensus_lib.metrics.segmentation import SegmentationScores
+from consensus_lib.metrics.structure import StructureScores
 
 CLASSES = ("background", "face", "hair")
 

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from consensus_lib.components import count_by_class, count_pieces, hole_areas, piece_areas, run_graph
+from consensus_lib.metrics.components import count_by_class, count_pieces, hole_areas, piece_areas, run_graph
 
 MAPS = arrays(
     np.int64,

@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 
 from consensus_lib import IGNORE, paths
-from consensus_lib.datasets import (
+from consensus_lib.data import (
     TASKS,
     Augment,
     DatasetError,
@@ -17,12 +17,12 @@ from consensus_lib.datasets import (
     loader,
     open_splits,
 )
-from consensus_lib.datasets.folder import read_index, read_info
-from consensus_lib.datasets.synthetic import CLASSES as SYNTHETIC_CLASSES
+from consensus_lib.data.folder import read_index, read_info
 from consensus_lib.losses import ConsensusLoss
 from consensus_lib.losses.blobs import label_blobs
-from consensus_lib.networks import FaceOccNet
-from consensus_lib.training import fit
+from consensus_lib.models.networks import FaceOccNet
+from consensus_lib.training.trainer import fit
+from synthetic_faces import CLASSES as SYNTHETIC_CLASSES
 
 
 def test_a_sample_has_the_promised_shapes_and_ranges(tiny_folder):
@@ -521,7 +521,7 @@ def test_blobs_of_a_batch_are_those_of_its_labels(tiny_folder, kind, augment):
 def test_an_image_is_cut_once_unless_it_is_moved(tiny_folder, augment, times, monkeypatch):
     cut = []
     monkeypatch.setattr(
-        "consensus_lib.datasets.face_dataset.label_blobs",
+        "consensus_lib.data.dataset.label_blobs",
         lambda labels, **options: cut.append(len(labels)) or label_blobs(labels, options["kind"]),
     )
     data = FaceDataset(tiny_folder, "train", "parts", augment=augment).with_blobs(kind="component")

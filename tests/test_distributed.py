@@ -16,12 +16,14 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-from consensus_lib import distributed, training
-from consensus_lib.datasets import Augment, FaceDataset
+from consensus_lib.data import Augment, FaceDataset
+from consensus_lib.experiments.train import main
 from consensus_lib.losses import ConsensusLoss, pixelwise_loss
-from consensus_lib.networks import FaceOccNet
-from consensus_lib.structure import StructureScores
-from consensus_lib.training import cosine, evaluate, fit, load_checkpoint, measure_flicker
+from consensus_lib.metrics.structure import StructureScores
+from consensus_lib.models.networks import FaceOccNet
+from consensus_lib.training import distributed
+from consensus_lib.training import trainer as training
+from consensus_lib.training.trainer import cosine, evaluate, fit, load_checkpoint, measure_flicker
 
 ROOT = Path(__file__).parents[1]
 LOOPBACK = "lo" if sys.platform == "linux" else "lo0"
@@ -284,7 +286,7 @@ def test_the_entry_point_trains_with_torchrun_and_goes_on_alone(tmp_path, write_
     ]
     torchrun = [
         *(sys.executable, "-m", "torch.distributed.run", "--standalone", "--local-addr", "127.0.0.1"),
-        *("--nproc-per-node", "2", "-m", "consensus_lib.training"),
+        *("--nproc-per-node", "2", "-m", "consensus_lib.training.trainer"),
     ]
     settings = {"PYTHONPATH": str(ROOT), "GLOO_SOCKET_IFNAME": LOOPBACK, "PYTHONWARNINGS": "error"}
     done = subprocess.run(
@@ -302,7 +304,7 @@ def test_the_entry_point_trains_with_torchrun_and_goes_on_alone(tmp_path, write_
     assert done.stdout.count("mean IoU") == 1  # one of them speaks
     # The checkpoint does not tell how many processes made it: one finds the training finished.
     weights = (out / "checkpoint-0001.safetensors").read_bytes()
-    assert training.main(arguments) == 0
+    assert main(arguments) == 0
     alone = json.loads((out / "result.json").read_text())
     assert alone == together | {"processes": 1}
     assert (out / "checkpoint-0001.safetensors").read_bytes() == weights
@@ -311,5 +313,5 @@ def test_the_entry_point_trains_with_torchrun_and_goes_on_alone(tmp_path, write_
 
 def test_the_entry_point_says_what_is_missing(capsys):
     with pytest.raises(SystemExit):
-        training.main(["--dataset", "lfw_part_labels"])
+        main(["--dataset", "lfw_part_labels"])
     assert "make data-lfw" in capsys.readouterr().err

@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 import torch
 
-from consensus_lib import exercises
-from consensus_lib.components import count_pieces
-from consensus_lib.datasets import FaceDataset
+from consensus_lib.data import FaceDataset
+from consensus_lib.metrics.components import count_pieces
+from support import exercises
 
 
 @pytest.fixture

@@ -5,11 +5,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from consensus_lib import factorise as steps
-from consensus_lib.datasets.synthetic import CLASSES, Recipe, draw_face
-from consensus_lib.datasets.tasks import TASKS
-from consensus_lib.factorise import OPENING, PAPER, Cleaning, clean, factorise, hull_mask, kernel_size
+from consensus_lib.data.tasks import TASKS
 from consensus_lib.losses.blobs import label_blobs
+from consensus_lib.teacher import factorise as steps
+from consensus_lib.teacher.factorise import OPENING, PAPER, Cleaning, clean, factorise, hull_mask, kernel_size
+from synthetic_faces import CLASSES, Recipe, draw_face
 
 
 def mask(*rows):

@@ -3,10 +3,10 @@ import numpy as np
 import pytest
 from matplotlib import pyplot as plt
 
-from consensus_lib import figures
-from consensus_lib.comparison import Difference
-from consensus_lib.factorise import factorise
-from consensus_lib.networks import FaceOccNet, block_shapes, receptive_field
+from consensus_lib.metrics.comparison import Difference
+from consensus_lib.models.networks import FaceOccNet, block_shapes, receptive_field
+from consensus_lib.teacher.factorise import factorise
+from consensus_lib.viz import figures
 
 COLOURS = ((0, 0, 0), (86, 180, 233), (213, 94, 0))
 

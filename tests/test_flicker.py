@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from consensus_lib.examples import flickering
-from consensus_lib.flicker import flicker
+from consensus_lib.metrics.stability import flicker
+from support.examples import flickering
 
 
 def test_the_pair_is_told_apart_by_flicker_alone():

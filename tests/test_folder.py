@@ -1,4 +1,4 @@
-"""consensus_lib/datasets/folder.py: a prepared data set appears whole or not at all."""
+"""consensus_lib/data/folder.py: a prepared data set appears whole or not at all."""
 
 import io
 import json
@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from consensus_lib import IGNORE
-from consensus_lib.datasets.folder import (
+from consensus_lib.data.folder import (
     DatasetError,
     DatasetInfo,
     DatasetWriter,

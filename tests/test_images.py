@@ -1,4 +1,4 @@
-"""consensus_lib/datasets/images.py: files are opened rightly or refused; maps lie where images do."""
+"""consensus_lib/data/images.py: files are opened rightly or refused; maps lie where images do."""
 
 import io
 
@@ -8,9 +8,9 @@ from PIL import Image, ImageDraw
 from scipy import ndimage
 
 from consensus_lib import IGNORE
-from consensus_lib.datasets.face_dataset import decode
-from consensus_lib.datasets.folder import DatasetError, Row
-from consensus_lib.datasets.images import (
+from consensus_lib.data.dataset import decode
+from consensus_lib.data.folder import DatasetError, Row
+from consensus_lib.data.images import (
     read_image,
     read_labels,
     read_layers,
@@ -19,8 +19,8 @@ from consensus_lib.datasets.images import (
     resize_numbers,
     resize_shares,
 )
-from consensus_lib.datasets.synthetic import CLASSES, draw_face
-from consensus_lib.datasets.tasks import TASKS
+from consensus_lib.data.tasks import TASKS
+from synthetic_faces import CLASSES, draw_face
 
 
 def rectangle(top, bottom, left, right, side=128):

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from consensus_lib import IGNORE
-from consensus_lib.metrics import SegmentationScores
+from consensus_lib.metrics.segmentation import SegmentationScores
 
 CLASSES = ("background", "face", "hair")
 

@@ -2,7 +2,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from consensus_lib.networks import NETWORKS, FaceOccNet, UNet, count_parameters
+from consensus_lib.models.networks import NETWORKS, FaceOccNet, UNet, count_parameters
 
 
 def test_full_width_has_the_published_number_of_parameters():

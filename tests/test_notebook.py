@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from consensus_lib import notebook
-from consensus_lib.datasets import MILD, FaceDataset, Splits
+from consensus_lib.data import MILD, FaceDataset, Splits
+from consensus_lib.experiments import notebook
+from consensus_lib.experiments.runs import RESULT, read_results
 from consensus_lib.losses import ConsensusLoss, pixelwise_loss
-from consensus_lib.runs import RESULT, read_results
-from consensus_lib.training import predict
+from consensus_lib.training.trainer import predict
 
 
 def test_a_lesson_begins_with_one_line(tmp_path, capsys):
@@ -44,8 +44,8 @@ def test_a_training_is_filed_and_found_again(lesson, data, monkeypatch):
     assert result["validation_mean_iou"] == first.history[-1]["mean_iou"]
     assert ["mean_iou" in row for row in first.history] == [False, True]
 
-    monkeypatch.setattr("consensus_lib.training._epoch", None)
-    monkeypatch.setattr("consensus_lib.notebook.evaluate", None)
+    monkeypatch.setattr("consensus_lib.training.trainer._epoch", None)
+    monkeypatch.setattr("consensus_lib.experiments.notebook.evaluate", None)
     again = lesson.train("pixelwise", data, pixelwise_loss, seed=3, variant="ours", **SHORT)
     assert again.folder == first.folder
     assert again.history == first.history
@@ -59,7 +59,7 @@ def test_what_was_measured_is_kept_for_this_library(lesson, data, monkeypatch):
         trained.kept("number", lambda: 1 / 0)
     assert [trained.kept("number", lambda n=n: n) for n in (1, 2)] == [1, 1]
     assert trained.kept("other", lambda: 3) == 3
-    monkeypatch.setattr("consensus_lib.notebook.library_hash", lambda: "changed")
+    monkeypatch.setattr("consensus_lib.experiments.notebook.library_hash", lambda: "changed")
     assert trained.kept("number", lambda: 4) == 4
 
 

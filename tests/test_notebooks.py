@@ -11,7 +11,7 @@ import nbformat
 import pytest
 import yaml
 
-from consensus_lib import runs
+from consensus_lib.experiments import runs
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -122,7 +122,7 @@ def test_solutions_of_the_exercises_are_right(notebook, capsys):
         scope = {}
         exec(
             "import numpy as np\nimport torch\nfrom consensus_lib import exercises\n"
-            "from consensus_lib.components import count_pieces",
+            "from consensus_lib.metrics.components import count_pieces",
             scope,
         )
         needed = [c.source for c in code_cells(notebook) if c.source.startswith("truth = np.zeros")]

@@ -52,15 +52,15 @@ def test_every_dependency_says_who_needs_it():
     [
         ("consensus_lib", "torch numpy pandas IPython ipywidgets papermill pooch matplotlib nbformat"),
         ("consensus_lib.losses", "triton pandas IPython ipywidgets papermill pooch matplotlib"),
-        ("consensus_lib.datasets.synthetic", "torch pandas IPython ipywidgets papermill pooch matplotlib"),
-        ("consensus_lib.datasets.face_dataset", "pandas IPython ipywidgets papermill pooch matplotlib"),
-        ("consensus_lib.training", "pandas IPython ipywidgets papermill pooch matplotlib"),
-        ("consensus_lib.structure", "pandas IPython ipywidgets papermill pooch matplotlib"),
+        ("synthetic_faces", "torch pandas IPython ipywidgets papermill pooch matplotlib"),
+        ("consensus_lib.data.dataset", "pandas IPython ipywidgets papermill pooch matplotlib"),
+        ("consensus_lib.training.trainer", "pandas IPython ipywidgets papermill pooch matplotlib"),
+        ("consensus_lib.metrics.structure", "pandas IPython ipywidgets papermill pooch matplotlib"),
         (
-            "consensus_lib.sweeps",
+            "consensus_lib.experiments.sweeps",
             "torch pandas IPython ipywidgets papermill pooch matplotlib nbformat distributed",
         ),
-        ("consensus_lib.runs", "torch IPython ipywidgets papermill pooch matplotlib"),
+        ("consensus_lib.experiments.runs", "torch IPython ipywidgets papermill pooch matplotlib"),
     ],
 )
 def test_an_import_loads_no_more_than_it_needs(module, unwanted):

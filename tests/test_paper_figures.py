@@ -9,11 +9,13 @@ import pandas as pd
 import pytest
 from matplotlib import pyplot as plt
 
-from consensus_lib import counterparts, figures, notebook, paper_figures, runs, tables
-from consensus_lib.datasets import TASKS, open_splits
+from consensus_lib.data import TASKS, open_splits
+from consensus_lib.experiments import notebook, runs
 from consensus_lib.losses import pixelwise_loss
-from consensus_lib.paper_figures import VENUES, Missing, Paper, RunFolder
-from consensus_lib.tables import Column, Value
+from consensus_lib.viz import figures, tables
+from consensus_lib.viz.tables import Column, Value
+from support import counterparts, paper_figures
+from support.paper_figures import VENUES, Missing, Paper, RunFolder
 
 RESULT = {
     "notebook": "05_artifact_analysis",

@@ -12,7 +12,6 @@ import torch
 import torch.nn.functional as F
 
 from consensus_lib import IGNORE
-from consensus_lib.components import count_by_class
 from consensus_lib.losses.baselines import (
     component_dice_loss,
     dice_loss,
@@ -20,8 +19,9 @@ from consensus_lib.losses.baselines import (
     lovasz_softmax_loss,
     total_variation_loss,
 )
-from consensus_lib.metrics import SegmentationScores
-from consensus_lib.structure import contour_distances
+from consensus_lib.metrics.components import count_by_class
+from consensus_lib.metrics.segmentation import SegmentationScores
+from consensus_lib.metrics.structure import contour_distances
 
 
 def brought(module):

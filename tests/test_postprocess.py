@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 from torch import nn
 
 from consensus_lib import IGNORE
-from consensus_lib.components import count_by_class
-from consensus_lib.datasets import FaceDataset
-from consensus_lib.postprocess import (
+from consensus_lib.data import FaceDataset
+from consensus_lib.metrics.components import count_by_class
+from consensus_lib.models.postprocess import (
     FlipAveraged,
     Relabelled,
     WithCRF,
@@ -19,7 +19,7 @@ from consensus_lib.postprocess import (
     open_classes,
     remove_small_components,
 )
-from consensus_lib.training import evaluate, predict
+from consensus_lib.training.trainer import evaluate, predict
 
 
 def picture(text):

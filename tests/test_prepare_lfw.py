@@ -19,7 +19,7 @@ import pytest
 from PIL import Image
 
 import prepare_lfw_part_labels as lfw
-from consensus_lib.datasets.folder import DatasetError, check_files, read_index, read_info
+from consensus_lib.data.folder import DatasetError, check_files, read_index, read_info
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 PALETTE = np.array([(0, 0, 255), (0, 255, 0), (255, 0, 0)], np.uint8)
@@ -309,7 +309,7 @@ SLOWLY = """
 import signal, sys, time
 signal.signal(signal.SIGINT, signal.default_int_handler)
 import prepare_lfw_part_labels as lfw
-from consensus_lib.datasets.folder import DatasetWriter
+from consensus_lib.data.folder import DatasetWriter
 add = DatasetWriter.add
 DatasetWriter.add = lambda *arguments, **options: (add(*arguments, **options), time.sleep(0.02))
 sys.exit(lfw.main(sys.argv[1:]))

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from consensus_lib import paths
-from consensus_lib.comparison import read_differences
-from consensus_lib.presets import PRESETS
+from consensus_lib.experiments.presets import PRESETS
+from consensus_lib.metrics.comparison import read_differences
 
 STUDIES = paths.root() / "notebooks/studies"
 

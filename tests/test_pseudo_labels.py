@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 import torch
 
-from consensus_lib.datasets import Augment, DatasetError, DatasetWriter, FaceDataset
-from consensus_lib.datasets.folder import read_index, read_info
-from consensus_lib.pseudo_labels import Rules, choose, prepare_pseudo_labels, read_records
+from consensus_lib.data import Augment, DatasetError, DatasetWriter, FaceDataset
+from consensus_lib.data.folder import read_index, read_info
+from consensus_lib.teacher.pseudo_labels import Rules, choose, prepare_pseudo_labels, read_records
 
 
 class Teacher:

@@ -2,9 +2,9 @@ import pytest
 import torch
 from torch import nn
 
-from consensus_lib.datasets import FaceDataset
-from consensus_lib.rivals import RIVALS, MostFrequentLabel, measure_costs, options_at
-from consensus_lib.training import evaluate, predict
+from consensus_lib.data import FaceDataset
+from consensus_lib.experiments.rivals import RIVALS, MostFrequentLabel, measure_costs, options_at
+from consensus_lib.training.trainer import evaluate, predict
 
 
 def test_it_predicts_the_most_frequent_label_of_each_pixel(tiny_folder):

@@ -6,7 +6,8 @@ import nbformat
 import pandas as pd
 import pytest
 
-from consensus_lib import paths, runs
+from consensus_lib import paths
+from consensus_lib.experiments import runs
 
 GOOD = {
     "notebook": "02",

@@ -11,17 +11,17 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from consensus_lib import IGNORE
-from consensus_lib.comparison import paired_bootstrap
-from consensus_lib.components import count_by_class
-from consensus_lib.examples import CLASSES, contrasts
-from consensus_lib.metrics import SegmentationScores
-from consensus_lib.structure import (
+from consensus_lib.metrics.comparison import paired_bootstrap
+from consensus_lib.metrics.components import count_by_class
+from consensus_lib.metrics.segmentation import SegmentationScores
+from consensus_lib.metrics.structure import (
     StructureScores,
     betti_error,
     contour_distances,
     raggedness,
     score_structure,
 )
+from support.examples import CLASSES, contrasts
 
 MAPS = st.tuples(st.integers(1, 3), st.integers(1, 8), st.integers(1, 8)).flatmap(
     lambda shape: st.tuples(*[arrays(np.int64, shape, elements=st.integers(0, 2))] * 2)

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from consensus_lib import IGNORE
-from consensus_lib.datasets import FaceDataset
+from consensus_lib.data import FaceDataset
 from consensus_lib.losses import ConsensusLoss, Ramp, pixelwise_loss
 from consensus_lib.losses.baselines import (
     AffinityLoss,
@@ -28,8 +28,8 @@ from consensus_lib.losses.baselines import (
     total_variation_loss,
 )
 from consensus_lib.losses.blobs import label_blobs
-from consensus_lib.networks import FaceOccNet
-from consensus_lib.training import fit
+from consensus_lib.models.networks import FaceOccNet
+from consensus_lib.training.trainer import fit
 
 MODULES = {
     "focal": FocalLoss,

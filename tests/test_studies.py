@@ -10,9 +10,9 @@ import distillation
 import rivals
 import transfer
 from consensus_lib import paths
-from consensus_lib.comparison import read_differences
-from consensus_lib.pseudo_labels import Rules, choose
-from consensus_lib.rivals import RIVALS
+from consensus_lib.experiments.rivals import RIVALS
+from consensus_lib.metrics.comparison import read_differences
+from consensus_lib.teacher.pseudo_labels import Rules, choose
 
 SMALL = ["--size", "32", "--width", "0.0625"]
 
@@ -26,7 +26,7 @@ def run(tiny_folder, tmp_path, monkeypatch):
         table = tmp_path / "table.csv"
         module.main([*options, *SMALL], table)
         found = pd.read_csv(table)
-        monkeypatch.setattr("consensus_lib.training._epoch", None)
+        monkeypatch.setattr("consensus_lib.training.trainer._epoch", None)
         module.main([*options, *SMALL], table)
         pd.testing.assert_frame_equal(pd.read_csv(table), found)
         whole = found.loc[:, ~found.columns.str.startswith("precision")]  # none for a class never predicted

@@ -17,8 +17,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from consensus_lib import paths, runs, sweep_plan, sweeps
-from consensus_lib.notebook import _keep_masks
+from consensus_lib import paths
+from consensus_lib.experiments import runs, sweep_plan, sweeps
+from consensus_lib.experiments.notebook import _keep_masks
 
 PARAMETERS = """
 way: str = "fine"  # how the run ends
@@ -56,7 +57,7 @@ SCORES = dict.fromkeys(runs.RESULT_KEYS, 1) | {"loss": "ce", "device": "cpu"}
 IMPORTS = """
 import errno, os, resource, signal, subprocess
 from pathlib import Path
-from consensus_lib import runs
+from consensus_lib.experiments import runs
 
 def limit(process, size):
     resource.prlimit(process, resource.RLIMIT_FSIZE, (size, size))
@@ -107,7 +108,7 @@ def described(tmp_path, notebook):
 
 
 def command(file, out, *more):
-    return [sys.executable, "-m", "consensus_lib.sweeps", str(file), "--out", str(out), *more]
+    return [sys.executable, "-m", "consensus_lib.experiments.sweeps", str(file), "--out", str(out), *more]
 
 
 def wait_for(condition, seconds=60):
@@ -403,8 +404,8 @@ def test_a_killed_sweep_leaves_no_process_and_runs_what_is_missing(described, tm
 
 
 TRAINS = """
-from consensus_lib import notebook
-from consensus_lib.datasets import open_splits
+from consensus_lib.experiments import notebook
+from consensus_lib.data import open_splits
 from consensus_lib.losses import pixelwise_loss
 
 lesson = notebook.begin("book", out=out, device="cpu")
@@ -433,7 +434,7 @@ def test_a_run_begun_in_the_other_precision_goes_on(tmp_path, write_tiny, monkey
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("consensus_lib.notebook._keep_masks", stop)
+        patch.setattr("consensus_lib.experiments.notebook._keep_masks", stop)
         with pytest.raises(KeyboardInterrupt):
             exec(TRAINS, {"precision": "auto", "out": str(work)})
     (record,) = work.glob("*/checkpoint.json")

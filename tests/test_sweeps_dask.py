@@ -13,7 +13,7 @@ import psutil
 import pytest
 from test_sweeps import alive, command, wait_for, write_notebook
 
-from consensus_lib import sweeps
+from consensus_lib.experiments import sweeps
 
 pytest.importorskip("distributed", reason="Dask is not installed: pip install 'consensus-lib[dask]'")
 

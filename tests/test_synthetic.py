@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from consensus_lib.datasets.folder import DatasetError, read_index, read_info
-from consensus_lib.datasets.synthetic import (
+from consensus_lib.data.folder import DatasetError, read_index, read_info
+from synthetic_faces import (
     CLASSES,
     COLOURS,
     OCCLUDERS,
@@ -23,7 +23,7 @@ from consensus_lib.datasets.synthetic import (
     store,
     synthetic_folder,
 )
-from consensus_lib.datasets.synthetic.draw import outline
+from synthetic_faces.draw import outline
 
 C = {name: number for number, name in enumerate(CLASSES)}
 ON_FACE = [C[name] for name in ("skin", "brows", "eyes", "nose", "mouth")]
@@ -314,7 +314,7 @@ def test_a_script_without_a_main_guard_draws(tmp_path):
     script = tmp_path / "unguarded.py"
     script.write_text(
         "print('run')\n"
-        "from consensus_lib.datasets.synthetic import synthetic_folder\n"
+        "from synthetic_faces import synthetic_folder\n"
         "print(synthetic_folder(counts={'train': 32}, size=32, workers=2))\n"
         "import sys\n"
         "assert sys.modules['__main__'].__file__ == __file__\n"

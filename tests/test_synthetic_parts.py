@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from consensus_lib.datasets.synthetic import (
+from synthetic_faces import (
     CLASSES,
     Recipe,
     chance,
@@ -27,9 +27,9 @@ from consensus_lib.datasets.synthetic import (
     recipe,
     skin,
 )
-from consensus_lib.datasets.synthetic.mesh import Solid
-from consensus_lib.datasets.synthetic.person import draw_person, solids
-from consensus_lib.datasets.synthetic.recipe import OCCLUDERS
+from synthetic_faces.mesh import Solid
+from synthetic_faces.person import draw_person, solids
+from synthetic_faces.recipe import OCCLUDERS
 
 VIEW = mesh.View(scale=1.0, centre=(64.0, 64.0), distance=1e9, size=128)
 
@@ -282,8 +282,7 @@ def test_generator_does_without_photographs(monkeypatch):
 
 def test_generator_loads_neither_torch_nor_matplotlib():
     code = (
-        "import sys, consensus_lib.datasets.synthetic; "
-        "sys.exit(bool({'torch', 'matplotlib', 'skimage'} & set(sys.modules)))"
+        "import sys, synthetic_faces; sys.exit(bool({'torch', 'matplotlib', 'skimage'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 

@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 from matplotlib import pyplot as plt
 
-from consensus_lib import figures, tables
-from consensus_lib.tables import Column, Value
+from consensus_lib.viz import figures, tables
+from consensus_lib.viz.tables import Column, Value
 
 PRINTED = Path(__file__).parents[1] / "notebooks/studies/paper_tables.csv"
 IOU, OFF = Column("iou", "IoU", scale=100, digits=1), Column("off", "pieces_off", higher=False)

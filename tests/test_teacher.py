@@ -9,13 +9,12 @@ import pytest
 import torch
 from torch import nn
 
-from consensus_lib import teacher as teachers
-from consensus_lib.datasets import DatasetError, FaceDataset, Task
-from consensus_lib.datasets.synthetic import prepare_synthetic, read_truth
-from consensus_lib.factorise import hull_mask
+from consensus_lib.data import DatasetError, FaceDataset, Task
 from consensus_lib.losses import pixelwise_loss
-from consensus_lib.networks import FaceOccNet, UNet
-from consensus_lib.teacher import (
+from consensus_lib.models.networks import FaceOccNet, UNet
+from consensus_lib.teacher import teachers as teachers
+from consensus_lib.teacher.factorise import hull_mask
+from consensus_lib.teacher.teachers import (
     DrawnExtent,
     MediaPipeExtent,
     MediaPipeTeacher,
@@ -26,7 +25,8 @@ from consensus_lib.teacher import (
     mask_contour,
     weights_version,
 )
-from consensus_lib.training import CheckpointError, fit
+from consensus_lib.training.trainer import CheckpointError, fit
+from synthetic_faces import prepare_synthetic, read_truth
 
 CLASSES = ("background", "face", "hair")
 

@@ -7,14 +7,15 @@ import pytest
 import torch
 from torch import nn
 
-from consensus_lib import training
-from consensus_lib.datasets import Augment, FaceDataset, Splits
-from consensus_lib.flicker import flicker
+from consensus_lib.data import Augment, FaceDataset, Splits
+from consensus_lib.experiments.train import outcome
 from consensus_lib.losses import ConsensusLoss, PixelwiseLoss, Ramp, consensus_loss, pixelwise_loss
-from consensus_lib.metrics import SegmentationScores
-from consensus_lib.networks import NETWORKS, FaceOccNet
-from consensus_lib.structure import StructureScores
-from consensus_lib.training import (
+from consensus_lib.metrics.segmentation import SegmentationScores
+from consensus_lib.metrics.stability import flicker
+from consensus_lib.metrics.structure import StructureScores
+from consensus_lib.models.networks import NETWORKS, FaceOccNet
+from consensus_lib.training import trainer as training
+from consensus_lib.training.trainer import (
     CheckpointError,
     cosine,
     evaluate,
@@ -198,7 +199,7 @@ def test_another_device_is_recorded_where_it_trained_and_reaches_the_result(
     monkeypatch.setattr(training, "device_name", lambda device: "another")
     model, history = train(data, validation=validation, out=tmp_path / "run")
     monkeypatch.undo()
-    result = training.outcome(model, Splits(data, validation, validation), history)
+    result = outcome(model, Splits(data, validation, validation), history)
     assert result["changes"] == [f"epoch 2: device: {training.device_name(torch.device('cpu'))} → another"]
     assert result["precision"] == "float32"
     assert train(data, validation=validation, out=tmp_path / "run")[1] == history  # nothing was trained here

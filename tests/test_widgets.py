@@ -3,8 +3,9 @@ import numpy as np
 import pytest
 from matplotlib import pyplot as plt
 
-from consensus_lib import figures, widgets
-from consensus_lib.sweeps import Progress
+from consensus_lib.experiments.sweeps import Progress
+from consensus_lib.viz import figures
+from support import widgets
 
 
 @pytest.fixture

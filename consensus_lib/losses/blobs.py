@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 
 from consensus_lib import IGNORE
-from consensus_lib.components import run_graph
+from consensus_lib.metrics.components import run_graph
 
 KINDS = ("class", "component", "occlusion", "superpixel", "pixel")
 

@@ -16,18 +16,18 @@ import shlex
 import sys
 from pathlib import Path
 
-from consensus_lib import notebook, paths, runs
-from consensus_lib.command_line import SEED, Parser, number, refusing, whole
-from consensus_lib.datasets import MILD, FaceDataset, open_splits
-from consensus_lib.datasets.folder import ids_without_subjects_of, read_index
-from consensus_lib.datasets.prepared import prepared_folder
-from consensus_lib.datasets.synthetic import Recipe, synthetic_folder
+from consensus_lib import paths
+from consensus_lib.data import MILD, FaceDataset, open_splits
+from consensus_lib.data.folder import ids_without_subjects_of, read_index
+from consensus_lib.data.prepared import prepared_folder
+from consensus_lib.experiments import notebook, runs
+from consensus_lib.experiments.command_line import SEED, Parser, number, refusing, whole
 from consensus_lib.losses import ConsensusLoss, pixelwise_loss
 from consensus_lib.losses.distillation import DistillationLoss
-from consensus_lib.networks import FaceOccNet, UNet
-from consensus_lib.pseudo_labels import choose, prepare_pseudo_labels, read_records
-from consensus_lib.teacher import NetworkTeacher
-from consensus_lib.training import check_network
+from consensus_lib.models.networks import FaceOccNet, UNet, check_network
+from consensus_lib.teacher.pseudo_labels import choose, prepare_pseudo_labels, read_records
+from consensus_lib.teacher.teachers import NetworkTeacher
+from synthetic_faces import Recipe, synthetic_folder
 
 CONSENSUS = ConsensusLoss("component", size_weight=1.0)  # the form that helped in consensus.py
 LONG = "nothing, as long"

@@ -1,4 +1,4 @@
-"""Consensus and rivals under one protocol: the study behind notebook 05 and ``consensus_lib.presets``.
+"""Consensus and rivals under one protocol: the study behind notebook 05 and ``consensus_lib.experiments.presets``.
 
     python notebooks/studies/rivals.py
 
@@ -20,16 +20,17 @@ import shlex
 import sys
 from pathlib import Path
 
-from consensus_lib import notebook, paths, presets, runs
-from consensus_lib.command_line import SEED, Parser, number, refusing, whole
-from consensus_lib.comparison import paired_bootstrap
-from consensus_lib.datasets import MILD, open_splits
-from consensus_lib.datasets.prepared import prepared_folder
+from consensus_lib import paths
+from consensus_lib.data import MILD, open_splits
+from consensus_lib.data.prepared import prepared_folder
+from consensus_lib.experiments import notebook, presets, runs
+from consensus_lib.experiments.command_line import SEED, Parser, number, refusing, whole
+from consensus_lib.experiments.rivals import RIVALS, options_at
 from consensus_lib.losses import ConsensusLoss, pixelwise_loss
-from consensus_lib.networks import FaceOccNet
-from consensus_lib.rivals import RIVALS, options_at
-from consensus_lib.structure import StructureScores
-from consensus_lib.training import check_network, evaluate
+from consensus_lib.metrics.comparison import paired_bootstrap
+from consensus_lib.metrics.structure import StructureScores
+from consensus_lib.models.networks import FaceOccNet, check_network
+from consensus_lib.training.trainer import evaluate
 
 BASE, RECOMMENDED = "cross-entropy", presets.PRESETS["recommended"].title
 EFFECTS = {

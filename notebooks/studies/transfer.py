@@ -15,16 +15,17 @@ import shlex
 import sys
 from pathlib import Path
 
-from consensus_lib import notebook, paths, runs
-from consensus_lib.command_line import Parser, number, refusing, whole
-from consensus_lib.datasets import MILD, FaceDataset, Splits, open_splits
-from consensus_lib.datasets.prepared import prepared_folder
-from consensus_lib.datasets.synthetic import Recipe, synthetic_folder
+from consensus_lib import paths
+from consensus_lib.data import MILD, FaceDataset, Splits, open_splits
+from consensus_lib.data.prepared import prepared_folder
+from consensus_lib.experiments import notebook, runs
+from consensus_lib.experiments.command_line import Parser, number, refusing, whole
+from consensus_lib.experiments.notebook import Trained
+from consensus_lib.experiments.rivals import MostFrequentLabel
 from consensus_lib.losses import pixelwise_loss
-from consensus_lib.networks import FaceOccNet
-from consensus_lib.notebook import Trained
-from consensus_lib.rivals import MostFrequentLabel
-from consensus_lib.training import check_network, evaluate
+from consensus_lib.models.networks import FaceOccNet, check_network
+from consensus_lib.training.trainer import evaluate
+from synthetic_faces import Recipe, synthetic_folder
 
 ALL = {"occluded": 0.1}  # press photographs show few occluders; found on the validation photographs
 RECIPES = {

@@ -20,11 +20,11 @@ import torch
 import torch.nn.functional as F
 from torch.profiler import ProfilerActivity, profile
 
-from consensus_lib.datasets import TASKS
-from consensus_lib.datasets.synthetic import CLASSES as SOURCE
-from consensus_lib.datasets.synthetic import draw_face
+from consensus_lib.data import TASKS
 from consensus_lib.losses import consensus_loss
 from consensus_lib.losses.blobs import blobs_from_ids, label_blobs
+from synthetic_faces import CLASSES as SOURCE
+from synthetic_faces import draw_face
 
 SHAPES = [(16, 3, 128), (4, 19, 512)]
 

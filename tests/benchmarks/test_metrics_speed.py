@@ -4,10 +4,10 @@ import numpy as np
 import skimage.measure
 import torch
 
-from consensus_lib.datasets import TASKS
-from consensus_lib.datasets.synthetic import CLASSES as SOURCE
-from consensus_lib.datasets.synthetic import draw_face
-from consensus_lib.metrics import SegmentationScores
+from consensus_lib.data import TASKS
+from consensus_lib.metrics.segmentation import SegmentationScores
+from synthetic_faces import CLASSES as SOURCE
+from synthetic_faces import draw_face
 
 CLASSES = TASKS["parts"].classes
 K = len(CLASSES)

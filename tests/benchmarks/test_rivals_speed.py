@@ -3,7 +3,7 @@
 import pandas as pd
 import torch
 
-from consensus_lib.rivals import RIVALS, measure_costs
+from consensus_lib.experiments.rivals import RIVALS, measure_costs
 
 
 def test_costs_of_all_rivals():

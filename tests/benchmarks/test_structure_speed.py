@@ -4,10 +4,10 @@ import time
 
 import torch
 
-from consensus_lib.datasets import TASKS
-from consensus_lib.datasets.synthetic import CLASSES as SOURCE
-from consensus_lib.datasets.synthetic import draw_face
-from consensus_lib.structure import score_structure
+from consensus_lib.data import TASKS
+from consensus_lib.metrics.structure import score_structure
+from synthetic_faces import CLASSES as SOURCE
+from synthetic_faces import draw_face
 
 MASKS, BUDGET = 927, 15
 

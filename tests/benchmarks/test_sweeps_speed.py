@@ -6,7 +6,7 @@ import time
 import psutil
 from test_sweeps import write_notebook
 
-from consensus_lib import runs, sweeps
+from consensus_lib.experiments import runs, sweeps
 
 
 def test_a_run_costs_little_beyond_its_kernel(tmp_path):

@@ -2,7 +2,7 @@
 
 import time
 
-from consensus_lib.datasets.synthetic import draw_face
+from synthetic_faces import draw_face
 
 COUNT, ROUNDS, REQUIRED = 60, 5, 50
 

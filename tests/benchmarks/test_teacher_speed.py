@@ -4,10 +4,10 @@ import time
 
 import numpy as np
 
-from consensus_lib.datasets import DatasetInfo, DatasetWriter
-from consensus_lib.networks import UNet
-from consensus_lib.pseudo_labels import prepare_pseudo_labels
-from consensus_lib.teacher import NetworkTeacher, TeacherExtent
+from consensus_lib.data import DatasetInfo, DatasetWriter
+from consensus_lib.models.networks import UNet
+from consensus_lib.teacher.pseudo_labels import prepare_pseudo_labels
+from consensus_lib.teacher.teachers import NetworkTeacher, TeacherExtent
 
 IMAGES, SIDE = 96, 250
 

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from consensus_lib.datasets import Augment, DatasetInfo, DatasetWriter, FaceDataset, loader
+from consensus_lib.data import Augment, DatasetInfo, DatasetWriter, FaceDataset, loader
 from consensus_lib.losses import ConsensusLoss, pixelwise_loss
-from consensus_lib.networks import FaceOccNet
-from consensus_lib.training import fit
+from consensus_lib.models.networks import FaceOccNet
+from consensus_lib.training.trainer import fit
 
 SIZE, BATCH, STEPS = 64, 16, 8
 

@@ -1,0 +1,17 @@
+"""Data: what is fed? One format on disk, the data set that reads it, tasks and augmentation.
+
+Names are loaded on first use, so that scripts that only write data sets do without torch.
+"""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "augment": ["MILD", "Augment"],
+        "dataset": ["FaceDataset", "loader"],
+        "folder": ["DatasetError", "DatasetInfo", "DatasetWriter", "ids_without_subjects_of", "read_info"],
+        "prepared": ["Splits", "is_prepared", "open_splits", "prepared_folder"],
+        "tasks": ["TASKS", "Task"],
+    },
+)

@@ -1,0 +1,1 @@
+"""Experiments: what was run, and what came out?"""

@@ -1,0 +1,315 @@
+"""Runs: execute the notebooks in order and keep what they leave in one new folder.
+
+``python -m consensus_lib run --data synthetic --profile quick`` is what ``make run`` calls. A run folder
+holds one folder for each notebook, with the executed notebook, its figures, its checkpoints and, for each
+training, a ``result.json`` of flat keys, written last: only that file makes a training done.
+"""
+
+import argparse
+import contextlib
+import datetime
+import json
+import math
+import sys
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+import yaml
+
+from consensus_lib import paths
+from consensus_lib.experiments import command_line
+from consensus_lib.experiments.sweep_plan import check, read_parameters
+from consensus_lib.paths import shown, write_json
+
+_KERNEL = {
+    "kernel_name": "python3",
+    "extra_arguments": ["--log-level=ERROR"],  # no remarks about loopback traffic in the middle of the bar
+}
+
+RESULT = "result.json"
+RESULT_KEYS = (
+    "notebook",
+    "dataset",
+    "split",
+    "task",
+    "loss",
+    "seed",
+    "epochs",
+    "image_size",
+    "width",
+    "mean_iou",
+    "pixel_accuracy",
+    "component_error",
+    "holes",
+    "seconds",
+    "device",
+)
+"""Keys that every result has; scores of classes and whatever else is known come beside them."""
+
+
+def write_result(folder: str | Path, **values) -> Path:
+    """Write ``folder/result.json``, atomically. Call it last: its presence says that the training is done.
+
+    Args:
+        folder: the training's folder.
+        values: flat values (numbers, text, true/false, None, or lists of text); all of ``RESULT_KEYS``
+            must be among them.
+
+    Raises:
+        ValueError: a key is missing, or a value is nested, or not finite.
+    """
+    missing = [key for key in RESULT_KEYS if key not in values]
+    if missing:
+        raise ValueError(f"result: expected the keys {list(RESULT_KEYS)}, got none for {missing}")
+    for key, value in values.items():
+        parts = value if isinstance(value, list) else [value]
+        if any(not isinstance(part, str | int | float | bool | None) for part in parts):
+            raise ValueError(f"result: expected a flat value for {key!r}, got {type(value).__name__}")
+        if any(isinstance(part, float) and not math.isfinite(part) for part in parts):
+            raise ValueError(f"result: expected a finite value for {key!r}, got {value}")
+    path = Path(folder) / RESULT
+    write_json(path, values)
+    return path
+
+
+def read_results(*folders: str | Path) -> list[dict]:
+    """Return every result below each of ``folders``, ordered by path, each with its ``folder`` added.
+
+    Those of trainings, that is: the ``result.json`` of a sweep's run repeats them, and is left out.
+    """
+    files = [file for folder in folders for file in sorted(Path(folder).rglob(RESULT))]
+    found = [(file, json.loads(file.read_text(encoding="utf-8"))) for file in files]
+    return [{**result, "folder": str(file.parent)} for file, result in found if "mean_iou" in result]
+
+
+def write_table(path: str | Path, results: Iterable[dict], command: str) -> None:
+    """Write results as one CSV file: a row for each, a column for each key.
+
+    Args:
+        path: of the file; written atomically.
+        results: in the order of the rows, such as those of :func:`read_results`.
+        command: what made them, without this machine's paths; a column of its own.
+    """
+    import pandas as pd  # here, so that a run that writes no table does not wait for it
+
+    kept = [{key: value for key, value in row.items() if key not in ("folder", "absent")} for row in results]
+    with paths.atomic(path) as part:
+        pd.DataFrame(kept).round(4).assign(command=command).to_csv(part, index=False)
+
+
+def notebooks() -> list[Path]:
+    """Return the project's notebooks, in reading order.
+
+    Raises:
+        FileNotFoundError: there are none: the library is not in a checkout.
+    """
+    folder = paths.root() / "notebooks"
+    found = sorted(folder.glob("[0-9][0-9]_*.ipynb"))
+    if not found:
+        raise FileNotFoundError(
+            f"notebooks: expected NN_name.ipynb in {folder}, found none; run from a checkout"
+        )
+    return found
+
+
+def read_profile(data: str, profile: str) -> dict[str, dict]:
+    """Return the parameters of each notebook for a data set and a profile.
+
+    They stand in ``notebooks/params/DATA-PROFILE.yaml``: one mapping for each notebook's name, and ``all``
+    for what every notebook gets, but for those with ``null`` instead of a mapping.
+
+    Raises:
+        FileNotFoundError: there is no such file; the message names those that there are.
+    """
+    folder = paths.root() / "notebooks" / "params"
+    file = folder / f"{data}-{profile}.yaml"
+    if not file.is_file():
+        known = sorted(path.stem for path in folder.glob("*-*.yaml"))
+        raise FileNotFoundError(f"data and profile: expected one of {known}, got {data}-{profile}")
+    values = yaml.safe_load(file.read_text(encoding="utf-8"))
+    common = values.pop("all", {})
+    own = {notebook.stem: values.get(notebook.stem, {}) for notebook in notebooks()}
+    return {name: {} if given is None else common | given for name, given in own.items()}
+
+
+def execute(
+    notebook: Path, out: Path, parameters: dict, *, progress: bool = True, sockets: Path | None = None
+) -> None:
+    """Execute one notebook with papermill into ``out``.
+
+    Args:
+        notebook: must declare a parameter ``out``.
+        out: folder, made if need be.
+        parameters: of the notebook, without ``out``.
+        progress: show a bar over its cells.
+        sockets: empty folder to talk to the kernel through, instead of ports: kernels that start at the same
+            time can be given the same ones.
+
+    Raises:
+        RuntimeError: it did not run to its end. The partly executed notebook stays in ``out``.
+    """
+    import papermill  # here, so that a notebook that writes results does not load it
+    from traitlets.config import Config
+
+    out.mkdir(parents=True, exist_ok=True)
+    transport = {}
+    if sockets:
+        transport = {"config": Config({"KernelManager": {"transport": "ipc", "ip": str(sockets / "kernel")}})}
+    # papermill formats both paths with str.format: braces would be read as fields.
+    source, target = (
+        str(path).replace("{", "{{").replace("}", "}}") for path in (notebook, out / notebook.name)
+    )
+    try:
+        papermill.execute_notebook(
+            source,
+            target,
+            parameters | {"out": str(out.absolute())},
+            progress_bar={"desc": notebook.stem, "ncols": 90} if progress else False,
+            start_timeout=120,
+            cwd=str(notebook.parent),  # from where the notebooks import what supports them
+            **_KERNEL,
+            **transport,
+        )
+    except Exception as error:
+        raise RuntimeError(
+            f"{notebook.stem} stopped: {error}\nIts cells so far: {shown(out / notebook.name)}"
+        ) from error
+
+
+def store(notebook: Path) -> None:
+    """Execute a notebook with its defaults and store the outputs in place, for readers on a code host.
+
+    Progress bars (stderr), times and widget states are not kept, so that two runs differ in pictures and
+    measured values only.
+
+    Raises:
+        nbclient.exceptions.CellExecutionError: a cell raised; the file stays as it was.
+    """
+    import nbformat
+    from nbclient import NotebookClient
+
+    book = nbformat.read(notebook, as_version=4)
+    NotebookClient(
+        book,
+        timeout=None,
+        record_timing=False,
+        store_widget_state=False,
+        coalesce_streams=True,
+        resources={"metadata": {"path": str(notebook.parent)}},
+        **_KERNEL,
+    ).execute()
+    for cell in book.cells:
+        if cell.cell_type == "code":
+            cell.outputs = [output for output in cell.outputs if output.get("name") != "stderr"]
+    book.metadata["language_info"] = {"name": "python"}  # without the version of the machine at hand
+    with paths.atomic(notebook) as part:
+        nbformat.write(book, part)
+
+
+def table(results: list[dict]) -> str:
+    """Return the main scores of ``results`` as text, one line each."""
+    columns = {
+        "notebook": "notebook",
+        "dataset": "dataset",
+        "loss": "loss",
+        "seed": "seed",
+        "mean_iou": "mean IoU",
+        "component_error": "components off",
+        "holes": "holes",
+        "seconds": "training s",
+    }
+    rows = [list(columns.values())]
+    for result in results:
+        values = [result[key] for key in columns]
+        rows.append([f"{value:.3f}" if isinstance(value, float) else str(value) for value in values])
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    )
+
+
+def _parameter(text: str) -> tuple[str, object]:
+    name, given, value = text.partition("=")
+    with contextlib.suppress(yaml.YAMLError):
+        if given:
+            return name, yaml.safe_load(value)
+    raise argparse.ArgumentTypeError(f"expected NAME=VALUE, got {text}")
+
+
+def _chosen(numbers: list[str] | None) -> list[Path]:
+    """Return the notebooks of these numbers, or all."""
+    known = {book.stem[:2]: book for book in notebooks()}
+    if unknown := [number for number in numbers or [] if number not in known]:
+        raise ValueError(f"--only: expected some of {list(known)}, got {unknown}")
+    return [book for number, book in known.items() if not numbers or number in numbers]
+
+
+def _set(chosen: list[Path], given: list[tuple[str, object]]) -> dict[str, dict]:
+    """Return what is given, for each notebook that declares it, in the type that it declares."""
+    declared = {book.stem: read_parameters(book) for book in chosen} if given else {}
+    for name, _ in given:
+        if not any(name in own for own in declared.values()):
+            raise ValueError(f"--set: expected a parameter of {list(declared)}, got {name}")
+    return {
+        stem: {name: check(name, value, own) for name, value in given if name in own}
+        for stem, own in declared.items()
+    }
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the notebooks; return the exit code."""
+    parser = command_line.Parser(
+        prog="python -m consensus_lib run", description="Run the notebooks in order."
+    )
+    parser.add_argument("--data", default="synthetic", help="synthetic (default) or lfw_part_labels")
+    parser.add_argument("--profile", default="quick", help="smoke, quick (default) or full")
+    parser.add_argument("--only", nargs="+", metavar="NN", help="numbers of the notebooks to run, such as 02")
+    new = "run folder (default: a new one under the runs folder)"
+    parser.add_argument("--out", type=command_line.folder, help=new)
+    parser.add_argument(
+        "--set",
+        nargs="+",
+        type=_parameter,
+        default=[],
+        metavar="NAME=VALUE",
+        help="parameters of the notebooks to change, such as seed=1",
+    )
+    parser.add_argument(
+        "--store",
+        action="store_true",
+        help="execute with the notebooks' defaults and store the outputs in place instead, "
+        "without --only those of the studies, too",
+    )
+    arguments = parser.parse_args(argv)
+    try:
+        profile = {} if arguments.store else read_profile(arguments.data, arguments.profile)
+        with command_line.refusing(parser):
+            chosen = _chosen(arguments.only)
+            changed = _set(chosen, arguments.set)
+    except FileNotFoundError as error:
+        parser.error(str(error))
+    if arguments.store:
+        studies = [] if arguments.only else sorted((paths.root() / "notebooks/studies").glob("*.ipynb"))
+        for notebook in [*chosen, *studies]:
+            print(f"{notebook.stem} …", flush=True)
+            store(notebook)
+        return 0
+    stamp = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
+    out = arguments.out or paths.runs_dir() / f"{stamp}-{arguments.data}-{arguments.profile}"
+    begin = time.perf_counter()
+    for notebook in chosen:
+        try:
+            execute(notebook, out / notebook.stem, profile[notebook.stem] | changed.get(notebook.stem, {}))
+        except RuntimeError as error:
+            print(error, file=sys.stderr)
+            return 1
+    print(
+        f"\n{len(chosen)} notebooks in {time.perf_counter() - begin:.0f} s. Executed notebooks, figures and "
+        f"checkpoints: {shown(out)}\n\n{table(read_results(out))}"
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,222 @@
+"""One run of a sweep: a process of its own, which ends with everything that it started.
+
+An engine calls :func:`attempt` in a thread of the driver or of a Dask worker. It holds the run's lock, starts
+this module as a process, the *guard*, and waits. The guard forks a child, in which papermill runs the
+notebook, and watches the child, the clock, and a pipe that closes when the process of the engine ends, in
+whatever way. Then it kills what is left below it: child, kernel, and what the kernel started.
+
+A run's folder, named by its id, holds
+
+===============  ================================================================================
+``lock``         held by whoever runs it, through the operating system: a killed process holds none
+``run.json``     the notebook, the parameters, and a hash of the code that they belong to
+``work/``        the notebook's ``out``: itself as executed so far, figures, trainings
+``log.txt``      what the processes said
+``status.json``  ``failed``, ``timeout`` or ``died``, why, and after how many seconds
+``result.json``  the results of its trainings; written last, and only this file makes the run done
+===============  ================================================================================
+
+Locks are those of :func:`consensus_lib.paths.locked`.
+"""
+
+import contextlib
+import ctypes
+import json
+import os
+import select
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from threading import Event
+
+import psutil
+
+from consensus_lib.experiments.sweep_plan import library_hash, notebook_hash
+from consensus_lib.paths import locked, write_json
+
+RUN, STATUS, RESULT, WORK, LOG = "run.json", "status.json", "result.json", "work", "log.txt"
+CODES = {"done": 0, "failed": 10, "timeout": 11, "stopped": 12, "died": 13}
+"""What the guard's exit code says; any other one is that of a guard that died."""
+TICK = 0.05  # seconds between two looks of the guard at the clock
+
+
+def attempt(run: dict, gpu: str | None = None, stop: Event | None = None) -> dict:
+    """Run a notebook once, unless it is done or somebody else is at it.
+
+    Args:
+        run: ``folder``, ``notebook``, ``parameters``, ``code`` (hashes of notebook and library), ``timeout``
+            in seconds or None, and ``threads`` for numerical libraries.
+        gpu: the one that the run may see; None leaves it what the process sees.
+        stop: set by who wants the run to end.
+
+    Returns:
+        ``status`` (``done``, ``failed``, ``timeout``, ``died``, ``stopped`` or ``busy``), ``seconds`` and,
+        where there is one, ``error``.
+    """
+    folder = Path(run["folder"])
+    begin = time.perf_counter()
+    with locked(folder / "lock", wait=False) as lock:
+        if lock is None or (folder / RESULT).is_file():
+            return {"status": "busy" if lock is None else "done", "seconds": 0.0}
+        (folder / STATUS).unlink(missing_ok=True)
+        write_json(folder / RUN, {key: run[key] for key in ("notebook", "parameters", "code")})
+        environment = os.environ | {"OMP_NUM_THREADS": str(run["threads"])}
+        if gpu is not None:
+            environment["CUDA_VISIBLE_DEVICES"] = gpu
+        # One process a run: papermill changes the folder, and a kernel that dies should take nobody along.
+        with (folder / LOG).open("ab") as log:
+            guard = subprocess.Popen(
+                [sys.executable, "-m", "consensus_lib.experiments.sweep_run"],
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=log,
+                env=environment,
+                pass_fds=[lock],  # held until the last process that writes here has ended
+                start_new_session=True,  # Ctrl-C is the driver's
+            )
+        with contextlib.suppress(BrokenPipeError):
+            guard.stdin.write(json.dumps(run | {"lock": lock}).encode() + b"\n")
+            guard.stdin.flush()
+        while True:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                code = guard.wait(timeout=0.1)
+                break
+            if stop is not None and stop.is_set() and not guard.stdin.closed:
+                guard.stdin.close()
+        with contextlib.suppress(BrokenPipeError):
+            guard.stdin.close()
+        status = next((name for name, known in CODES.items() if known == code), "died")
+        outcome = {"status": status, "seconds": time.perf_counter() - begin}
+        if status in ("failed", "timeout", "died"):
+            with contextlib.suppress(OSError, ValueError):  # none was written, or the disk is full
+                outcome["error"] = json.loads((folder / STATUS).read_text(encoding="utf-8"))["error"]
+            reasons = {
+                "timeout": f"not done after {run['timeout']} s",
+                "failed": "no reason could be written",
+            }
+            outcome.setdefault("error", reasons.get(status, _end(code)))
+            with contextlib.suppress(OSError):
+                write_json(folder / STATUS, outcome)
+        return outcome
+
+
+def _end(code: int) -> str:
+    return f"killed by {signal.Signals(-code).name}" if code < 0 else f"its process ended with code {code}"
+
+
+def main() -> int:
+    """Be the guard of one run, which comes as a line of JSON on stdin; return the exit code."""
+    run = json.loads(sys.stdin.readline())
+    os.set_inheritable(run["lock"], False)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(CODES["stopped"]))
+    # Kernels are no longer below us when the child dies, unless orphans come to us.
+    _prctl(36, 1)  # PR_SET_CHILD_SUBREAPER
+    kernels = tempfile.mkdtemp(prefix="kernels-")
+    os.environ["JUPYTER_RUNTIME_DIR"] = kernels
+    deadline = time.monotonic() + (run["timeout"] or float("inf"))
+    child = os.fork()
+    if child == 0:
+        _prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG: do not outlive the guard
+        os._exit(_work(run, Path(kernels)))
+    try:
+        while True:
+            ended, code = os.waitpid(child, os.WNOHANG)
+            if ended:
+                code = os.waitstatus_to_exitcode(code)
+                if code not in CODES.values():
+                    _say(run, "died", _end(code))
+                    return CODES["died"]
+                return code
+            if time.monotonic() > deadline:
+                return CODES["timeout"]
+            if select.select([0], [], [], TICK)[0] and not os.read(0, 1):
+                return CODES["stopped"]
+    finally:
+        _kill_below()
+        shutil.rmtree(kernels, ignore_errors=True)
+
+
+def _prctl(option: int, value: int) -> None:
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(option, value, 0, 0, 0)
+
+
+def _kill_below() -> None:
+    """Kill all that descends from this process, until nothing is left, for at most ten seconds."""
+    deadline = time.monotonic() + 10
+    while (below := psutil.Process().children(recursive=True)) and time.monotonic() < deadline:
+        for process in below:
+            with contextlib.suppress(psutil.Error):
+                process.kill()
+        psutil.wait_procs(below, timeout=1)
+
+
+def _work(run: dict, sockets: Path) -> int:
+    """Execute the notebook and gather what its trainings left, in the child; return the exit code."""
+    try:
+        # At its import jsonschema lets this one build a grammar of addresses, for more than a second.
+        sys.modules["rfc3987_syntax"] = None
+        from nbclient.exceptions import DeadKernelError
+
+        from consensus_lib.experiments import runs
+
+        begin = time.perf_counter()
+        folder, notebook = Path(run["folder"]), Path(run["notebook"])
+        _check_code(run)
+        os.chdir(notebook.parent)
+        work = folder / WORK
+        try:
+            runs.execute(notebook, work, run["parameters"], progress=False, sockets=sockets)
+        except RuntimeError as error:
+            if isinstance(error.__cause__, DeadKernelError):
+                return _say(run, "died", "its kernel died")
+            raise
+        _check_all_ran(work / notebook.name)
+        _check_code(run)  # again: it may have changed before the kernel read it
+        results = runs.read_results(work)
+        if not results:
+            raise RuntimeError(f"{RESULT}: expected one for each training, got none")
+        for result in results:
+            result["folder"] = Path(result["folder"]).relative_to(folder).as_posix()
+        known = {key: run[key] for key in ("id", "parameters", "code")} | {"notebook": notebook.stem}
+        known |= {"seconds": time.perf_counter() - begin, "trainings": results}
+        write_json(folder / RESULT, known)  # the last thing that a run does
+        return CODES["done"]
+    except BaseException as error:
+        import traceback
+
+        with contextlib.suppress(OSError):  # the disk is full
+            traceback.print_exc()
+        cause = error.__cause__ or error
+        name, text = getattr(cause, "ename", type(cause).__name__), getattr(cause, "evalue", str(cause))
+        return _say(run, "failed", f"{name}: {text}")
+
+
+def _check_code(run: dict) -> None:
+    """Refuse another notebook or library than the one that the sweep was planned with."""
+    code = {"notebook": notebook_hash(run["notebook"]), "library": library_hash()}
+    if code != run["code"]:
+        raise RuntimeError(f"code: expected {run['code']}, as the sweep began, got {code}")
+
+
+def _check_all_ran(executed: Path) -> None:
+    """Refuse a notebook that left its cells with ``exit``, which papermill takes for success."""
+    for number, cell in enumerate(json.loads(executed.read_text(encoding="utf-8"))["cells"]):
+        if cell["cell_type"] == "code" and "".join(cell["source"]).strip():
+            left = [output["ename"] for output in cell["outputs"] if output["output_type"] == "error"]
+            if left or not cell["execution_count"]:
+                raise RuntimeError(f"cell {number}: expected it to run to its end, got {left or 'no run'}")
+
+
+def _say(run: dict, status: str, error: str) -> int:
+    with contextlib.suppress(OSError):
+        write_json(Path(run["folder"]) / STATUS, {"status": status, "error": error})
+    return CODES[status]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,134 @@
+"""Comparison: is the difference between two methods more than chance, and which methods are worth having?"""
+
+import csv
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from consensus_lib.metrics.segmentation import SegmentationScores
+
+
+class Difference(NamedTuple):
+    """The second method's score minus the first's.
+
+    Attributes:
+        score: the key.
+        first: the first method's, a mean over its trainings.
+        second: the second's.
+        low: end of the interval around the difference.
+        high: the other end.
+        of_trainings: the difference of each pair of trainings.
+    """
+
+    score: str
+    first: float
+    second: float
+    low: float
+    high: float
+    of_trainings: tuple[float, ...]
+
+    @property
+    def mean(self) -> float:
+        """The difference."""
+        return self.second - self.first
+
+    @property
+    def decided(self) -> bool:
+        """Whether the interval excludes 0."""
+        return self.low > 0 or self.high < 0
+
+    def word(self, higher: bool) -> str:
+        """Return ``"better"``, ``"worse"`` or ``"not decided"``; ``higher``: whether more is better."""
+        if not self.decided:
+            return "not decided"
+        return "better" if (self.mean > 0) == higher else "worse"
+
+
+def paired_bootstrap(
+    first: Sequence[SegmentationScores],
+    second: Sequence[SegmentationScores],
+    key: str,
+    *,
+    images: np.ndarray | None = None,
+    resamples: int = 2000,
+    level: float = 0.95,
+    seed: int = 0,
+) -> Difference:
+    """Compare two methods on the same images, with an interval for the difference.
+
+    Images are drawn anew with replacement, the same for both methods and all trainings, and so are the pairs
+    of trainings: the interval covers the choice of both. Scores of area are recomputed from the drawn images'
+    pixels. With few trainings it is rather too short than too long, and with one it knows of images only.
+
+    Args:
+        first: the scores of one method, one for each training.
+        second: of the other. Trainings of the same place make a pair: the same seed.
+        key: a score, as for :meth:`SegmentationScores.weighted`.
+        images: bool ``[N]``, which to compare on; None takes all.
+        resamples: how often to draw.
+        level: share of the resamples inside the interval (percentiles).
+        seed: of the drawing.
+
+    Raises:
+        ValueError: there is no training, the numbers of trainings or images differ, no image is taken, or an
+            option is out of range.
+
+    Source: Efron and Tibshirani, *An Introduction to the Bootstrap*, 1993, Sec. 13.3.
+    """
+    if not first or len(first) != len(second):
+        raise ValueError(f"second: expected trainings to pair with first, got {len(second)} and {len(first)}")
+    if resamples < 1 or not 0 < level < 1:
+        raise ValueError(
+            "resamples and level: expected at least 1 and a share between 0 and 1, "
+            f"got {resamples} and {level}"
+        )
+    total = len(first[0].per_image()["components"])
+    taken = np.arange(total) if images is None else np.flatnonzero(images)
+    if not len(taken):
+        raise ValueError("images: expected at least one, got none")
+    draw = np.random.default_rng(seed)
+    counts = np.zeros((resamples + 1, total))
+    counts[0, taken] = 1  # the images as they are
+    counts[1:, taken] = draw.multinomial(len(taken), np.full(len(taken), 1 / len(taken)), size=resamples)
+    scored = np.array([[one.weighted(key, counts) for one in method] for method in (first, second)])
+    gains = scored[1] - scored[0]  # [S, R + 1]
+    trainings = draw.integers(len(first), size=(resamples, len(first)))
+    drawn = gains[trainings.T, np.arange(1, resamples + 1)].mean(0)
+    low, high = np.nanquantile(drawn, [(1 - level) / 2, (1 + level) / 2])
+    means = scored[:, :, 0].mean(1)
+    return Difference(key, *map(float, (*means, low, high)), tuple(map(float, gains[:, 0])))
+
+
+def read_differences(path: str | Path, base: str) -> dict[str, dict[str, Difference]]:
+    """Return score → method → its difference to ``base``, from a table of ``notebooks/studies/rivals.py``.
+
+    The table's columns are ``base`` and ``variant``, the first and the second method, and the fields of
+    :class:`Difference`, with spaces between the differences of trainings.
+    """
+    with open(path, newline="", encoding="utf-8") as file:
+        rows = [row for row in csv.DictReader(file) if row["base"] == base]
+    found: dict[str, dict[str, Difference]] = {}
+    for row in rows:
+        numbers = (float(row[name]) for name in ("first", "second", "low", "high"))
+        single = tuple(map(float, row["of_trainings"].split()))
+        found.setdefault(row["score"], {})[row["variant"]] = Difference(row["score"], *numbers, single)
+    return found
+
+
+def pareto_front(points: Mapping[str, Sequence[float]]) -> list[str]:
+    """Return the names of the points that no other one beats: at least as good in all, better in one.
+
+    Args:
+        points: name → coordinates, of which more is better.
+
+    >>> pareto_front({"a": (0.7, -1.0), "b": (0.8, -2.0), "c": (0.7, -1.5)})
+    ['a', 'b']
+    """
+
+    def beaten(point) -> bool:
+        others = (np.asarray(other) for other in points.values())
+        return any((other >= point).all() and (other > point).any() for other in others)
+
+    return [name for name, point in points.items() if not beaten(np.asarray(point))]

@@ -1,0 +1,274 @@
+"""Networks: logits from images, nothing else. A network knows neither data nor losses."""
+
+import itertools
+
+import torch
+from torch import nn
+
+FIRST, MIDDLE, DEEP, JOINED = 64, 128, 256, 512
+"""Channels of FaceOccNet at width 1: first convolution, half resolution, quarter resolution, joined."""
+
+STAGES = (32, 64, 128, 256, 512)
+"""Channels of UNet at width 1, from the full resolution to a sixteenth of it."""
+
+
+class FaceOccNet(nn.Module):
+    """The paper's face parser: an encoder, a dilated side branch and sub-pixel up-sampling.
+
+    Two convolutions of stride 2 bring the image to a quarter of its size; a second branch with dilated
+    convolutions widens the context; both are joined and brought back by two pixel shuffles. Each block
+    is a 3×3 convolution with reflected borders, ELU, then batch normalisation; the last convolution alone
+    pads with zeros. At ``width=1`` and three classes it has exactly the 4,524,323 parameters of the published
+    model, and with the same weights the same logits. Notebook 02 draws and counts it.
+
+    Source: Masi et al., CVPR 2020, Sec. 3 and the sizes printed by the authors' evaluation notebook.
+
+    Args:
+        num_classes: K, the number of output channels.
+        width: factor on all channel counts; 0.25 trains in minutes on a laptop.
+        dropout: probability of dropping an element of the joined features (the paper's "+reg" uses 0.2).
+
+    Shapes: float ``[B,3,H,W]`` with H and W divisible by 4 and at least 20 (the dilated convolutions
+    reflect four pixels at a quarter of the size) → logits float ``[B,K,H,W]``.
+
+    Raises:
+        ValueError: an argument, or the input's shape, is outside what is said above.
+
+    >>> FaceOccNet(width=0.25)(torch.zeros(2, 3, 64, 64)).shape
+    torch.Size([2, 3, 64, 64])
+    """
+
+    def __init__(self, num_classes: int = 3, width: float = 1.0, dropout: float = 0.0):
+        super().__init__()
+        _check(num_classes, width, dropout, 4 / FIRST)
+        self.num_classes, self.width, self.dropout = num_classes, width, dropout
+        first, half, quarter, joined = (_channels(n, width) for n in (FIRST, MIDDLE, DEEP, JOINED))
+        self.encoder = nn.Sequential(
+            _block(3, first, norm=False),
+            _block(first, half, stride=2),
+            _block(half, half),
+            _block(half, half),
+            _block(half, quarter, stride=2),
+        )  # [B, 256w, H/4, W/4]
+        self.context = nn.Sequential(
+            _block(quarter, quarter, dilation=4), _block(quarter, quarter, dilation=3)
+        )
+        self.drop = nn.Dropout(dropout)
+        self.decoder = nn.Sequential(
+            _block(2 * quarter, joined),
+            nn.PixelShuffle(2),  # [B, 128w, H/2, W/2]
+            _block(joined // 4, half),
+            _block(half, half),
+            nn.PixelShuffle(2),  # [B, 32w, H, W]
+            _block(half // 4, half // 4, norm=False),
+            _block(half // 4, half // 4, norm=False),
+        )
+        self.head = nn.Conv2d(half // 4, num_classes, 3, padding=1)
+        self.apply(_initialise)
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        """Return the logits of ``image``."""
+        if image.dim() != 4 or image.shape[1] != 3 or any(n % 4 or n < 20 for n in image.shape[2:]):
+            raise ValueError(
+                "image: expected [B,3,H,W] with H and W divisible by 4 and at least 20, "
+                f"got {list(image.shape)}"
+            )
+        deep = self.encoder(image)
+        joined = torch.cat([deep, self.context(deep)], dim=1)  # [B, 512w, H/4, W/4]
+        return self.head(self.decoder(self.drop(joined)))
+
+
+class UNet(nn.Module):
+    """A larger parser to teach with: a residual encoder and a decoder that sees each of its stages again.
+
+    The encoder has the four stages of ResNet-18, two blocks each, behind a stem that keeps the resolution:
+    a face of 64 to 256 pixels has none to give away. The decoder doubles the size step by step and joins
+    what the encoder had at that size, so that borders stay where they are. 14.2 million parameters at
+    ``width=1`` and three classes. Notebook 04 trains it as the teacher.
+
+    Source: Ronneberger et al., MICCAI 2015; blocks: He et al., CVPR 2016.
+
+    Args:
+        num_classes: K, the number of output channels.
+        width: factor on all channel counts.
+        dropout: probability of dropping a channel of the deepest features.
+
+    Shapes: float ``[B,3,H,W]`` with H and W divisible by 16 and at least 32 → logits float ``[B,K,H,W]``.
+
+    Raises:
+        ValueError: an argument, or the input's shape, is outside what is said above.
+
+    >>> UNet(width=0.25)(torch.zeros(2, 3, 64, 48)).shape
+    torch.Size([2, 3, 64, 48])
+    """
+
+    def __init__(self, num_classes: int = 3, width: float = 1.0, dropout: float = 0.0):
+        super().__init__()
+        _check(num_classes, width, dropout, 4 / STAGES[0])
+        self.num_classes, self.width, self.dropout = num_classes, width, dropout
+        stages = [_channels(n, width) for n in STAGES]
+        pairs = list(itertools.pairwise(stages))
+        self.stem = nn.Sequential(*_conv_norm(3, stages[0]), nn.ReLU(inplace=True))  # [B, 32w, H, W]
+        self.encoder = nn.ModuleList(
+            nn.Sequential(_Residual(few, many, stride=2), _Residual(many, many)) for few, many in pairs
+        )  # to [B, 512w, H/16, W/16]
+        self.drop = nn.Dropout2d(dropout)
+        self.enlarge = nn.ModuleList(nn.ConvTranspose2d(many, few, 2, stride=2) for few, many in pairs[::-1])
+        self.join = nn.ModuleList(
+            nn.Sequential(
+                *_conv_norm(2 * few, few), nn.ReLU(inplace=True), *_conv_norm(few, few), nn.ReLU(inplace=True)
+            )
+            for few, _ in pairs[::-1]
+        )
+        self.head = nn.Conv2d(stages[0], num_classes, 1)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        """Return the logits of ``image``."""
+        if image.dim() != 4 or image.shape[1] != 3 or any(n % 16 or n < 32 for n in image.shape[2:]):
+            raise ValueError(
+                "image: expected [B,3,H,W] with H and W divisible by 16 and at least 32, "
+                f"got {list(image.shape)}"
+            )
+        seen = [self.stem(image)]
+        for stage in self.encoder:
+            seen.append(stage(seen[-1]))
+        deep = self.drop(seen.pop())
+        for enlarge, join in zip(self.enlarge, self.join, strict=True):
+            deep = join(torch.cat([enlarge(deep), seen.pop()], dim=1))
+        return self.head(deep)
+
+
+NETWORKS = {network.__name__: network for network in (FaceOccNet, UNet)}
+"""Networks that a checkpoint names, and that ``num_classes``, ``width`` and ``dropout`` describe."""
+
+
+def check_network(kind: type[nn.Module], size: int, width: float, dropout: float = 0.0) -> None:
+    """Check that such a network can be made and takes images of this size, without weights or images.
+
+    Raises:
+        ValueError: one of them does not suit it.
+
+    >>> check_network(NETWORKS["UNet"], 40, 0.25)
+    Traceback (most recent call last):
+        ...
+    ValueError: image: expected [B,3,H,W] with H and W divisible by 16 and at least 32, got [1, 3, 40, 40]
+    """
+    with torch.device("meta"):
+        kind(width=width, dropout=dropout).eval()(torch.zeros(1, 3, size, size))
+
+
+def count_parameters(model: nn.Module) -> int:
+    """Return the number of trainable parameters."""
+    return sum(p.numel() for p in model.parameters() if p.requires_grad)
+
+
+def block_shapes(model: FaceOccNet, side: int) -> tuple[list[tuple[str, tuple[int, int, int]]], slice]:
+    """Return the name and output shape of each block, and which blocks form the side branch.
+
+    A shape is (channels, height, width).
+
+    Args:
+        model: the network.
+        side: of the square input image, pixels.
+    """
+    blocks = [*model.encoder, *model.context, *model.decoder, model.head]
+    shapes: list[tuple[str, tuple[int, int, int]]] = [("image", (3, side, side))]
+    hooks = [
+        block.register_forward_hook(
+            lambda block, _, output: shapes.append((_name(block), tuple(output.shape[1:])))
+        )
+        for block in blocks
+    ]
+    with torch.no_grad():
+        model(torch.zeros(1, 3, side, side, device=next(model.parameters()).device))
+    for hook in hooks:
+        hook.remove()
+    first = 1 + len(model.encoder)
+    return shapes, slice(first, first + len(model.context))
+
+
+def receptive_field(model: nn.Module, side: int) -> int:
+    """Return how many input pixels, across, one output pixel in the middle depends on.
+
+    Found by going back from one output and looking where the input's gradient is not zero, so ``side``
+    must be larger than the answer: where it is not, ``side`` comes back.
+    """
+    image = torch.rand(1, 3, side, side, requires_grad=True)
+    was_training = model.training
+    logits = model.eval()(image)  # evaluation: batch statistics would join all pixels
+    (gradient,) = torch.autograd.grad(logits[0, :, side // 2, side // 2].sum(), image)
+    model.train(was_training)
+    seen = (gradient != 0).any(1)[0].any(0).nonzero()
+    return int(seen.max() - seen.min()) + 1
+
+
+def _name(block: nn.Module) -> str:
+    if isinstance(block, nn.PixelShuffle):
+        return "shuffle"
+    conv = block[0] if isinstance(block, nn.Sequential) else block
+    extra = (
+        f" /{conv.stride[0]}"
+        if conv.stride[0] > 1
+        else f" d{conv.dilation[0]}"
+        if conv.dilation[0] > 1
+        else ""
+    )
+    return "conv" + extra
+
+
+def _check(num_classes: int, width: float, dropout: float, least: float) -> None:
+    if num_classes < 2:
+        raise ValueError(f"num_classes: expected at least 2, got {num_classes}")
+    if not 0 <= dropout < 1:
+        raise ValueError(f"dropout: expected a probability in [0, 1), got {dropout}")
+    if width < least:
+        raise ValueError(f"width: expected at least {least}, got {width}")
+
+
+class _Residual(nn.Module):
+    """Two convolutions beside a short cut; the first may reduce the size."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int = 1):
+        super().__init__()
+        self.body = nn.Sequential(
+            *_conv_norm(inputs, outputs, stride), nn.ReLU(inplace=True), *_conv_norm(outputs, outputs)
+        )
+        # Pooled, not strided: no pixel is skipped. And the gradient of a strided 1×1 convolution with eight
+        # channels or fewer, channels last, writes out of bounds in torch 2.13 on the CPU.
+        pool = [nn.AvgPool2d(stride)] if stride > 1 else []
+        same = inputs == outputs and stride == 1
+        self.short = nn.Sequential(*([] if same else [*pool, *_conv_norm(inputs, outputs, side=1)]))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.relu(self.body(x) + self.short(x))
+
+
+def _conv_norm(inputs: int, outputs: int, stride: int = 1, side: int = 3) -> tuple[nn.Module, nn.Module]:
+    conv = nn.Conv2d(inputs, outputs, side, stride, padding=side // 2, bias=False)
+    return conv, nn.BatchNorm2d(outputs)
+
+
+def _channels(full: int, width: float) -> int:
+    return max(4, round(full * width / 4) * 4)  # a multiple of 4, for the pixel shuffle
+
+
+def _block(
+    inputs: int, outputs: int, *, stride: int = 1, dilation: int = 1, norm: bool = True
+) -> nn.Sequential:
+    layers = [
+        nn.Conv2d(inputs, outputs, 3, stride, padding=dilation, dilation=dilation, padding_mode="reflect"),
+        nn.ELU(inplace=True),
+    ]
+    return nn.Sequential(*layers, nn.BatchNorm2d(outputs)) if norm else nn.Sequential(*layers)
+
+
+def _initialise(module: nn.Module) -> None:
+    if isinstance(module, nn.Conv2d):
+        nn.init.xavier_normal_(module.weight, gain=2**0.5)
+        nn.init.zeros_(module.bias)
+    elif isinstance(module, nn.BatchNorm2d):
+        nn.init.normal_(module.weight, 1.0, 0.02)
+        nn.init.zeros_(module.bias)

@@ -1,0 +1,1 @@
+"""Teacher: who labels photographs that nobody labelled?"""

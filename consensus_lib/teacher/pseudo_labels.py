@@ -1,0 +1,275 @@
+"""Pseudo-labels on disk: what a teacher says of photographs that nobody labelled, and how sure it is.
+
+Such a data set has the common format (:mod:`consensus_lib.data.folder`), and beside it
+``probabilities/ID.png``: the teacher's probabilities of the K classes, one below the other, in 256 steps.
+The file carries the record of its image as text; ``records.csv`` has all of them. Which images to learn
+from is decided on reading (:func:`choose`), so that another rule does not ask the teacher again.
+"""
+
+import dataclasses
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from PIL import Image, PngImagePlugin
+from tqdm import tqdm
+
+from consensus_lib.data.dataset import as_images, decode
+from consensus_lib.data.folder import (
+    DatasetError,
+    DatasetInfo,
+    DatasetWriter,
+    Row,
+    ids_without_subjects_of,
+    is_made,
+    read_index,
+    read_info,
+)
+from consensus_lib.data.tasks import TASKS
+from consensus_lib.paths import atomic
+from consensus_lib.teacher.factorise import OPENING, Cleaning, factorise, hull_mask
+from consensus_lib.teacher.teachers import FaceExtent, Teacher
+
+OCCLUSION_CLASSES = ("background", "face", "occluder")
+"""What factorised labels are called: source classes of the task ``"occlusion"``."""
+
+RECORDS = "records.csv"
+
+
+@dataclasses.dataclass(frozen=True)
+class Rules:
+    """Which pseudo-labels are believed.
+
+    Attributes:
+        confidence: smallest mean over pixels of the teacher's largest probability.
+        face_area: smallest and largest share of the image that is face.
+        overlap: smallest intersection over union of the face with its hull; with pseudo-labels that are
+            not factorised, there is none to ask for.
+    """
+
+    confidence: float = 0.0
+    face_area: tuple[float, float] = (0.02, 0.8)
+    overlap: float = 0.3
+
+
+def prepare_pseudo_labels(
+    folder: str | Path,
+    source: str | Path,
+    teacher: Teacher,
+    *,
+    extent: FaceExtent | None = None,
+    cleaning: Cleaning | None = OPENING,
+    split: str = "unlabelled",
+    held_out: Sequence[str] = ("validation", "test"),
+    size: int | None = None,
+    limit: int | None = None,
+    batch_size: int = 32,
+    progress: bool = True,
+) -> Path:
+    """Let a teacher label the images of a prepared data set; at once if that is done already.
+
+    Without an extent the labels are the teacher's likeliest classes. With one, the teacher's face is
+    factorised (Eq. 1 and 2) into background, face and occlusion, and 1 - p(face) goes to occlusion inside
+    the occlusions and to background elsewhere; hair over the face is taken for an occlusion, unless the
+    teacher knows a class ``"hair"``. Images come out in the split ``train``; those in which no
+    face is found have no labels and are in ``unlabelled``. An interrupted call is taken up where it stopped.
+
+    Args:
+        folder: where to.
+        source: a prepared data set.
+        teacher: gives probabilities; one of its classes must be ``"face"``.
+        extent: gives the complete face; None does not factorise.
+        cleaning: of the residual; see :func:`~consensus_lib.teacher.factorise.clean`.
+        split: the images to label; their own labels, if there are any, are not read.
+        held_out: splits on which what learns here is scored: images of people who occur in them are left
+            out, and ``notes`` in ``dataset.json`` has their number as ``"left_out"``.
+        size: side in pixels of the images that the teacher sees and of what is stored; None keeps the
+            source's.
+        limit: label only the first so many images, in the order of the index.
+        batch_size: images that the teacher sees at once.
+        progress: show a bar.
+
+    Returns:
+        the folder.
+
+    Raises:
+        DatasetError: there is no such image, no face in any of them, or ``folder`` holds something else.
+        ValueError: the teacher knows no face, or gives no probabilities.
+    """
+    folder, source = Path(folder), Path(source)
+    info = read_info(source)
+    size = size or info.size
+    index = read_index(source)
+    kept = set(ids_without_subjects_of(index, split, set(held_out) - {split}))
+    left_out = sum(row.split == split for row in index) - len(kept)
+    rows = [row for row in index if row.id in kept][:limit]
+    if not rows:
+        raise DatasetError(f"split: expected images of a split of {source}: {info.counts}, got {split!r}")
+    if "face" not in teacher.classes:
+        raise ValueError(f"teacher: expected a class 'face', got {teacher.classes}")
+    notes = {
+        "teacher": teacher.name,
+        "teacher_version": teacher.version,
+        "extent": extent and extent.name,
+        "cleaning": extent and cleaning,
+        "source": info.name,
+        "source_index": info.index_sha256,
+        "split": split,
+        "images": len(rows),
+        "held_out": sorted(held_out),
+        "left_out": left_out,
+    }
+    notes = json.loads(json.dumps(notes))
+    if is_made(folder, size, notes, "one of the same teacher and images"):
+        return folder
+    classes = OCCLUSION_CLASSES if extent else teacher.classes
+    described = DatasetInfo(
+        name=f"{info.name}_by_{teacher.name}",
+        classes=classes,
+        colours=_colours(classes),
+        source=f"labels by {teacher.name} {teacher.version}; images: {info.source}",
+        licence=info.licence,
+        size=size,
+        notes=notes,
+    )
+    with DatasetWriter(folder, described) as writer:
+        (writer.partial / "probabilities").mkdir(exist_ok=True)
+        records, waiting = {}, []
+        for row in rows:
+            if writer.has(row.id, _jpeg(row)):
+                records[row.id] = _read_record(writer.partial, row.id)
+                writer.add(row.id, _split(records[row.id]), row.subject, jpeg=_jpeg(row))
+            else:
+                waiting.append(row)
+        with tqdm(total=len(rows), initial=len(records), desc="pseudo-labels", disable=not progress) as bar:
+            for at in range(0, len(waiting), batch_size):
+                batch = waiting[at : at + batch_size]
+                pictures = np.stack([decode(source, row, "image", size) for row in batch])  # [B, H, W, 3]
+                answers = _labelled(writer, batch, pictures, teacher, extent, cleaning)
+                for row, picture, (labels, record) in zip(batch, pictures, answers, strict=True):
+                    image = (source / row.image).read_bytes() if size == info.size else picture
+                    writer.add(
+                        row.id, _split(record), row.subject, image=image, labels=labels, jpeg=_jpeg(row)
+                    )
+                    records[row.id] = record
+                bar.update(len(batch))
+        if not any(record["found"] for record in records.values()):
+            raise DatasetError(f"images: expected faces, but {teacher.name} found none in {len(rows)} images")
+        table = pd.DataFrame([{"id": row.id, **records[row.id]} for row in rows])
+        table.to_csv(writer.partial / RECORDS, index=False, lineterminator="\n")
+    return folder
+
+
+def read_records(folder: str | Path) -> pd.DataFrame:
+    """Return one row for each image of a pseudo-labelled data set.
+
+    Columns: ``id``, ``teacher``, ``version``, ``confidence``, ``face_area`` (share of the image),
+    ``overlap`` (intersection over union of face and hull; empty where nothing was factorised),
+    ``occlusions`` (how many) and ``found`` (whether there is a face).
+
+    Raises:
+        DatasetError: the folder has no records.
+    """
+    path = Path(folder) / RECORDS
+    if not path.is_file():
+        raise DatasetError(f"{folder}: expected a pseudo-labelled data set with {RECORDS}, found none")
+    text = dict.fromkeys(("id", "teacher", "version"), str)  # 007 stays 007, and NA is a name
+    return pd.read_csv(path, dtype=text, keep_default_na=False, na_values={"overlap": [""]})
+
+
+def choose(records: pd.DataFrame, rules: Rules | None = None) -> tuple[list[str], dict[str, int]]:
+    """Return the ids of the images that a rule believes, and how many fall by which rule.
+
+    Args:
+        records: of :func:`read_records`.
+        rules: None takes the default ones.
+
+    Returns:
+        Ids, for ``FaceDataset(ids=...)``; and counts by reason, an image by the first that it meets, the
+        last one ``"kept"``.
+    """
+    rules = rules or Rules()
+    low, high = rules.face_area
+    tests = {
+        "no face": records.found.astype(bool),
+        "unsure": records.confidence >= rules.confidence,
+        "face too small": records.face_area >= low,
+        "face too large": records.face_area <= high,
+        "face unlike its hull": records.overlap.isna() | (records.overlap >= rules.overlap),
+    }
+    left, counts = pd.Series(True, records.index), {}
+    for reason, passed in tests.items():
+        counts[reason] = int((left & ~passed).sum())
+        left &= passed
+    return records.id[left].tolist(), counts | {"kept": int(left.sum())}
+
+
+def _labelled(
+    writer: DatasetWriter,
+    rows: Sequence[Row],
+    pictures: np.ndarray,
+    teacher: Teacher,
+    extent: FaceExtent | None,
+    cleaning: Cleaning | None,
+) -> Iterator[tuple[np.ndarray | None, dict]]:
+    """Ask the teacher, store its probabilities, and yield the labels of each image and its record."""
+    images = as_images(pictures)
+    found = teacher(images).float().cpu().numpy()  # [B, K, H, W]
+    expected = (len(rows), len(teacher.classes), *pictures.shape[1:3])
+    if found.shape != expected or not np.isfinite(found).all():
+        raise ValueError(f"teacher: expected finite probabilities {list(expected)}, got {list(found.shape)}")
+    contours = extent(images, [row.id for row in rows]) if extent else [None] * len(rows)
+    number = teacher.classes.index("face")
+    for row, probabilities, contour in zip(rows, found, contours, strict=True):
+        labels, overlap, occlusions = probabilities.argmax(0), None, 0
+        face = labels == number
+        seen = bool(face.any()) and (extent is None or contour is not None)
+        if extent and seen:
+            hull = hull_mask(contour, *face.shape)
+            if "hair" in teacher.classes:  # over the face it hides as an occluder does, and is none
+                hull &= labels != teacher.classes.index("hair")
+            parts = factorise(hull, face, cleaning)
+            labels, occlusions = parts.labels, int(parts.ids.max()) - 1
+            overlap = float((hull & face).sum() / max(1, (hull | face).sum()))
+            p, hidden = probabilities[number], parts.cleaned
+            probabilities = np.stack([np.where(hidden, 0, 1 - p), p, np.where(hidden, 1 - p, 0)])
+        elif extent:
+            probabilities = np.stack([1 - probabilities[number], probabilities[number], 0 * face])
+        record = {
+            "teacher": teacher.name,
+            "version": teacher.version,
+            "confidence": round(float(probabilities.max(0).mean()), 4),
+            "face_area": round(float(face.mean()), 4),
+            "overlap": overlap and round(overlap, 4),
+            "occlusions": max(0, occlusions),
+            "found": seen,
+        }
+        text = PngImagePlugin.PngInfo()
+        text.add_text("record", json.dumps(record))
+        steps = np.rint(probabilities * 255).astype(np.uint8).reshape(-1, probabilities.shape[2])  # [K*H, W]
+        with atomic(writer.partial / "probabilities" / f"{row.id}.png") as part:
+            Image.fromarray(steps).save(part, "PNG", pnginfo=text)
+        yield labels.astype(np.uint8) if seen else None, record
+
+
+def _read_record(folder: Path, id: str) -> dict:
+    with Image.open(folder / "probabilities" / f"{id}.png") as picture:
+        return json.loads(picture.text["record"])
+
+
+def _split(record: dict) -> str:
+    return "train" if record["found"] else "unlabelled"
+
+
+def _jpeg(row: Row) -> bool:
+    return row.image.endswith(".jpg")
+
+
+def _colours(classes: Sequence[str]) -> tuple[tuple[int, int, int], ...]:
+    """Return the colours that tasks give to these classes; grey to others."""
+    known = {"occluder": TASKS["occlusion"].colours[2]}
+    for task in TASKS.values():
+        known |= dict(zip(task.classes, task.colours, strict=True))
+    return tuple(known.get(name, (128, 128, 128)) for name in classes)

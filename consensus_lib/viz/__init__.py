@@ -1,0 +1,1 @@
+"""Viz: how is it shown?"""

@@ -1,0 +1,230 @@
+"""What stands behind the person, and what they wear: walls, flags, lettering, photographs, clothes."""
+
+from collections.abc import Callable
+
+import numpy as np
+from PIL import Image, ImageDraw
+from scipy import ndimage
+
+from synthetic_faces import photographs
+from synthetic_faces.chance import choose, field, line, normal, profile
+from synthetic_faces.classes import CLOTH
+from synthetic_faces.colour import linear
+from synthetic_faces.mesh import Fragments
+from synthetic_faces.skin import Look, Paint, soft
+
+FABRICS = (
+    "#101114",
+    "#1b1e27",
+    "#24304a",
+    "#3b3d42",
+    "#6b6d70",
+    "#8c1f2b",
+    "#2f5f8f",
+    "#d9d7d2",
+    "#f2f1ee",
+    "#c9b28a",
+    "#5b4632",
+    "#2f4b36",
+    "#a8c0d8",
+    "#d88aa0",
+    "#e0b030",
+)
+
+
+def random_colour(rng: np.random.Generator, strength: float = 1.0) -> np.ndarray:
+    """Return a linear colour ``[3]``: grey at ``strength`` 0, any hue at 1, dark ones more often."""
+    level = rng.uniform(0, 1) ** 1.7
+    hue = rng.uniform(-1, 1, 3) * strength
+    return np.clip(level * np.exp(1.1 * hue), 0, 1).astype(np.float32)
+
+
+def draw_fabric(rng: np.random.Generator, photos: bool) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
+    """Draw a cloth: plain, striped or printed.
+
+    Returns:
+        a function of places (u, v) ``[N]`` in millimetres to linear colours float32 ``[N,3]``, with folds.
+    """
+    base, second = random_colour(rng), random_colour(rng)
+    kind = choose(
+        rng, {"plain": 0.55, "stripes": 0.25, "print": 0.2 if photos and photographs.names() else 0}
+    )
+    slant, step, scale = rng.uniform(-1, 1), rng.uniform(8, 30), rng.uniform(0.7, 3)
+    picture = photographs.names()[rng.integers(len(photographs.names()))] if kind == "print" else ""
+    fold, crease = line(rng), rng.integers(2**31)
+
+    def colour(u: np.ndarray, v: np.ndarray) -> np.ndarray:
+        if kind == "print":
+            albedo = photographs.print_on(picture, scale * (u + 300), scale * (v + 300)) + 0.01
+        elif kind == "stripes":
+            albedo = np.where((np.sin(2 * np.pi * (v + slant * u) / step) > 0.2)[:, None], second, base)
+        else:
+            albedo = np.broadcast_to(base, (len(u), 3))
+        folds = 0.28 * fold((v + 0.2 * u) / 9 + 128)
+        folds += 0.18 * field(np.random.default_rng(crease), u / 15 + 40, v / 6 + 40)
+        return (albedo * np.exp(folds)[:, None]).astype(np.float32)
+
+    return colour
+
+
+def wall(rng: np.random.Generator, size: int) -> np.ndarray:
+    """Return a plain wall or sky: two colours that run into each other."""
+    ramp = np.linspace(0, 1, size, dtype=np.float32)
+    angle = rng.uniform(0, 2 * np.pi)
+    place = np.cos(angle) * ramp[None, :] + np.sin(angle) * ramp[:, None]
+    place = (place - place.min()) / max(float(np.ptp(place)), 1e-6)
+    first = random_colour(rng, 0.7)
+    second = first * np.float32(rng.uniform(0.3, 1.6)) if rng.random() < 0.7 else random_colour(rng, 0.7)
+    return first + place[..., None] * (second - first)
+
+
+def blocks(rng: np.random.Generator, size: int) -> np.ndarray:
+    """Return an interior: panels, doors, stripes of a flag, lamps."""
+    picture = Image.fromarray((255 * np.clip(wall(rng, 32), 0, 1)).astype(np.uint8)).resize(
+        (2 * size, 2 * size)
+    )
+    draw = ImageDraw.Draw(picture)
+    for _ in range(rng.integers(3, 14)):
+        fill = tuple((255 * random_colour(rng)).astype(int).tolist())
+        x, y = rng.uniform(-0.3, 1.1, 2) * 2 * size
+        w, h = rng.uniform(0.03, 0.7, 2) * 2 * size
+        lean = rng.uniform(-0.2, 0.2) * h
+        if rng.random() < 0.25:
+            draw.ellipse((x, y, x + w, y + w), fill=fill)
+        else:
+            draw.polygon([(x, y), (x + w, y), (x + w + lean, y + h), (x + lean, y + h)], fill=fill)
+    if rng.random() < 0.25:
+        colours = [tuple((255 * random_colour(rng)).astype(int).tolist()) for _ in range(2)]
+        step = rng.uniform(0.06, 0.2) * 2 * size
+        left, top = rng.uniform(-0.2, 0.8) * 2 * size, rng.uniform(-0.3, 0.3) * 2 * size
+        for k in range(8):
+            draw.rectangle((left, top + k * step, left + size, top + (k + 1) * step), fill=colours[k % 2])
+    if rng.random() < 0.3:
+        _lettering(rng, draw, size)
+    return np.asarray(picture.reduce(2), np.float32) / 255
+
+
+def _lettering(rng: np.random.Generator, draw: ImageDraw.ImageDraw, size: int) -> None:
+    """Draw rows of strokes like the sponsors' wall behind a press conference."""
+    fill = tuple((255 * random_colour(rng)).astype(int).tolist())
+    for row in range(rng.integers(1, 5)):
+        y, height = rng.uniform(0, 2 * size), rng.uniform(0.06, 0.22) * 2 * size
+        x = rng.uniform(-0.5, 0.5) * size
+        while x < 2 * size:
+            width = rng.uniform(0.3, 0.9) * height
+            shape = rng.integers(3)
+            if shape == 0:
+                draw.ellipse((x, y, x + width, y + height), outline=fill, width=max(1, int(0.2 * height)))
+            else:
+                draw.line(
+                    [(x, y), (x + (shape - 1) * width, y + height)],
+                    fill=fill,
+                    width=max(1, int(0.2 * height)),
+                )
+                draw.line(
+                    [(x, y), (x + width, y + (row % 2) * height)], fill=fill, width=max(1, int(0.18 * height))
+                )
+            x += width * 1.25
+
+
+def clouds(rng: np.random.Generator, size: int) -> np.ndarray:
+    """Return out-of-focus foliage or a crowd: coloured noise at two scales."""
+    small = (size + 1) // 2
+    ramp = np.linspace(0, 1, small, dtype=np.float32)
+    u, v = np.meshgrid(ramp * rng.uniform(3, 8), ramp * rng.uniform(3, 8))
+    u, v = u.ravel(), v.ravel()
+    first, second = random_colour(rng), random_colour(rng)
+    mix = 1 / (1 + np.exp(-2.5 * field(rng, u, v)))
+    shade = np.exp(0.5 * field(rng, 3.1 * u, 3.1 * v) + 0.3 * field(rng, 9 * u, 9 * v, 64))
+    picture = ((first + mix[:, None] * (second - first)) * shade[:, None]).reshape(small, small, 3)
+    return picture.repeat(2, axis=0).repeat(2, axis=1)[:size, :size]
+
+
+def _photo(rng: np.random.Generator, size: int) -> np.ndarray:
+    """Return a piece of a bundled photograph in other colours, now and then mixed with a drawn interior."""
+    names = photographs.names()
+    picture = photographs.crop(rng, names[rng.integers(len(names))], size, rng.uniform(0.35, 1))
+    picture = picture * np.exp(rng.uniform(-0.36, 0.36, 3) + normal(rng, -0.2, 0.5)).astype(np.float32)
+    if rng.random() < 0.3:
+        picture += np.float32(rng.uniform(0.2, 0.7)) * (blocks(rng, size) - picture)
+    return picture
+
+
+def background(rng: np.random.Generator, size: int, photos: bool = True) -> tuple[np.ndarray, str]:
+    """Return what stands behind the person, linear float32 ``[size,size,3]``, and what it is."""
+    kinds = {"wall": wall, "blocks": blocks, "clouds": clouds, "photo": _photo}
+    odds = {"wall": 0.25, "blocks": 0.3, "clouds": 0.15, "photo": 0.3}
+    if not (photos and photographs.names()):
+        del odds["photo"]
+    kind = choose(rng, odds)
+    focus = choose(rng, {"sharp": 0.25, "soft": 0.4, "far": 0.35})
+    blur = {"sharp": 0.0, "soft": rng.uniform(0.002, 0.012), "far": rng.uniform(0.014, 0.06)}[focus]
+    coarse = 2 if focus == "far" else 1  # a strong blur needs no fine pixels
+    small = -(-size // coarse)
+    picture = kinds[kind](rng, small)
+    if blur * small > 0.4 and kind != "wall":
+        picture = ndimage.gaussian_filter(picture, (blur * small, blur * small, 0), truncate=2.0)
+    picture = picture.repeat(coarse, axis=0).repeat(coarse, axis=1)[:size, :size]
+    return picture.astype(np.float32), kind
+
+
+def draw_outfit(rng: np.random.Generator, look: Look) -> dict:
+    """Draw clothes: ``suit`` (jacket, shirt, tie), ``shirt``, ``jersey`` or ``low`` (an open neckline)."""
+    kind = choose(
+        rng,
+        {"suit": 0.2, "shirt": 0.15, "jersey": 0.3, "low": 0.35}
+        if look.feminine
+        else {"suit": 0.5, "shirt": 0.2, "jersey": 0.28, "low": 0.02},
+    )
+
+    def pick():
+        if rng.random() < 0.3:
+            return random_colour(rng)
+        return linear(FABRICS[rng.integers(len(FABRICS))]) * np.float32(np.exp(normal(rng, 0, 0.25)))
+
+    shirt = linear("#e9e9e8") if kind == "suit" and rng.random() < 0.6 else pick()
+    return {
+        "kind": kind,
+        "main": linear(FABRICS[rng.integers(6)]) if kind == "suit" and rng.random() < 0.8 else pick(),
+        "shirt": shirt,
+        "tie": random_colour(rng),
+        "neckline": rng.uniform(40, 110) if kind == "low" else rng.uniform(0, 25),
+        "stripe": float(rng.random() < 0.25) * rng.uniform(0.2, 0.8),
+        "wave": rng.uniform(6, 20),
+        "tied": bool(rng.random() < 0.8),
+    }
+
+
+def paint_clothes(
+    fragments: Fragments, outfit: dict, drop: float, pixel: float, rng: np.random.Generator
+) -> Paint:
+    """Paint shoulders and chest. ``drop`` is the height y where the shoulders begin."""
+    x, y = fragments.place[:, 0], fragments.place[:, 1] - drop
+    paint = Paint.plain(len(x), outfit["main"], CLOTH, 0.08)
+    folds = 0.16 * field(rng, (x + 0.4 * y) / 34, (y - 0.5 * x) / 60) + 0.05 * field(rng, x / 7, y / 7)
+    weave = 0.07 * field(rng, x / 2.3, y / 2.3, 64)
+    if outfit["stripe"]:
+        weave = weave + outfit["stripe"] * 0.5 * np.sign(np.sin(2 * np.pi * x / outfit["wave"]))
+    if outfit["kind"] == "suit":
+        opening = np.abs(x) - 8 - np.clip(105 - y, 0, 70) * 0.62
+        shirt = soft(opening, pixel) * (fragments.place[:, 2] > 0)
+        paint.cover(shirt, outfit["shirt"])
+        if outfit["tied"]:
+            tie = soft(np.abs(x) - np.interp(y, [-5, 12, 22, 120], [9, 8, 6, 22]), pixel) * shirt * (y > 2)
+            paint.cover(tie, outfit["tie"])
+        lapel = np.exp(-(((opening - 1) / 3) ** 2)) + 0.7 * np.exp(-(((opening - 26 + 0.1 * y) / 2) ** 2)) * (
+            y < 90
+        )
+        paint.darken((0.45 * np.clip(lapel, 0, 1) * (fragments.place[:, 2] > 0)).astype(np.float32))
+        weave = weave * (1 - shirt)
+    paint.albedo *= np.clip(1 + folds + weave, 0.2, 2)[:, None].astype(np.float32)
+    collar = np.exp(-(((y - 4 - 0.35 * profile(rng, x / 30)) / 4) ** 2)) if outfit["kind"] != "low" else 0 * y
+    paint.darken((0.25 * collar).astype(np.float32))
+    return paint
+
+
+def is_bare(place: np.ndarray, outfit: dict, drop: float) -> np.ndarray:
+    """Say which places ``[N,3]`` of the torso lie inside the neckline and show skin."""
+    x, y = place[:, 0], place[:, 1] - drop
+    depth = outfit["neckline"]
+    return (np.abs(x) < 45 + 0.35 * depth - 0.45 * np.clip(y, 0, None)) & (y < depth) & (place[:, 2] > 10)

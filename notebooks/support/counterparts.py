@@ -1,0 +1,369 @@
+"""The paper's figures 1 to 6 and tables 1 to 4, each as far as a run folder has what it shows.
+
+A figure is a function of a run folder and a width in inches, a table one of a run folder; both return a
+caption as well, and raise :class:`~support.paper_figures.Missing` for what is not there. Numbers in a
+caption come from the results. Notebook 07 shows them all and says in which way they differ from the paper's.
+"""
+
+import functools
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+import torch
+from matplotlib.figure import Figure
+
+from consensus_lib import paths
+from consensus_lib.data import FaceDataset
+from consensus_lib.experiments.notebook import verdict
+from consensus_lib.experiments.presets import PRESETS
+from consensus_lib.losses import consensus_loss, pixelwise_loss
+from consensus_lib.metrics.components import count_pieces
+from consensus_lib.teacher import factorise
+from consensus_lib.training.trainer import predict
+from consensus_lib.viz import figures, tables
+from consensus_lib.viz.tables import Column
+from support.paper_figures import Missing, RunFolder, named, setting
+
+TRANSFER, ARTIFACTS = "04_teacher_distillation", "05_artifact_analysis"
+STAGES = {"teacher": "teacher", "hard labels, tuned": "pixel-wise", "with consensus, tuned": "consensus"}
+BASE, ALONE, OURS = "cross-entropy", PRESETS["alone"].title, PRESETS["recommended"].title
+PAIR = {BASE: "pixel-wise", OURS: "consensus"}
+METHODS = {
+    BASE: "softmax + CE",
+    "class, beta 5, size weight 0": "Eq. 8 on classes, as the paper",
+    ALONE: ALONE,
+    "Lovász-Softmax": "Lovász-Softmax",
+    OURS: OURS,
+}
+"""Variants of the study ``rivals.csv`` that stand beside the paper's rows."""
+
+SCORES = {
+    "iou_face": ("face IoU", True),
+    "mean_iou": ("mean IoU", True),
+    "component_error": ("components off", False),
+}
+"""Score of a caption → its name, and whether more is better."""
+
+UNSEEN = 1000
+"""Seed of faces that are drawn for figures alone; notebooks train and test with smaller ones."""
+
+
+def percent(key: str, title: str) -> Column:
+    """Return a column in percent."""
+    return Column(key, title, scale=100, digits=1)
+
+
+PIECES = Column("component_error", "spars", higher=False)
+
+
+def quoted(number: int) -> tables.Groups:
+    """Return the group of rows that the paper prints in a table."""
+    rows = tables.read_printed(paths.root() / "notebooks/studies/paper_tables.csv", f"table{number}")
+    return {f"Masi et al. 2020, Table {number}, as printed, one training": rows}
+
+
+def occlusions(folder: RunFolder) -> tuple[tables.Groups, list[Column], str]:
+    """Return Table 1: face against what covers it; for COFW stand the students of notebook 04."""
+    found = folder.trainings(TRANSFER)
+    areas = {
+        "iou_face": "IoU face",
+        "pixel_accuracy": "acc",
+        "recall_face": "rec face",
+        "mean_recall": "rec all",
+    }
+    columns = [*(percent(key, title) for key, title in areas.items()), PIECES, Column("fps", "fps", digits=1)]
+    here = tables.measured(found, {name: name for name in found.name.unique()}, columns, by="name")
+    caption = (
+        "Counterpart of Table 1. Printed: COFW, face or not. Here: students and teacher of notebook 04, "
+        f"three classes ({found.task.iloc[0]}), and acc and rec all are over all three. {setting(found)}. "
+        "Not the same data: compare within a group only."
+    )
+    return quoted(1) | {f"here, {named(found.dataset.iloc[0])}": here}, columns, caption
+
+
+def part_labels(number: int, folder: RunFolder | None = None) -> tuple[tables.Groups, list[Column], str]:
+    """Return Table 2, 3 or 4, on Part Labels: the paper's rows and those of the study ``rivals.csv``.
+
+    Args:
+        number: of the table.
+        folder: whose trainings of notebook 05 to add; None, or one that has none, adds nothing.
+    """
+    accuracy = percent("pixel_accuracy", "acc (pixels)")
+    by_superpixel = percent("superpixel_accuracy", "acc (superpixels)")
+    columns = {
+        2: [accuracy, by_superpixel],
+        3: [
+            *(percent(f"iou_{name}", f"IoU {name}") for name in ("hair", "background", "face")),
+            percent("mean_iou", "mean IoU"),
+            percent("mean_recall", "rec all"),
+            accuracy._replace(title="acc"),
+            by_superpixel._replace(title="acc sp"),
+            PIECES,
+        ],
+        4: [*(percent(f"f1_{name}", f"F1 {name}") for name in ("face", "hair", "background")), accuracy],
+    }[number]
+    study = pd.read_csv(paths.root() / "notebooks/studies/rivals.csv")
+    study = study[study.variant.isin(METHODS)]
+    groups = quoted(number) | {"here, photographs": tables.measured(study, METHODS, columns)}
+    printed = "at 128 pixels; reg is dropout and flips" if number == 3 else "at the size named"
+    caption = f"Counterpart of Table {number}. Printed {printed}. Photographs: {setting(study)}."
+    try:
+        mine = folder.trainings(ARTIFACTS) if folder else None
+    except Missing:
+        mine = None
+    if mine is not None:
+        names = {name: METHODS.get(name, name) for name in mine.name.unique()}
+        groups[f"here, this run, {named(mine.dataset.iloc[0])}"] = tables.measured(
+            mine, names, columns, by="name"
+        )
+        caption += f" This run: {setting(mine)}."
+    return groups, columns, caption
+
+
+@functools.lru_cache(maxsize=1)
+def transfer(folder: RunFolder) -> tuple[FaceDataset, pd.DataFrame, dict[str, np.ndarray]]:
+    """Return covered faces, the trainings of notebook 04, and what three of its networks see in these faces.
+
+    The faces are drawn anew, so that no training saw them, or are the first test photographs.
+    """
+    from synthetic_faces import Recipe, synthetic_folder  # the whole workshop that draws
+
+    found = folder.trainings(TRANSFER, *STAGES)
+    first = found.drop_duplicates("name")
+    row = first.iloc[1]
+    if row.dataset != "synthetic_faces":
+        return (
+            folder.data(row).test,
+            found,
+            {STAGES[one["name"]]: _last(folder, one) for _, one in first.iterrows()},
+        )
+    made = synthetic_folder(counts={"test": 24}, seed=UNSEEN, recipe=Recipe(occluded=1.0), progress=False)
+    test = FaceDataset(made, "test", row.task, size=int(row.image_size), progress=False)
+    said = {STAGES[one["name"]]: predict(folder.network(one), test).numpy() for _, one in first.iterrows()}
+    return test, found, said
+
+
+@functools.lru_cache(maxsize=1)
+def watched(folder: RunFolder) -> tuple[FaceDataset, pd.DataFrame, dict[str, dict[int, np.ndarray]]]:
+    """Return the test images of notebook 05, its trainings, and their masks of the first images by epoch."""
+    found = folder.trainings(ARTIFACTS, *PAIR)
+    first = found.drop_duplicates("name")
+    masks = {PAIR[row["name"]]: folder.masks(row) for _, row in first.iterrows()}
+    return folder.data(first.iloc[0]).test, found, masks
+
+
+def teaser(folder: RunFolder, width: float) -> tuple[Figure, str]:
+    """Return Fig. 1: covered faces, the teacher's masks, and a student's without and with consensus."""
+    test, found, said = transfer(folder)
+    chosen = first_covered(test, said, 3)
+    return faces(test, said, chosen, width), (
+        f"Counterpart of Fig. 1. The first {len(chosen)} images of {named(test.info.name)} with much "
+        f"{test.task.classes[2]}, seen by the networks of the first seed. On the test images of notebook 04, "
+        f"{compared(found, STAGES, 'iou_face', 'component_error')}. {setting(found)}."
+    )
+
+
+def factorising(folder: RunFolder, width: float) -> tuple[Figure, str]:
+    """Return Fig. 2: from a face's extent and the teacher's mask to blobs and labels."""
+    from consensus_lib.teacher.teachers import DrawnExtent
+
+    test, _, said = transfer(folder)
+    if test.task.name != "occlusion":
+        raise Missing(f"teacher that knows occlusions in {TRANSFER}, as on drawn faces")
+    contours = DrawnExtent(test.folder)(
+        test.__getitems__(range(len(test)))["image"], [r.id for r in test.rows]
+    )
+    steps = [
+        factorise.factorise(factorise.hull_mask(contour, test.size, test.size), mask == 1)
+        for contour, mask in zip(contours, said["teacher"], strict=True)
+    ]
+    chosen = max(range(len(test)), key=lambda i: steps[i].cleaned.sum())
+    image, found = test[chosen]["image"], steps[chosen]
+    photo = (255 * figures.picture(image)).round().astype(np.uint8)
+    return figures.factorisation(photo, contours[chosen], found, test.task.colours), (
+        f"Counterpart of Fig. 2: of {len(test)} faces the one with most recovered occlusion. The outline is "
+        f"the drawn one, the mask that of the teacher of notebook 04, {test.size} pixels; after cleaning, "
+        f"{max(0, found.ids.max() - 1)} components are left."
+    )
+
+
+def intuition(folder: RunFolder | None, width: float) -> tuple[Figure, str]:
+    """Return the first part of Fig. 3: where two losses pull on the toy of notebook 03."""
+    labels = torch.tensor([[0, 0, 0, 0], [0, 1, 1, 0], [0, 1, 1, 0], [0, 1, 1, 0]])
+    face = torch.tensor(
+        [[0.1, 0.2, 0.1, 0.1], [0.2, 0.9, 0.8, 0.1], [0.1, 0.8, 0.2, 0.2], [0.1, 0.9, 0.8, 0.1]]
+    )
+    pulls = {}
+    for name, loss in (
+        ("pixel-wise", pixelwise_loss),
+        ("consensus", functools.partial(consensus_loss, alpha=1, beta=1)),
+    ):
+        logits = torch.stack([1 - face, face]).double().log()[None].requires_grad_()
+        (gradient,) = torch.autograd.grad(loss(logits, labels[None]), logits)
+        pulls[name] = (gradient[0, 0] - gradient[0, 1]).numpy()
+    return figures.arrows(face.numpy(), pulls, labels.numpy()), (
+        "Counterpart of Fig. 3, first part. A face of six pixels with a hole, and how a step of descent "
+        "moves each pixel: up is towards face. Grey is the probability of face; the line is the blob."
+    )
+
+
+def outputs(folder: RunFolder, width: float) -> tuple[Figure, str]:
+    """Return the second part of Fig. 3: a torn mask, and the same face with consensus."""
+    test, _, masks = watched(folder)
+    last = {name: kept[max(kept)] for name, kept in masks.items()}
+    torn, whole = (np.array([_pieces(mask) for mask in kept]) for kept in last.values())
+    chosen = int(np.argmax(torn - whole))
+    return faces(test, truth_of(test, len(torn)) | last, [chosen], width), (
+        f"Counterpart of Fig. 3, second part. Of {len(torn)} test images of {named(test.info.name)} the one "
+        f"on which consensus saves most pieces, {torn[chosen]} to {whole[chosen]}: a picked one. Over all "
+        f"{len(torn)} the mean is {torn.mean():.2f} and {whole.mean():.2f}. Consensus is {OURS}."
+    )
+
+
+def learning(folder: RunFolder, width: float) -> tuple[Figure, str]:
+    """Return Fig. 4a: masks while they are learned."""
+    test, found, masks = watched(folder)
+    after = sorted({1, *(max(1, round(found.epochs.max() * share)) for share in (0.25, 0.5, 1))})
+    colours = test.task.colours
+    rows = [
+        [
+            figures.picture(test[i]["image"]),
+            *(figures.colour_labels(kept[epoch][i], colours) for epoch in after),
+            figures.colour_labels(test[i]["labels"], colours),
+        ]
+        for i in (0, 1)
+        for kept in masks.values()
+    ]
+    titles = ["image", *(f"epoch {epoch}" for epoch in after), "truth"]
+    figure = figures.grid(rows, titles=titles, labels=list(masks) * 2, width=width)
+    steps = -(-found.train_images.iloc[0] // found.batch_size.iloc[0])
+    return figures.class_legend(figure, test.task.classes, colours), (
+        f"Counterpart of Fig. 4a. The first two test images, with {BASE} and with {OURS}, first seed. "
+        f"The paper shows 10,000, 100,000 and 150,000 steps; here an epoch has {steps}. {setting(found)}."
+    )
+
+
+def over_steps(folder: RunFolder, width: float) -> tuple[Figure, str]:
+    """Return Fig. 4b: components off over the steps, on a logarithmic axis."""
+    found = folder.trainings("03_consensus_loss", "pixelwise", "consensus")
+    histories = {
+        name: [folder.history(row) for _, row in rows.iterrows()]
+        for name, rows in found.groupby("name", sort=False)
+    }
+    printed = tables.read_printed(paths.root() / "notebooks/studies/paper_tables.csv", "figure4b")
+    theirs = ", ".join(f"{row['component_error'].values[0]:g}? ({name})" for name, row in printed.items())
+    keys = {"component_error": "components off, validation"}
+    return figures.curves(histories, keys, x="step", xlabel="steps"), (
+        f"Counterpart of Fig. 4b: mean and range over seeds. {setting(found)}. The authors' curves, on other "
+        f"data, end at about {theirs}."
+    )
+
+
+def rising(folder: RunFolder, width: float) -> tuple[Figure, str]:
+    """Return Fig. 4c: the same faces with a rising weight of the deviation."""
+    every = folder.trainings(ARTIFACTS)
+    at = {PRESETS["alone"].loss().options["beta"]: ALONE}
+    at |= {float(name.split()[1]): name for name in every.name.unique() if name.startswith("beta ")}
+    betas = sorted(at)
+    first = folder.trainings(ARTIFACTS, *(at[beta] for beta in betas)).drop_duplicates("name")
+    test = folder.data(first.iloc[0]).test
+    said = [_last(folder, row) for _, row in first.iterrows()]
+    colours = test.task.colours
+    rows = [
+        [figures.picture(test[i]["image"]), *(figures.colour_labels(one[i], colours) for one in said)]
+        for i in (0, 1)
+    ]
+    below = [f"{row.mean_iou:.3f} / {row.component_error:.2f}" for _, row in first.iterrows()]
+    titles = ["image", *(f"β = {beta:g}" for beta in betas)]
+    figure = figures.grid(rows, titles=titles, captions=[["", *below]] * 2, width=width)
+    best = [betas[int(first.mean_iou.argmax())], betas[int(first.component_error.argmin())]]
+    return figures.class_legend(figure, test.task.classes, colours), (
+        "Counterpart of Fig. 4c: Eq. 8 on components, each weighed by its size, α = 10, one training each. "
+        "Below each mask: mean IoU / components off, of all test images; best are "
+        f"β = {best[0]:g} and {best[1]:g}. "
+        f"{setting(first)}."
+    )
+
+
+def covered(folder: RunFolder, width: float) -> tuple[Figure, str]:
+    """Return Fig. 5: covered faces, masks, and the face that each mask leaves."""
+    test, found, said = transfer(folder)
+    return faces(
+        test, truth_of(test, len(said["teacher"])) | said, first_covered(test, said, 4), width, cut=(1,)
+    ), (
+        f"Counterpart of Fig. 5 (there COFW, here {named(test.info.name)}), each mask with the face that it "
+        f"leaves. {setting(found)}."
+    )
+
+
+def parts(folder: RunFolder, width: float) -> tuple[Figure, str]:
+    """Return Fig. 6: parts, and what each mask cuts out as face and as hair."""
+    test, found, masks = watched(folder)
+    maps = truth_of(test, 4) | {name: kept[max(kept)] for name, kept in masks.items()}
+    return faces(test, maps, range(4), width, cut=(1, 2)), (
+        f"Counterpart of Fig. 6: the first four test images. On all test images, "
+        f"{compared(found, PAIR, 'mean_iou', 'component_error')}. Consensus is {OURS}. {setting(found)}."
+    )
+
+
+def faces(
+    test: FaceDataset,
+    maps: Mapping[str, np.ndarray],
+    chosen: Sequence[int],
+    width: float,
+    cut: Sequence[int] = (),
+) -> Figure:
+    """Show a face in each row: the image, then each map and what its classes ``cut`` take out."""
+    classes, colours = test.task.classes, test.task.colours
+    rows = []
+    for i in chosen:
+        image = figures.picture(test[i]["image"])
+        rows.append([image])
+        for one in maps.values():
+            out = [np.where((one[i] == c)[..., None], image, 1) for c in cut]
+            rows[-1] += [figures.colour_labels(one[i], colours), *out]
+    titles = ["image", *(title for name in maps for title in (name, *(classes[c] for c in cut)))]
+    return figures.class_legend(figures.grid(rows, titles=titles, width=width), classes, colours)
+
+
+def truth_of(test: FaceDataset, count: int) -> dict[str, np.ndarray]:
+    """Return the true labels of the first images, as a map of :func:`faces`."""
+    return {"truth": np.stack([test[i]["labels"] for i in range(count)])}
+
+
+def first_covered(test: FaceDataset, maps: Mapping[str, np.ndarray], count: int) -> list[int]:
+    """Return the first images that there are maps of and of which the third class covers over a twentieth."""
+    among = range(min(map(len, maps.values())))
+    return [i for i in among if (test[i]["labels"] == 2).float().mean() > 0.05][:count]
+
+
+def compared(found: pd.DataFrame, names: Mapping[str, str], *keys: str) -> str:
+    """Return in words the mean scores of some methods, and the last against the one before, seed by seed.
+
+    Args:
+        found: trainings.
+        names: method → its title.
+        keys: scores of ``SCORES``.
+    """
+    base, ours = list(names)[-2:]
+    said = []
+    for key in keys:
+        title, higher = SCORES[key]
+        means = [f"{name} {found[found.name == method][key].mean():.3f}" for method, name in names.items()]
+        by_seed = found.pivot(index="seed", columns="name", values=key)
+        gain = (by_seed[ours] - by_seed[base]).dropna()
+        word = verdict(gain, higher) if len(gain) else "not compared"
+        said.append(f"{title}: {', '.join(means)} ({names[ours]} against {names[base]}: {word})")
+    return "; ".join(said)
+
+
+def _last(folder: RunFolder, training: pd.Series) -> np.ndarray:
+    """Return what a training predicted at its end for the first test images."""
+    kept = folder.masks(training)
+    return kept[max(kept)]
+
+
+def _pieces(mask: np.ndarray) -> int:
+    """Return the number of components as the paper counts: of equal label, without the background."""
+    return sum(count_pieces(mask == c)[0] for c in np.unique(mask) if c > 0)
