@@ -57,13 +57,20 @@ def main(argv: list[str] | None = None) -> int:
     work = paths.runs_dir() / "gpu" / re.sub("[^A-Za-z0-9]+", "-", str(out.resolve())).strip("-")
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     workers = max(1, cores - 1) if given.workers is None else given.workers
-    command = shlex.join(["python", "-m", "notebooks.studies.gpu", *argv])
+    said = [Path(word).name if "/" in word else word for word in argv]  # no path of this machine
+    command = shlex.join(["python", "-m", "notebooks.studies.gpu", *said])
     about = {"profile": profile.name, **where, "commit": commit(), "command": command}
     pool = None if given.estimates else scoring.pool(workers)
     begun = psutil.Process().create_time()
 
+    photographs = given.data
+    if photographs and not photographs.is_dir():  # the name of a data set, as everywhere
+        photographs = paths.data_dir() / f"{given.data}-{max(profile.size, 128)}"
+    if photographs and not (photographs / "dataset.json").is_file():
+        parser.error(f"--data: expected a prepared folder, or the name of one, got {given.data}")
+    photographs = photographs or (Path(profile.name) if given.estimates else None)
+
     def every(filing):
-        photographs = given.data or (Path(profile.name) if given.estimates else None)
         trainings = Trainings(profile, device, filing, photographs, pool, workers or 1)
         parts = {
             "1": right.pieces(profile, device),
@@ -82,7 +89,10 @@ def main(argv: list[str] | None = None) -> int:
     with paths.locked(work / ".lock", wait=False) as lock:
         if lock is None:
             parser.error(f"--out: expected a folder that no other call writes, got {out}")
-        filing = Filing(out, work, given.budget, about, scoring.score, pool, begun)
+        try:
+            filing = Filing(out, work, given.budget, about, scoring.score, pool, begun)
+        except ValueError as error:
+            parser.error(f"--{error}")
         filing.go(every(filing))
         scoring.write_tables(out, list(filing.rows.values()), BASE)
         scoring.write_csv(out / "pieces.csv", table(filing))

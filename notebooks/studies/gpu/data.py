@@ -54,7 +54,7 @@ class Resident:
 
     def floats(self, at: torch.Tensor | slice) -> torch.Tensor:
         """Return images as networks take them, float32 ``[B,3,H,W]`` in [-1, 1]."""
-        return self.images[at].float().div_(127.5).sub_(1).contiguous(memory_format=torch.channels_last)
+        return self.images[at].float().div_(127.5).sub_(1)
 
     @torch.no_grad()
     def epoch(
@@ -73,6 +73,7 @@ class Resident:
             images, labels = self.floats(at), self.labels[at].long()
             if augment is not None:
                 images, labels = augment(images, labels, seed, epoch, indices.tolist())
+            images = images.contiguous(memory_format=torch.channels_last)
             batches.append(
                 Batch(images, labels, None if cut is None else label_blobs(labels, image=images, **cut))
             )

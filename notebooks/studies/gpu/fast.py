@@ -4,6 +4,7 @@ Times are medians over rounds, of device events where there are such, after a wa
 timed in turn. A captured graph leaves the GPU's own time, without that of launching.
 """
 
+import functools
 import statistics
 import time
 from collections.abc import Callable, Iterator
@@ -18,10 +19,13 @@ from consensus_lib.networks import FaceOccNet
 
 from . import data, estimates
 from .filing import Piece
-from .recipes import REG, by_size
-from .trainings import TABLE3, Trainings
+from .recipes import RECIPES
+from .trainings import TABLE3, Learner, Trainings
 
 PART = "2-fast"
+STEP = RECIPES[-1]
+"""The recipe whose step is taken apart: of all, components ask most of the loss and of the input."""
+
 NOISE = {"real": 0.0, "noisy": 0.1}
 """Maps → the share of pixels with a random class: the noisy ones have thousands of blobs."""
 
@@ -103,27 +107,22 @@ def loss(
 ) -> dict:
     """Time the consensus loss on components over cross-entropy, alone and with its gradient."""
     labels = maps(arrays, shape, noise)
-    blobs = label_blobs(labels, "component").to(device)
-    labels = labels.to(device)
-    logits = torch.randn(*shape[:2], *labels.shape[1:], device=device, requires_grad=True)
-    found = {"shape": list(logits.shape), "noise": noise, "blobs": len(blobs.size), "seed": 0}
-    losses = {"consensus": lambda: consensus_loss(logits, labels, blobs), "cross_entropy": lambda: F.cross_entropy(logits, labels)}  # fmt: skip
+    blobs, labels = label_blobs(labels, "component").to(device), labels.to(device)
+    found = {"shape": list(shape), "noise": noise, "blobs": len(blobs.size), "seed": 0}
+    losses = {
+        "consensus": lambda x: consensus_loss(x, labels, blobs),
+        "cross_entropy": lambda x: F.cross_entropy(x, labels),
+    }
 
-    def step(loss):
-        def run():
-            logits.grad = None
-            loss().backward()
-
-        return run
-
-    for what, runs in (("forward", list(losses.values())), ("step", [step(one) for one in losses.values()])):
+    x = torch.randn(*shape[:2], *labels.shape[1:], device=device, requires_grad=True)
+    forward = [functools.partial(one, x) for one in losses.values()]
+    step = [lambda run=run: torch.autograd.grad(run(), x) for run in forward]
+    for what, timed in (("forward", forward), ("step", step)):
         for way in ("launched", "captured") if device.type == "cuda" else ("launched",):
-            ready = [captured(run) for run in runs] if way == "captured" else runs
-            ms = medians(ready, device, profile.rounds)
+            runs = [captured(run) for run in timed] if way == "captured" else timed
+            ms = medians(runs, device, profile.rounds)
             found |= {f"{what}_{way}_{name}_ms": t for name, t in zip(losses, ms, strict=True)}
             found[f"{what}_{way}_ratio"] = ms[0] / ms[1]
-            del ready
-            logits.grad = None
     return found
 
 
@@ -170,67 +169,55 @@ def network(profile, device: torch.device, roof: dict, half: bool, last: bool, c
 
 
 def step(profile, device: torch.device, resident: data.Resident) -> dict:
-    """Measure the shares of the loss and of the input in an epoch of training, as parts 3 and 4 train.
+    """Measure the shares of the loss and of the input in a step, as parts 3 and 4 train.
 
-    The epoch is made beside the training. Its share is what an epoch takes longer than with batches that
-    are there already; the row also has what making it takes alone.
+    An epoch is made while the one before trains: the input's share is what an epoch takes longer than with
+    batches that are there already. The row also has what making one takes alone.
     """
-    torch.manual_seed(0)
-    model = FaceOccNet(3, profile.width, 0.2).to(device, memory_format=torch.channels_last)
-    optimizer = torch.optim.Adam(model.parameters(), lr=1e-4, fused=device.type == "cuda")
-    found = by_size()
-    half = device.type == "cuda" and profile.precision != "float32"
+    learner = Learner(STEP, profile, device, 3, 1e-4)
+    given = 0, profile.batch, STEP.augment, learner.cut
+    fixed = resident.epoch(0, 0, *given[1:])
 
-    def train(batches):
-        for batch in batches:
-            with torch.autocast(device.type, torch.bfloat16, enabled=half):
-                logits = model(batch.images)
-            optimizer.zero_grad(set_to_none=True)
-            found(logits.float(), batch.labels, batch.blobs).backward()
-            optimizer.step()
-        if device.type == "cuda":
-            torch.cuda.synchronize()
+    def epoch(batches):
+        total = sum(learner.step(batch) for batch in batches)
+        return float(total)  # waits for the device
 
-    given = 0, profile.batch, REG["augment"], found.cut
-    rounds = 4
-    batches = resident.epoch(0, 0, *given[1:])
-    train(batches)
-    alone = statistics.median(_wall(lambda: train(batches)) for _ in range(rounds)) / 1e3
-    making = statistics.median(_wall(lambda: resident.epoch(0, 1, *given[1:])) for _ in range(rounds)) / 1e3
-    times, begin = [], time.perf_counter()
-    for made in resident.epochs(rounds + 1, *given):
-        train(made)
-        times.append(time.perf_counter() - begin)
-    epoch = statistics.median(np.diff(times))
-    batch = batches[0]
-    logits = torch.randn(*batch.images.shape, device=device, requires_grad=True)
-
-    def loss():
-        logits.grad = None
-        found(logits, batch.labels, batch.blobs).backward()
-
-    (ms,) = medians([loss], device, profile.rounds)
+    epoch(fixed)
+    alone = statistics.median(_wall(lambda: epoch(fixed)) for _ in range(4))
+    making = statistics.median(
+        _wall(lambda: float(resident.epoch(0, 1, *given[1:])[-1].labels[0, 0, 0])) for _ in range(4)
+    )
+    ends = []
+    for batches in resident.epochs(5, *given):
+        epoch(batches)
+        ends.append(1e3 * time.perf_counter())
+    whole = statistics.median(np.diff(ends))
+    first, x = fixed[0], torch.randn(*fixed[0].images.shape, device=device, requires_grad=True)
+    loss = lambda: torch.autograd.grad(learner.loss(x, first.labels, first.blobs), x)  # noqa: E731
+    (loss_ms,) = medians([loss], device, profile.rounds)
     return {
-        "step_ms": 1e3 * epoch / len(batches), "loss_ms": ms, "loss_share": ms * len(batches) / (1e3 * epoch),
-        "input_share": 1 - alone / epoch, "making_share_alone": making / epoch, "steps": len(batches), "seed": 0,
+        "recipe": STEP.name, "steps": len(fixed), "step_ms": whole / len(fixed), "loss_ms": loss_ms,
+        "loss_share": loss_ms * len(fixed) / whole, "input_share": 1 - alone / whole,
+        "making_alone_share": making / whole, "seed": 0,
     }  # fmt: skip
 
 
 def pieces(profile, device: torch.device, trainings: Trainings) -> Iterator[Piece]:
     """Yield the pieces of part 2."""
     card, filing = trainings.card, trainings.filing
+
+    def with_faces(measure, faces, *options):
+        return measure(profile, device, faces(), *options) | {"data": trainings.source(TABLE3)}
+
     product = 2 * profile.matrix**3 * profile.rounds * (1 / card.bfloat16 + 1 / card.float32) / card.of_peak
     roof = f"{PART}/ceiling"
     memory = (20 * profile.matrix**2 + 2 * profile.copied) / 2**30
     yield Piece(roof, "ceiling", (card.start + product, memory), lambda: ceiling(profile, device))
 
-    def arrays():
-        return trainings.arrays(TABLE3)["train"]
-
     for shape in profile.shapes:
         for name, noise in NOISE.items():
             id = f"{PART}/loss/{'×'.join(map(str, shape))}/{name}"
-            run = lambda shape=shape, noise=noise: loss(profile, device, arrays(), shape, noise)  # noqa: E731
+            run = functools.partial(with_faces, loss, lambda: trainings.arrays(TABLE3)["train"], shape, noise)
             yield Piece(id, f"loss {shape}", estimates.loss(profile, card, shape), run)
     ways = [(False, False, False), (False, True, False), (True, False, False), (True, True, False)]
     for half, last, compiled in ways + ([(True, True, True)] if profile.compiled else []):
@@ -242,5 +229,5 @@ def pieces(profile, device: torch.device, trainings: Trainings) -> Iterator[Piec
         run = lambda way=(half, last, compiled): network(profile, device, filing.rows[roof], *way)  # noqa: E731
         yield Piece(f"{PART}/network/{name}", f"network {name}", (seconds, memory), run, needs=(roof,))
     seconds, memory = estimates.training(profile, card, 1300, 12, 0)
-    run = lambda: step(profile, device, trainings.resident(TABLE3, "train"))  # noqa: E731
+    run = functools.partial(with_faces, step, lambda: trainings.resident(TABLE3, "train"))
     yield Piece(f"{PART}/step", "step", (seconds, memory), run)

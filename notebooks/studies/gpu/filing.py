@@ -56,7 +56,9 @@ def commit() -> str:
     file = paths.root() / "COMMIT"
     if os.environ.get("COMMIT") or file.is_file():
         return os.environ.get("COMMIT") or file.read_text(encoding="utf-8").strip()
-    return _said("git", "-C", str(paths.root()), "describe", "--always", "--dirty", "--abbrev=40")
+    return _said(
+        "git", "-C", str(paths.root()), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"
+    )
 
 
 def machine(device: torch.device) -> dict[str, str]:
@@ -68,9 +70,8 @@ def machine(device: torch.device) -> dict[str, str]:
         "cuda": str(torch.version.cuda),
         "cudnn": str(torch.backends.cudnn.version()),
     }
-    return {"device": name, "python": platform.python_version(), "torch": torch.__version__} | (
-        gpu if cuda else {}
-    )
+    versions = {"python": platform.python_version(), "torch": torch.__version__}
+    return {"device": name, **versions, **(gpu if cuda else {})}
 
 
 class Filing:
@@ -96,12 +97,15 @@ class Filing:
         self.score, self.pool, self.clock = score, pool, clock
         self.begun = clock() if begun is None else begun
         self.left: dict[str, str] = {}
+        self.broken = False
         self.estimates: dict[str, tuple[float, float]] = {}
         self._scoring: dict[str, concurrent.futures.Future] = {}
-        same = {key: self.about[key] for key in ("version", "profile", "device")}
         files = sorted(out.glob("[0-9]-*.json"))
         found = {k: v for file in files for k, v in json.loads(file.read_text(encoding="utf-8")).items()}
-        self.rows = {k: row for k, row in found.items() if same.items() <= row.items()}
+        for key in ("profile", "device"):
+            for other in {row[key] for row in found.values()} - {about[key]}:
+                raise ValueError(f"out: expected rows of {key} {about[key]!r} in {out}, got {other!r}")
+        self.rows = {id: row for id, row in found.items() if row["version"] == VERSION}
         for masks in sorted((work / "masks").glob("*.npz")):  # of a training whose scores were never filed
             self._hand_over(masks)
 
@@ -133,24 +137,30 @@ class Filing:
             self._wait([need for need in piece.needs if need in self._scoring])
             cost, remaining = self.cost(piece), self.remaining()
             missing = [need for need in piece.needs if not self.done(need)]
-            if missing:
+            if self.broken:
+                self.left[piece.id] = "the device no longer answers"
+            elif missing:
                 self.left[piece.id] = f"waits for {missing[0]}"
             elif cost > remaining:
                 self.left[piece.id] = f"would take {cost:.0f} s of {max(0, remaining):.0f} s"
             else:
                 self._note(piece.id, cost=cost, remaining=remaining)
-                if not self._run(piece):
-                    break
+                self._run(piece)
         self._wait(list(self._scoring))
         for id in self._scoring:
             self.left[id] = "trained; its masks wait for their scores"
 
-    def _run(self, piece: Piece) -> bool:
-        """Run a piece and file it; return whether the device still answers."""
+    def _run(self, piece: Piece) -> None:
+        """Run a piece, and file it or hand its masks to the scorers."""
         cuda = self.about["device"] != "cpu" and torch.cuda.is_available()
         if cuda:
             torch.cuda.reset_peak_memory_stats()
-        head = {"id": piece.id, "kind": piece.kind, "units": piece.units, "estimate": list(piece.estimate)}
+        head = {
+            "id": piece.id,
+            "kind": piece.kind,
+            "units": piece.units,
+            "estimate": [round(x, 3) for x in piece.estimate],
+        }
         begin = time.perf_counter()
         try:
             made = piece.run()
@@ -159,12 +169,9 @@ class Filing:
         except Exception as error:
             traceback.print_exc()
             made = {"failed": f"{type(error).__name__}: {error}".splitlines()[0][:300]}
-        peak = (
-            torch.cuda.max_memory_allocated()
-            if cuda
-            else 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        )
-        head |= {"seconds": time.perf_counter() - begin, "peak_gib": peak / 2**30, **self.about}
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20  # of the process, GiB on Linux
+        peak = torch.cuda.max_memory_allocated() / 2**30 if cuda else peak
+        head |= {"seconds": time.perf_counter() - begin, "peak_gib": peak, **self.about}
         head["filed"] = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
         if isinstance(made, Path):
             # The row first, the masks' final name second: masks without a row are of a killed process.
@@ -172,18 +179,16 @@ class Filing:
             self._hand_over(made.replace(made.with_suffix(".npz")))
         else:
             self.file(head | made)
-        if cuda and "failed" in (made if isinstance(made, dict) else {}):
-            try:  # after an assertion on the device nothing runs there any more
-                torch.cuda.empty_cache()
-                torch.cuda.synchronize()
-            except RuntimeError:
-                return False
-        return True
+            if cuda and "failed" in made:
+                try:  # after an assertion on the device nothing runs there any more
+                    torch.cuda.synchronize()
+                except RuntimeError:
+                    self.broken = True
 
     def file(self, row: dict) -> None:
         """Write a row into the file of its part."""
         self.rows.pop(row["id"], None)
-        self.rows[row["id"]] = row
+        self.rows[row["id"]] = row = _short(row)
         self.left.pop(row["id"], None)
         part = row["id"].split("/")[0]
         paths.write_json(
@@ -237,6 +242,13 @@ class Filing:
             log.write(json.dumps({"id": id, **values}) + "\n")
         what = "starts" if "cost" in values else "failed" if values.get("failed") else "filed"
         print(f"[{self.budget - self.remaining():6.1f} s] {id}: {what}", file=sys.stderr, flush=True)
+
+
+def _short(value):
+    """Return a row with its numbers to six digits."""
+    if isinstance(value, float):
+        return float(f"{value:.6g}")
+    return {k: _short(v) for k, v in value.items()} if isinstance(value, dict) else value
 
 
 def _remove(masks: Path) -> None:

@@ -42,7 +42,7 @@ def compare(device: torch.device, shape: tuple[int, int, int]) -> dict:
     generator = torch.Generator().manual_seed(0)
     labels = torch.randint(0, classes, (images, side // 4, side // 4), generator=generator)
     labels = labels.repeat_interleave(4, 1).repeat_interleave(4, 2)
-    start = 2 * torch.randn(images, classes, side, side, generator=generator)
+    start = torch.randn(images, classes, side, side, generator=generator)
     found, right = {}, True
     for dtype, tolerance in TOLERANCE.items():
         for name, (loss, kind) in LOSSES.items():

@@ -16,6 +16,10 @@ from consensus_lib import IGNORE, paths
 from consensus_lib.comparison import paired_bootstrap
 from consensus_lib.structure import StructureScores
 
+SCORES = ("images", "pixel_accuracy", "mean_recall", "mean_iou", "iou_", "f1_", "component_error", "holes",
+          "hole_error", "boundary_f1_", "hausdorff95", "raggedness_error")  # fmt: skip
+"""Beginnings of the names of the scores that a row has."""
+
 KEPT = ("component_error", "hole_error", "boundary_f1_2")
 """Scores of each image that are filed; those of area are recomputed from its confusion matrix."""
 
@@ -47,7 +51,7 @@ def score(masks: str) -> tuple[dict, dict | None]:
         classes, row = found["classes"].tolist(), json.loads(str(found["row"]))
     scores = StructureScores(classes)
     scores.update(torch.from_numpy(pred), torch.from_numpy(truth))
-    values = {k: v for k, v in scores.compute().items() if not isinstance(v, list)}
+    values = {k: v for k, v in scores.compute().items() if k.startswith(SCORES)}
     seconds = time.perf_counter() - begin
     each = {k: [None if np.isnan(x) else round(float(x), 5) for x in scores.per_image()[k]] for k in KEPT}
     images = {"confusion": confusion(pred, truth, len(classes)).reshape(len(pred), -1).tolist(), **each}

@@ -25,6 +25,30 @@ NEAR = 0.002
 """The fewest epochs are taken whose validation mean IoU is so near to the best."""
 
 
+class Learner:
+    """A network, its loss and its optimiser on a device. Weights depend on the seed that was set before."""
+
+    def __init__(self, recipe: Recipe, profile, device: torch.device, classes: int, rate: float):
+        self.network = FaceOccNet(classes, profile.width, recipe.dropout)
+        self.network.to(device, memory_format=torch.channels_last)
+        cuda = device.type == "cuda"
+        self.optimizer = torch.optim.Adam(self.network.parameters(), lr=rate, fused=cuda)
+        self.loss = recipe.loss()
+        self.cut, self.takes = getattr(self.loss, "cut", None), getattr(self.loss, "inputs", ())
+        self.half = pick_precision(profile.precision, device) == "bfloat16"
+
+    def step(self, batch: data.Batch) -> torch.Tensor:
+        """Learn from a batch and return its loss, on the device: nothing waits for it."""
+        with torch.autocast(batch.images.device.type, torch.bfloat16, enabled=self.half):
+            logits = self.network(batch.images)
+        more = {"blobs": batch.blobs} if "blobs" in self.takes else {}
+        value = self.loss(logits.float(), batch.labels, **more)
+        self.optimizer.zero_grad(set_to_none=True)
+        value.backward()
+        self.optimizer.step()
+        return value.detach()
+
+
 def train(
     recipe: Recipe, resident: data.Resident, profile, *, classes: int, seed: int, rate: float, epochs: int
 ) -> tuple[torch.nn.Module, dict]:
@@ -33,37 +57,28 @@ def train(
     Weights depend on ``seed``, dropout on (seed, epoch), order and augmentation on (seed, epoch, index). The
     device is waited for once an epoch.
     """
-    device = resident.labels.device
     torch.manual_seed(seed)
-    network = FaceOccNet(classes, profile.width, recipe.dropout).to(device, memory_format=torch.channels_last)
-    loss = recipe.loss()
-    half = pick_precision(profile.precision, device) == "bfloat16"
+    learner = Learner(recipe, profile, resident.labels.device, classes, rate)
     steps = max(1, len(resident) // profile.batch)
-    optimizer = torch.optim.Adam(network.parameters(), lr=rate, fused=device.type == "cuda")
-    schedule = cosine(optimizer, epochs * steps)
-    cut, takes = getattr(loss, "cut", None), getattr(loss, "inputs", ())
+    schedule = cosine(learner.optimizer, epochs * steps)
     losses, begin = [], time.perf_counter()
-    for epoch, batches in enumerate(resident.epochs(epochs, seed, profile.batch, recipe.augment, cut)):
+    for epoch, batches in enumerate(
+        resident.epochs(epochs, seed, profile.batch, recipe.augment, learner.cut)
+    ):
         torch.manual_seed(int(np.random.SeedSequence((seed, epoch)).generate_state(1)[0]))
-        total = torch.zeros((), device=device)
+        total = torch.zeros((), device=resident.labels.device)
         for step, batch in enumerate(batches):
-            if hasattr(loss, "progress"):
-                loss.progress = (epoch + step / steps) / epochs
-            with torch.autocast(device.type, torch.bfloat16, enabled=half):
-                logits = network(batch.images)
-            more = {"blobs": batch.blobs} if "blobs" in takes else {}
-            value = loss(logits.float(), batch.labels, **more)
-            optimizer.zero_grad(set_to_none=True)
-            value.backward()
-            optimizer.step()
+            if hasattr(learner.loss, "progress"):
+                learner.loss.progress = (epoch + step / steps) / epochs
+            total += learner.step(batch)
             schedule.step()
-            total += value.detach()
         losses.append(float(total) / steps)  # waits for the device
         if not math.isfinite(losses[-1]):
             raise FloatingPointError(f"loss: expected a finite mean over epoch {epoch + 1}, got {losses[-1]}")
     seconds = time.perf_counter() - begin
     speed = {"training_seconds": seconds, "images_per_second": epochs * steps * profile.batch / seconds}
-    return network, {"losses": [round(x, 5) for x in losses], "bfloat16": half, **speed}
+    said = " ".join(f"{value:.4f}" for value in losses)  # one line of the file
+    return learner.network, {"losses": said, "bfloat16": learner.half, **speed}
 
 
 @torch.inference_mode()
@@ -96,9 +111,13 @@ class Trainings:
             elif self.photographs:
                 self._open[part] = data.photographs(self.photographs, p.size, p.limit)
             else:
-                counts = dict(zip(("train", "validation", "test"), p.faces, strict=True))
-                self._open[part] = {s: data.drawn(s, n, p.size, "parts", None) for s, n in counts.items()}
+                counts = zip(data.SPLITS, (min(p.faces[0], 4 * p.batch), *p.faces[1:]), strict=True)
+                self._open[part] = {s: data.drawn(s, n, p.size, "parts", self.pool) for s, n in counts}
         return self._open[part]
+
+    def source(self, part: str) -> str:
+        """Return what a part's images are."""
+        return "LFW Part Labels" if self.photographs and part != OCCLUSION else "drawn faces"
 
     def resident(self, part: str, split: str) -> data.Resident:
         """Return a split on the device."""
@@ -114,8 +133,7 @@ class Trainings:
             recipe, train_split, self.profile, classes=len(names), seed=seed, rate=rate, epochs=epochs
         )
         pred = predict(network, self.resident(part, split), 2 * self.profile.batch)
-        source = "drawn faces" if task == "occlusion" or not self.photographs else "LFW Part Labels"
-        row = {"recipe": recipe.name, "seed": seed, "rate": rate, "epochs": epochs, "split": split, "data": source,
+        row = {"recipe": recipe.name, "seed": seed, "rate": rate, "epochs": epochs, "split": split, "data": self.source(part),
                "train_images": len(train_split), "size": self.profile.size, "width": self.profile.width,
                "batch": self.profile.batch, **about}  # fmt: skip
         masks = self.filing.work / "masks" / f"{re.sub('[^a-z0-9]+', '-', id.lower())}.masks"
