@@ -5,8 +5,9 @@
 #                [VENUE=cvpr|eccv|ieee|neurips]
 #   make test | lint | bench        tests with the notebooks | ruff | speed, as ratios
 #   make test-kernels               the CUDA kernels without a GPU; needs Triton, and installs it
-#   make gpu [DATA=folder] [BUDGET_S=780] [OUT=folder]   the programme at full size, with this machine's own
-#                [PROFILE=smoke]    Python and CUDA; see notebooks/studies/gpu/README.md. smoke: tiny, on the CPU
+#   make gpu [DATA=folder]          the programme at full size, with this machine's own Python and CUDA:
+#                [BUDGET_S=780]     see notebooks/studies/gpu/README.md. PROFILE=smoke: in tiny, on the CPU
+#                [OUT=folder] [PARTS=1234]
 #   make lab                        JupyterLab on the notebooks
 #   make data-lfw                   prepare LFW Part Labels (downloads, or reads CONSENSUS_DATA_MIRROR)
 #   make notebooks                  execute the notebooks and store their outputs
@@ -62,7 +63,7 @@ SMOKE := $(filter smoke,$(PROFILE))
 gpu: $(if $(SMOKE),setup)
 	$(if $(SMOKE),$(BIN)/python,$(PYTHON)) -m notebooks.studies.gpu --budget $(BUDGET_S) \
 	  --profile $(if $(SMOKE),smoke,full) $(if $(filter-out synthetic,$(DATA)),--data "$(DATA)") \
-	  $(if $(OUT),--out "$(OUT)")
+	  $(if $(OUT),--out "$(OUT)") $(if $(PARTS),--parts $(PARTS))
 
 lab: setup
 	$(BIN)/jupyter lab --notebook-dir=notebooks

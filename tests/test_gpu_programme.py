@@ -1,7 +1,6 @@
 """The programme for a GPU: pieces and their budget, what it trains on, and that no kill loses anything."""
 
 import csv
-import io
 import itertools
 import json
 import os
@@ -11,6 +10,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import psutil
 import pytest
 import torch
@@ -21,11 +21,11 @@ from consensus_lib.metrics import SegmentationScores
 from consensus_lib.networks import FaceOccNet
 from consensus_lib.structure import StructureScores
 from gpu import estimates, fast, right, scoring
-from gpu.__main__ import main, shown, table
+from gpu.__main__ import main, measured, shown
 from gpu.data import Arrays, Resident, drawn
 from gpu.filing import VERSION, Filing, Piece
 from gpu.recipes import BASE, PROFILES, RECIPES, TUNED
-from gpu.trainings import TABLE3, Trainings
+from gpu.trainings import NEAR, TABLE3, Trainings
 
 ROOT = Path(__file__).parents[1]
 SMOKE = PROFILES["smoke"]
@@ -120,7 +120,7 @@ def test_a_failed_piece_is_filed_and_tried_again(tmp_path, capsys):
     filed.go([Piece("1-x/a", "a", (1.0, 0.0), fail), waits])
     assert "out of memory" in capsys.readouterr().err
     assert filed.left == {"1-x/b": "waits for 1-x/a"}
-    assert table(filed)[0]["state"] == "failed: RuntimeError: out of memory"
+    assert measured(filed)[0]["state"] == "failed: RuntimeError: out of memory"
     again = filing(tmp_path)
     again.go([Piece("1-x/a", "a", (1.0, 0.0), lambda: {"answer": 42}), waits])
     assert again.done("1-x/b")
@@ -250,17 +250,36 @@ def test_operations_are_those_of_the_convolutions():
     assert 0 < work.saved_bytes < work.step_bytes
 
 
-def test_the_committed_estimates_are_what_the_function_gives(monkeypatch, tmp_path):
-    monkeypatch.setattr(estimates, "write", lambda pieces: written.extend(pieces))
-    written = []
-    main(["--estimates"])
-    estimate = {piece.id: piece for piece in written}
-    rows = list(csv.DictReader(io.StringIO(estimates.TABLE.read_text(encoding="utf-8"))))
-    assert [row["piece"] for row in rows] == list(estimate)
-    for row in rows:
-        assert float(row["seconds"]) == pytest.approx(estimate[row["piece"]].estimate[0], rel=0.02, abs=0.1)
-    trainings = [float(row["seconds"]) for row in rows if row["kind"] == "training"]
-    assert max(trainings) <= 90
+def test_the_committed_estimates_are_what_the_function_gives(tmp_path):
+    main(["--estimates", "--out", str(tmp_path / "estimates.csv")])
+    found, kept = (pd.read_csv(file) for file in (tmp_path / "estimates.csv", estimates.TABLE))
+    pd.testing.assert_frame_equal(found, kept, rtol=0.02)
+    assert kept.seconds[kept.kind == "training"].max() <= 90
+
+
+def test_the_fewest_epochs_near_the_best_are_chosen(tmp_path):
+    filed = filing(tmp_path)
+    trainings = Trainings(SMOKE, torch.device("cpu"), filed, None, None, 1)
+    assert trainings.chosen() == {"rates": dict.fromkeys(TUNED, 3e-3), "epochs": 2, "choice": "none yet"}
+    for name, best in (("cross-entropy", 0.01), ("consensus", 0.003)):
+        for rate in SMOKE.rates:
+            row = {"recipe": name, "rate": rate, "epochs": 1, "mean_iou": 0.8 + 0.01 * (rate == best)}
+            filed.rows[f"{TABLE3}/tune/{name}/rate {rate:g}"] = row
+        row = {"recipe": name, "rate": best, "epochs": 2, "mean_iou": 0.81 + NEAR / 2}
+        filed.rows[f"{TABLE3}/tune/{name}/epochs 2"] = row
+    chosen = trainings.choose()
+    assert (chosen["rates"], chosen["epochs"]) == ({"cross-entropy": 0.01, "consensus": 0.003}, 1)
+    filed.rows[f"{TABLE3}/tune/consensus/epochs 2"]["mean_iou"] = 0.9
+    assert trainings.choose()["epochs"] == 2
+
+
+def test_maps_are_enlarged_and_as_noisy_as_asked():
+    arrays = drawn("train", 2, 32, "parts", None)
+    still, noisy = (fast.maps(arrays, (3, 19, 64), noise) for noise in (0.0, 0.5))
+    assert still.shape == (3, 64, 64)
+    assert torch.equal(still[0], still[2])
+    assert torch.equal(still[:, ::2, ::2], still[:, 1::2, 1::2])
+    assert float((still != noisy).float().mean()) == pytest.approx(0.5 * 18 / 19, abs=0.03)
 
 
 def test_the_full_profile_trains_on_no_stand_ins(tmp_path):
@@ -306,7 +325,7 @@ def test_killed_in_each_part_nothing_is_lost_and_nothing_repeated(tmp_path):
     run = {"cwd": ROOT, "env": environment, "stderr": subprocess.PIPE, "text": True}
 
     def lines():
-        return [line for file in (tmp_path / "runs").glob("gpu/*/log.jsonl") for line in log(file.parent)]
+        return [line for file in (tmp_path / "runs").glob(".gpu/*/log.jsonl") for line in log(file.parent)]
 
     def begun(part):
         return [line for line in lines() if "cost" in line and line["id"].startswith(part)]

@@ -24,13 +24,15 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--profile", default="full", choices=["full", "smoke"], help="sizes; see recipes.py")
     parser.add_argument("--data", type=Path, help="prepared folder of labelled photographs, for part 3")
     parser.add_argument("--budget", type=float, default=780, help="seconds from this process's start on")
-    parser.add_argument("--out", type=Path, help="folder of the result files (default: results/DEVICE here; smoke: below the runs folder)")  # fmt: skip
+    parser.add_argument("--out", type=Path, help="folder of the result files (default: results/DEVICE here; smoke: a new one below the runs folder)")  # fmt: skip
     parser.add_argument("--device", default="auto", help="auto, cuda or cpu")
     parser.add_argument(
         "--workers", type=int, help="processes that draw and score (default: all cores but one)"
     )
     parser.add_argument("--parts", default="1234", help="which parts to run, such as 12")
-    parser.add_argument("--estimates", action="store_true", help="write estimates.csv, and run nothing")
+    parser.add_argument(
+        "--estimates", action="store_true", help="write estimates.csv (or --out), and run nothing"
+    )
     given = parser.parse_args(argv)
 
     # Below, so that the processes of the pool, which import this file, do not load what they do not need.
@@ -51,10 +53,10 @@ def main(argv: list[str] | None = None) -> int:
             "--device: expected a machine with CUDA for the full profile, found none; try --profile smoke"
         )
     slug = re.sub("[^a-z0-9]+", "-", where["device"].lower())
-    stamp = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
-    smoke_out = paths.runs_dir() / f"{stamp}-gpu-smoke"
-    out = given.out or (smoke_out if profile.name == "smoke" else HERE / "results" / slug)
-    work = paths.runs_dir() / "gpu" / re.sub("[^A-Za-z0-9]+", "-", str(out.resolve())).strip("-")
+    hidden = paths.runs_dir() / ".gpu"  # no run folder, of which others take the newest
+    fresh = hidden / f"{datetime.datetime.now():%Y%m%d-%H%M%S}-smoke"
+    out = given.out or (fresh if profile.name == "smoke" else HERE / "results" / slug)
+    work = hidden / re.sub("[^A-Za-z0-9]+", "-", str(out.resolve())).strip("-")
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     workers = max(1, cores - 1) if given.workers is None else given.workers
     said = [Path(word).name if "/" in word else word for word in argv]  # no path of this machine
@@ -83,8 +85,14 @@ def main(argv: list[str] | None = None) -> int:
 
     if given.estimates:
         nothing = Filing(HERE / "none", HERE / "none", 0, about, scoring.score)
-        estimates.write(every(nothing))
-        print(f"{paths.shown(estimates.TABLE)}: what each piece should take on the card {profile.card!r}")
+        table = [
+            {"piece": p.id, "kind": p.kind, "seconds": p.estimate[0], "gib": p.estimate[1]}
+            for p in every(nothing)
+        ]
+        scoring.write_csv(given.out or estimates.TABLE, table)
+        print(
+            f"{paths.shown(given.out or estimates.TABLE)}: what each piece should take on the card {profile.card!r}"
+        )
         return 0
     with paths.locked(work / ".lock", wait=False) as lock:
         if lock is None:
@@ -95,33 +103,31 @@ def main(argv: list[str] | None = None) -> int:
             parser.error(f"--{error}")
         filing.go(every(filing))
         scoring.write_tables(out, list(filing.rows.values()), BASE)
-        scoring.write_csv(out / "pieces.csv", table(filing))
+        scoring.write_csv(out / "pieces.csv", measured(filing))
         print(shown(filing))
         print(f"\nResult files: {paths.shown(out)}")
         if pool:  # what is not scored by now stays for the next call
             pool.shutdown(wait=False, cancel_futures=True)
-    wrong = [id for id, row in filing.rows.items() if "failed" in row or row.get("right") is False]
-    return 1 if wrong else 0
+    return int(any(state(filing, id).startswith(("failed", "wrong")) for id in filing.rows))
 
 
-def table(filing) -> list[dict]:
+def state(filing, id: str) -> str:
+    """Return how a piece stands, in words."""
+    row = filing.rows.get(id, {})
+    if id in filing.left:
+        return f"left: {filing.left[id]}"
+    return f"failed: {row['failed']}" if "failed" in row else "done" if row.get("right", True) else "wrong"
+
+
+def measured(filing) -> list[dict]:
     """Return a row for each piece: what it took, what was estimated, and what is left."""
     rows = []
-    for id in [*filing.rows, *(id for id in filing.left if id not in filing.rows)]:
+    for id in dict.fromkeys([*filing.rows, *filing.left]):
         row = filing.rows.get(id, {})
         seconds, memory = row.get("estimate") or filing.estimates.get(id, ("", ""))
-        state = (
-            "failed: " + row["failed"]
-            if "failed" in row
-            else "wrong"
-            if row.get("right") is False
-            else "done"
-        )
-        rows.append({
-            "piece": id, "state": f"left: {filing.left[id]}" if id in filing.left else state,
-            "seconds": row.get("seconds", ""), "estimated_seconds": seconds,
-            "gib": row.get("peak_gib", ""), "estimated_gib": memory,
-        })  # fmt: skip
+        taken = {"seconds": row.get("seconds", ""), "estimated_seconds": seconds}
+        used = {"gib": row.get("peak_gib", ""), "estimated_gib": memory}
+        rows.append({"piece": id, "state": state(filing, id), **taken, **used})
     return rows
 
 
@@ -129,7 +135,7 @@ def shown(filing) -> str:
     """Return the table of pieces as text, and a line of sums."""
     number = lambda value: f"{value:8.1f}" if isinstance(value, float) else f"{value!s:>8}"  # noqa: E731
     lines = [f"{'seconds':>8} {'estimate':>8} {'GiB':>8} {'estimate':>8}  piece"]
-    for row in table(filing):
+    for row in measured(filing):
         values = [number(v) for k, v in row.items() if k not in ("piece", "state")]
         note = "" if row["state"] == "done" else f"   {row['state']}"
         lines.append(f"{' '.join(values)}  {row['piece']}{note}")

@@ -6,9 +6,7 @@ of the card's peak, plus bytes over a share of its bandwidth, as if nothing of t
 what autograd keeps, weights with their gradients and moments, and the images on the device.
 """
 
-import csv
 import functools
-from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,7 +17,6 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
-from consensus_lib import paths
 from consensus_lib.networks import FaceOccNet, count_parameters
 
 TABLE = Path(__file__).with_suffix(".csv")
@@ -126,13 +123,3 @@ def loss(profile, card: Card, shape: tuple[int, int, int]) -> tuple[float, float
     tensor = 4 * images * classes * side**2
     steps = 2 * 4 * (profile.rounds + 5)
     return card.start + steps * 8 * tensor / (card.of_bandwidth * card.bandwidth), 8 * tensor / GIB
-
-
-def write(pieces: Iterable, path: Path = TABLE) -> None:
-    """Write the estimate of each piece as a table."""
-    with paths.atomic(path) as part, part.open("w", newline="", encoding="utf-8") as file:
-        table = csv.writer(file, lineterminator="\n")
-        table.writerow(["piece", "kind", "seconds", "gib"])
-        for piece in pieces:
-            seconds, memory = piece.estimate
-            table.writerow([piece.id, piece.kind, f"{seconds:.1f}", f"{memory:.2f}"])

@@ -93,7 +93,7 @@ def write_tables(out: Path, rows: list[dict], base: str) -> None:
 
     A recipe is compared on the seeds that it and ``base`` both have; an interval is over images and seeds.
     """
-    rows = [row for row in rows if row.get("split") == "test" and "failed" not in row]
+    rows = [row for row in rows if row.get("split") == "test"]
     if not rows:
         return
     lines = map(json.loads, (out / "images.jsonl").read_text(encoding="utf-8").splitlines())
@@ -110,7 +110,8 @@ def write_tables(out: Path, rows: list[dict], base: str) -> None:
             about = {"part": part, "base": base, "recipe": name, "seeds": len(seeds)}
             gains.append(about | {k: v for k, v in gain.items() if k != "of_trainings"})
     write_csv(out / "trainings.csv", [{k: v for k, v in r.items() if not isinstance(v, list)} for r in rows])
-    write_csv(out / "differences.csv", gains)
+    if gains:
+        write_csv(out / "differences.csv", gains)
 
 
 def write_csv(path: Path, rows: list[dict]) -> None:
