@@ -245,9 +245,8 @@ def test_operations_are_those_of_the_convolutions():
             )
     network(torch.zeros(1, 3, 64, 64))
     work = estimates.work(3, 0.25, 64)
-    assert work.inference_flops == sum(flops)
-    assert work.step_flops == 3 * sum(flops) - flops[0]  # the image has no gradient
-    assert 0 < work.saved_bytes < work.step_bytes
+    assert work.flops == 3 * sum(flops) - flops[0]  # the image has no gradient
+    assert 0 < work.saved_bytes < work.bytes
 
 
 def test_the_committed_estimates_are_what_the_function_gives(tmp_path):
@@ -302,6 +301,16 @@ def test_data_is_a_prepared_folder_or_the_name_of_one(tmp_path, capsys):
         assert (
             f"--data: expected a prepared folder, or the name of one, got {data}" in capsys.readouterr().err
         )
+
+
+def test_faces_are_drawn_again_only_if_a_training_needs_them(tmp_path):
+    filed = filing(tmp_path)
+    trainings = Trainings(SMOKE, torch.device("cpu"), filed, None, None, 1)
+    faces, *others = trainings.occlusion()
+    filed.rows = {piece.id: {"train_images": 16} for piece in (faces, *others)}
+    assert next(trainings.occlusion()).keeps is None
+    del filed.rows[others[-1].id]
+    assert next(trainings.occlusion()).keeps == trainings.faces
 
 
 def test_photographs_by_path_are_trained_on(tiny_folder, tmp_path):

@@ -42,12 +42,10 @@ CARDS = {
 
 
 class Work(NamedTuple):
-    """What the network does for one image: of inference and of a training step, in float32."""
+    """What a training step of the network does for one image, in float32."""
 
-    inference_flops: float
-    inference_bytes: float
-    step_flops: float
-    step_bytes: float
+    flops: float
+    bytes: float
     saved_bytes: float
     parameters: int
 
@@ -78,43 +76,28 @@ def work(classes: int, width: float, size: int) -> Work:
         saved[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
         return tensor
 
-    with torch.no_grad(), FlopCounterMode(display=False) as flops, _Traffic() as traffic:
-        network.eval()(image)
-    inference = flops.get_total_flops(), traffic.bytes
-    with (
-        FlopCounterMode(display=False) as flops,
-        _Traffic() as traffic,
-        saved_tensors_hooks(keep, lambda x: x),
-    ):
-        F.cross_entropy(network.train()(image), labels).backward()
+    kept = saved_tensors_hooks(keep, lambda x: x)
+    with FlopCounterMode(display=False) as flops, _Traffic() as traffic, kept:
+        F.cross_entropy(network(image), labels).backward()
     count = count_parameters(network)
-    activations = sum(saved.values()) - 4 * count
-    return Work(*inference, flops.get_total_flops(), traffic.bytes, activations, count)
+    return Work(flops.get_total_flops(), traffic.bytes, sum(saved.values()) - 4 * count, count)
 
 
-def network(profile, card: Card, batch: int, half: bool, *, training: bool = True) -> tuple[float, float]:
-    """Return (seconds, GiB) of a step of the profile's network, or of an inference."""
-    one = work(3, profile.width, profile.size)
-    peak, part = (card.bfloat16, 0.5) if half else (card.float32, 1.0)
-    flops, moved = (
-        (one.step_flops, one.step_bytes) if training else (one.inference_flops, one.inference_bytes)
-    )
-    seconds = batch * flops / (card.of_peak * peak) + batch * moved * part / (
-        card.of_bandwidth * card.bandwidth
-    )
-    kept = batch * one.saved_bytes * part if training else batch * moved * part / 10
-    return seconds, (kept + 16 * one.parameters) / GIB
+def network(profile, card: Card, half: bool) -> tuple[float, float]:
+    """Return (seconds, GiB) of a training step of a batch."""
+    one, peak, part = work(3, profile.width, profile.size), card.float32, 1.0
+    if half:
+        peak, part = card.bfloat16, 0.5
+    seconds = one.flops / (card.of_peak * peak) + one.bytes * part / (card.of_bandwidth * card.bandwidth)
+    return profile.batch * seconds, (profile.batch * one.saved_bytes * part + 16 * one.parameters) / GIB
 
 
-def training(
-    profile, card: Card, images: int, epochs: int, scored: int, cores: int = 8
-) -> tuple[float, float]:
+def training(profile, card: Card, images: int, epochs: int, scored: int) -> tuple[float, float]:
     """Return (seconds, GiB) of a training of so many images and epochs, and of its masks' scores."""
-    step, memory = network(profile, card, profile.batch, half=profile.precision != "float32")
-    floats = (
-        3 * 28 * images * profile.size**2
-    )  # epochs before, now and next: image, labels and blobs of each pixel
-    return card.start + step * images * epochs / profile.batch + card.image * scored, memory + floats / GIB
+    step, memory = network(profile, card, half=profile.precision != "float32")
+    # Three epochs at most lie there at a time: image, labels and blobs of each pixel.
+    made = 3 * 28 * images * profile.size**2
+    return card.start + step * images * epochs / profile.batch + card.image * scored, memory + made / GIB
 
 
 def loss(profile, card: Card, shape: tuple[int, int, int]) -> tuple[float, float]:

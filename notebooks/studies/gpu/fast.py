@@ -160,8 +160,8 @@ def network(profile, device: torch.device, roof: dict, half: bool, last: bool, c
     speed = {way: 1e3 * profile.batch / ms for way, ms in (("training", train_ms), ("inference", infer_ms))}
     return {
         **{f"{way}_images_per_second": v for way, v in speed.items()},
-        "share_of_product": speed["training"] * one.step_flops / roof[f"{name}_flops"],
-        "share_of_copy": speed["training"] * one.step_bytes * part / roof["bytes_per_second"],
+        "share_of_product": speed["training"] * one.flops / roof[f"{name}_flops"],
+        "share_of_copy": speed["training"] * one.bytes * part / roof["bytes_per_second"],
         "training_peak_gib": peak,
         "precision": name, "channels_last": last, "compiled": compiled, "batch": profile.batch,
         "tf32": device.type == "cuda" and torch.backends.cudnn.allow_tf32, "seed": 0,
@@ -224,7 +224,7 @@ def pieces(profile, device: torch.device, trainings: Trainings) -> Iterator[Piec
         name = " ".join(
             ["bfloat16" if half else "float32", *["channels-last"] * last, *["compiled"] * compiled]
         )
-        seconds, memory = estimates.network(profile, card, profile.batch, half)
+        seconds, memory = estimates.network(profile, card, half)
         seconds = card.start + seconds * (profile.rounds + 6) + 60 * compiled
         run = lambda way=(half, last, compiled): network(profile, device, filing.rows[roof], *way)  # noqa: E731
         yield Piece(f"{PART}/network/{name}", f"network {name}", (seconds, memory), run, needs=(roof,))

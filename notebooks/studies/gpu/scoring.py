@@ -83,7 +83,8 @@ class Filed:
         if key == "mean_iou":
             counts = np.tensordot(np.asarray(weights, float), self.confusion, 1)  # [..., K, K]
             hit = np.diagonal(counts, axis1=-2, axis2=-1)
-            return (hit / np.maximum(counts.sum(-1) + counts.sum(-2) - hit, 1)).mean(-1)
+            union = counts.sum(-1) + counts.sum(-2) - hit
+            return (hit / np.maximum(union, 1)).sum(-1) / (union > 0).sum(-1)
         there = ~np.isnan(self.rows[key])
         return weights[..., there] @ self.rows[key][there] / weights[..., there].sum(-1)
 

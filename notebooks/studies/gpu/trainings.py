@@ -133,9 +133,9 @@ class Trainings:
             recipe, train_split, self.profile, classes=len(names), seed=seed, rate=rate, epochs=epochs
         )
         pred = predict(network, self.resident(part, split), 2 * self.profile.batch)
-        row = {"recipe": recipe.name, "seed": seed, "rate": rate, "epochs": epochs, "split": split, "data": self.source(part),
-               "train_images": len(train_split), "size": self.profile.size, "width": self.profile.width,
-               "batch": self.profile.batch, **about}  # fmt: skip
+        row = {"recipe": recipe.name, "seed": seed, "rate": rate, "epochs": epochs, "split": split,
+               "data": self.source(part), "train_images": len(train_split), "size": self.profile.size,
+               "width": self.profile.width, "batch": self.profile.batch, **about}  # fmt: skip
         masks = self.filing.work / "masks" / f"{re.sub('[^a-z0-9]+', '-', id.lower())}.masks"
         truth = self.arrays(part)[split].labels
         with paths.atomic(masks) as unfinished, unfinished.open("wb") as out:
@@ -212,10 +212,15 @@ class Trainings:
             return data.render(self.faces, p, "occlusion", self.pool, self.cores, before)
 
         seconds = min(p.allowance, 0.05 * sum(p.faces)) + self.card.start
-        yield Piece(id, "faces", (seconds, 0.0), render, keeps=self.faces)
-        images = self.filing.rows.get(id, {}).get("train_images", p.faces[0])
+        trained = all(self.filing.done(piece.id) for piece in self.on_faces(id))
+        yield Piece(id, "faces", (seconds, 0.0), render, keeps=None if trained else self.faces)
+        yield from self.on_faces(id)
+
+    def on_faces(self, id: str) -> Iterator[Piece]:
+        """Yield the trainings of part 4, which need the faces of the piece ``id``."""
+        images = self.filing.rows.get(id, {}).get("train_images", self.profile.faces[0])
         epochs = max(1, round(self.chosen()["epochs"] * self.images / images))
-        yield from self.recipes(OCCLUSION, p.occlusion_seeds, images, epochs, (id,))
+        yield from self.recipes(OCCLUSION, self.profile.occlusion_seeds, images, epochs, (id,))
 
     def recipes(self, part: str, seeds: int, images: int, epochs: int, needs: tuple) -> Iterator[Piece]:
         """Yield a training for each recipe, seeds outermost: whatever is finished is balanced."""
