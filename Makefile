@@ -5,6 +5,9 @@
 #                [VENUE=cvpr|eccv|ieee|neurips]
 #   make test | lint | bench        tests with the notebooks | ruff | speed, as ratios
 #   make test-kernels               the CUDA kernels without a GPU; needs Triton, and installs it
+#   make gpu [DATA=folder]          the programme at full size, with this machine's own Python and CUDA:
+#                [BUDGET_S=780]     see notebooks/studies/gpu/README.md. PROFILE=smoke: in tiny, on the CPU
+#                [OUT=folder] [PARTS=1234]
 #   make lab                        JupyterLab on the notebooks
 #   make data-lfw                   prepare LFW Part Labels (downloads, or reads CONSENSUS_DATA_MIRROR)
 #   make notebooks                  execute the notebooks and store their outputs
@@ -22,7 +25,7 @@ READY := .venv/.ready
 # and there is other work, on two cores a training step took twelve times as long.
 export GOMP_SPINCOUNT ?= 1000
 
-.PHONY: run figures test test-kernels setup lab data-lfw bench notebooks lint lock
+.PHONY: run figures test test-kernels gpu setup lab data-lfw bench notebooks lint lock
 .DELETE_ON_ERROR:
 
 run: setup $(if $(filter lfw_part_labels,$(DATA)),data-lfw)
@@ -53,6 +56,14 @@ $(READY): pyproject.toml constraints.txt
 test-kernels: setup
 	$(BIN)/python -c 'import triton' 2>/dev/null || $(BIN)/python -m pip install --quiet --disable-pip-version-check triton==3.9.0
 	$(BIN)/python -m pytest tests/test_kernels.py
+
+# Full size needs no setup: a GPU machine's own Python has what it takes. DATA is a prepared folder here.
+BUDGET_S ?= 780
+SMOKE := $(filter smoke,$(PROFILE))
+gpu: $(if $(SMOKE),setup)
+	$(if $(SMOKE),$(BIN)/python,$(PYTHON)) -m notebooks.studies.gpu --budget $(BUDGET_S) \
+	  --profile $(if $(SMOKE),smoke,full) $(if $(filter-out synthetic,$(DATA)),--data "$(DATA)") \
+	  $(if $(OUT),--out "$(OUT)") $(if $(PARTS),--parts $(PARTS))
 
 lab: setup
 	$(BIN)/jupyter lab --notebook-dir=notebooks
