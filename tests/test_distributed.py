@@ -286,7 +286,7 @@ def test_the_entry_point_trains_with_torchrun_and_goes_on_alone(tmp_path, write_
     ]
     torchrun = [
         *(sys.executable, "-m", "torch.distributed.run", "--standalone", "--local-addr", "127.0.0.1"),
-        *("--nproc-per-node", "2", "-m", "consensus_lib.training.trainer"),
+        *("--nproc-per-node", "2", "-m", "consensus_lib", "train"),
     ]
     settings = {"PYTHONPATH": str(ROOT), "GLOO_SOCKET_IFNAME": LOOPBACK, "PYTHONWARNINGS": "error"}
     done = subprocess.run(

@@ -15,11 +15,11 @@ import psutil
 import pytest
 import torch
 
-from consensus_lib.comparison import paired_bootstrap
-from consensus_lib.datasets import Augment, FaceDataset, loader
-from consensus_lib.metrics import SegmentationScores
-from consensus_lib.networks import FaceOccNet
-from consensus_lib.structure import StructureScores
+from consensus_lib.data import Augment, FaceDataset, loader
+from consensus_lib.metrics.comparison import paired_bootstrap
+from consensus_lib.metrics.segmentation import SegmentationScores
+from consensus_lib.metrics.structure import StructureScores
+from consensus_lib.models.networks import FaceOccNet
 from gpu import estimates, fast, right, scoring
 from gpu.__main__ import main, measured, shown
 from gpu.data import Arrays, Resident, drawn

@@ -121,7 +121,7 @@ def test_solutions_of_the_exercises_are_right(notebook, capsys):
         check = next(line for line in exercise.splitlines() if line.startswith("exercises.check_"))
         scope = {}
         exec(
-            "import numpy as np\nimport torch\nfrom consensus_lib import exercises\n"
+            "import numpy as np\nimport torch\nfrom support import exercises\n"
             "from consensus_lib.metrics.components import count_pieces",
             scope,
         )

@@ -37,7 +37,7 @@ def checkout(tmp_path, monkeypatch):
     monkeypatch.setattr(paths, "_CHECKOUT", root)
     write_notebook(
         root / "notebooks/01_first.ipynb",
-        f"from consensus_lib import runs\nruns.write_result(out, **({GOOD} | {{'seed': seed}}))",
+        f"from consensus_lib.experiments import runs\nruns.write_result(out, **({GOOD} | {{'seed': seed}}))",
     )
     write_notebook(root / "notebooks/02_second.ipynb", "print(seed)")
     (root / "notebooks/params/tiny-quick.yaml").write_text("all: {seed: 3}\n02_second: {seed: 4}\n")

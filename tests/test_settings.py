@@ -55,8 +55,11 @@ def test_schedules_differ_by_what_they_do():
 @pytest.mark.parametrize(
     ("value", "expected"),
     [
-        (pixelwise_loss, "consensus_lib.losses.pixelwise_loss"),
-        (partial(consensus_loss, alpha=1.0), "partial(consensus_lib.losses.consensus_loss, alpha=1.0)"),
+        (pixelwise_loss, "consensus_lib.losses.consensus.pixelwise_loss"),
+        (
+            partial(consensus_loss, alpha=1.0),
+            "partial(consensus_lib.losses.consensus.consensus_loss, alpha=1.0)",
+        ),
         (nn.CrossEntropyLoss(), "CrossEntropyLoss() {'reduction': 'mean', 'ignore_index': -100, "),
         (ConsensusLoss(), repr(ConsensusLoss())),
         ({"betas": (0.9, 0.99), "lr": torch.tensor(0.5)}, "{'betas': [0.9, 0.99], 'lr': 0.5}"),

@@ -16,12 +16,12 @@ import numpy as np
 import torch
 
 from consensus_lib import paths
-from consensus_lib.blobs import Blobs, label_blobs
-from consensus_lib.datasets import TASKS, Augment, FaceDataset
-from consensus_lib.datasets.synthetic import CLASSES, Recipe, draw_face
+from consensus_lib.data import TASKS, Augment, FaceDataset
+from consensus_lib.losses.blobs import Blobs, label_blobs
+from synthetic_faces import CLASSES, Recipe, draw_face
 
 SPLITS = {"train": 0, "validation": 1_000_000_000, "test": 2_000_000_000}
-"""First index of each split of drawn faces, as in ``consensus_lib.datasets.synthetic``."""
+"""First index of each split of drawn faces, as in ``synthetic_faces``."""
 
 FACES = Recipe(background="drawn")
 """Without photographs in the background: which there are depends on the packages of a machine."""

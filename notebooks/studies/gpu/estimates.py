@@ -17,7 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
-from consensus_lib.networks import FaceOccNet, count_parameters
+from consensus_lib.models.networks import FaceOccNet, count_parameters
 
 TABLE = Path(__file__).with_suffix(".csv")
 GIB = 2**30

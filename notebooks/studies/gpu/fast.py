@@ -13,9 +13,9 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from consensus_lib.blobs import label_blobs
 from consensus_lib.losses import consensus_loss
-from consensus_lib.networks import FaceOccNet
+from consensus_lib.losses.blobs import label_blobs
+from consensus_lib.models.networks import FaceOccNet
 
 from . import data, estimates
 from .filing import Piece

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from torch import nn
 
-from consensus_lib.datasets import Augment
+from consensus_lib.data import Augment
 from consensus_lib.losses import ConsensusLoss, PixelwiseLoss
 
 
@@ -68,7 +68,7 @@ class Profile(NamedTuple):
     size: int
     width: float
     batch: int
-    precision: str  # of the forward pass in training: see consensus_lib.training.pick_precision
+    precision: str  # of the forward pass in training: see consensus_lib.training.trainer.pick_precision
     rates: tuple[float, ...]  # learning rates to choose from, at epochs[0]
     epochs: tuple[int, ...]  # numbers of epochs to choose from, at the best rate
     seeds: int

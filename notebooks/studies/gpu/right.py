@@ -9,8 +9,8 @@ from collections.abc import Iterator
 import torch
 
 from consensus_lib import paths
-from consensus_lib.blobs import label_blobs
 from consensus_lib.losses import consensus_loss, pixelwise_loss
+from consensus_lib.losses.blobs import label_blobs
 
 from .estimates import CARDS
 from .filing import Piece

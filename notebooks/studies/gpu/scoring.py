@@ -13,8 +13,8 @@ import numpy as np
 import torch
 
 from consensus_lib import IGNORE, paths
-from consensus_lib.comparison import paired_bootstrap
-from consensus_lib.structure import StructureScores
+from consensus_lib.metrics.comparison import paired_bootstrap
+from consensus_lib.metrics.structure import StructureScores
 
 SCORES = ("images", "pixel_accuracy", "mean_recall", "mean_iou", "iou_", "f1_", "component_error", "holes",
           "hole_error", "boundary_f1_", "hausdorff95", "raggedness_error")  # fmt: skip
