@@ -129,7 +129,7 @@ def label_blobs(
     [2, 2]
     """
     options = kind, connectivity, image, segments, min_size, specks
-    if torch.compiler.is_compiling():  # numpy looks for components; a compiled loss takes the blobs as they are
+    if torch.compiler.is_compiling():  # numpy finds components; a compiled loss takes the blobs as they are
         return torch.compiler.disable(_label_blobs)(labels, *options)
     return _label_blobs(labels, *options)
 
