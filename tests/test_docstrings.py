@@ -26,7 +26,7 @@ def test_examples_are_right(name):
 
 def test_the_loss_of_the_readme_runs():
     readme = (importlib.resources.files(consensus_lib).parent / "README.md").read_text(encoding="utf-8")
-    snippet = readme.split("## The loss in three lines")[1].split("```python\n")[1].split("```")[0]
+    snippet = readme.split("## Use: the loss in three lines")[1].split("```python\n")[1].split("```")[0]
     scope = {}
     exec(
         "import torch\n"
