@@ -12,7 +12,8 @@ from matplotlib import pyplot as plt
 from consensus_lib.data import TASKS, open_splits
 from consensus_lib.experiments import notebook, runs
 from consensus_lib.losses import pixelwise_loss
-from consensus_lib.viz import figures, tables
+from consensus_lib.viz import plots, tables
+from consensus_lib.viz.images import luminance
 from consensus_lib.viz.tables import Column, Value
 from support import counterparts, paper_figures
 from support.paper_figures import VENUES, Missing, Paper, RunFolder
@@ -39,7 +40,7 @@ RESULT = {
 @pytest.fixture(autouse=True)
 def _style(monkeypatch):
     matplotlib.use("Agg")
-    monkeypatch.setattr(figures, "show", plt.close)
+    monkeypatch.setattr(plots, "show", plt.close)
     with plt.rc_context():
         yield
     plt.close("all")
@@ -69,7 +70,7 @@ def paper(tmp_path):
 
 
 def drawn(_, width):
-    figure = figures.strips({"α, in %": {"ours": [0.7, 0.9], "theirs": [0.5]}})
+    figure = plots.dot_plot({"α, in %": {"ours": [0.7, 0.9], "theirs": [0.5]}})
     return figure, "50% of α."
 
 
@@ -234,10 +235,10 @@ def test_the_papers_rows_stand_beside_ours():
 
 def test_colours_of_classes_and_lines_differ_in_grey():
     for task in TASKS.values():
-        grey = sorted(map(figures.luminance, task.colours))
+        grey = sorted(map(luminance, task.colours))
         assert np.diff(grey).min() > 0.15
-    figures.use_style()
+    plots.use_style()
     cycle = plt.rcParams["axes.prop_cycle"].by_key()
     rgb = [[255 * part for part in matplotlib.colors.to_rgb(colour)] for colour in cycle["color"]]
-    looks = list(zip(map(figures.luminance, rgb), cycle["linestyle"], strict=True))
+    looks = list(zip(map(luminance, rgb), cycle["linestyle"], strict=True))
     assert all(abs(a[0] - b[0]) > 0.1 or a[1] != b[1] for i, a in enumerate(looks) for b in looks[:i])

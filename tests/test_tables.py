@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from matplotlib import pyplot as plt
 
-from consensus_lib.viz import figures, tables
+from consensus_lib.viz import plots, tables
 from consensus_lib.viz.tables import Column, Value
 
 PRINTED = Path(__file__).parents[1] / "notebooks/studies/paper_tables.csv"
@@ -82,7 +82,7 @@ def test_rows_come_from_results_and_gaps_stay():
 def test_a_drawn_table_fits_its_width(width):
     matplotlib.use("Agg")
     with plt.rc_context():
-        figures.use_style()
+        plots.use_style()
         long = {
             "a very long name of a group of rows": {"a method with a long name, too": {}} | GROUPS["ours"]
         }

@@ -4,8 +4,7 @@ import pytest
 from matplotlib import pyplot as plt
 
 from consensus_lib.experiments.sweeps import Progress
-from consensus_lib.viz import figures
-from support import widgets
+from support import diagrams, widgets
 
 
 @pytest.fixture
@@ -13,8 +12,8 @@ def drawn(monkeypatch):
     """What the widget hands to the figure, call by call."""
     matplotlib.use("Agg")
     calls = []
-    real = figures.toy
-    monkeypatch.setattr(figures, "toy", lambda *arguments: calls.append(arguments) or real(*arguments))
+    real = diagrams.toy_panel
+    monkeypatch.setattr(diagrams, "toy_panel", lambda *arguments: calls.append(arguments) or real(*arguments))
     return calls
 
 

@@ -33,7 +33,7 @@ from consensus_lib.training.trainer import (
     load_checkpoint,
     pick_device,
 )
-from consensus_lib.viz import figures
+from consensus_lib.viz import plots
 
 MASKS = "masks.npz"
 WATCHED = 16
@@ -87,8 +87,8 @@ class Lesson:
 
     def show(self, figure, name: str) -> None:
         """Show a figure and keep it as PDF and PNG in ``out/figures``."""
-        figures.savefig(figure, self.out / "figures" / name)
-        figures.show(figure)
+        plots.savefig(figure, self.out / "figures" / name)
+        plots.show(figure)
 
     def say(self, text: str) -> None:
         """Show a paragraph of Markdown; for sentences whose numbers a cell has just computed."""
@@ -163,7 +163,7 @@ class Lesson:
             model, _ = load_checkpoint(start, model)
         cut = getattr(loss, "cut", None)
         watched = data.test.__getitems__(range(min(WATCHED, len(data.test))))["image"]
-        curves = figures.LiveCurves(epochs) if live else None
+        curves = plots.LiveCurves(epochs) if live else None
 
         def after_epoch(history: list[dict]) -> None:
             _keep_masks(folder / MASKS, model, watched, len(history))
@@ -271,7 +271,7 @@ def begin(name: str, *, seed: int = 0, out: str = "", device: str = "auto") -> L
     random.seed(seed)
     np.random.seed(seed)  # noqa: NPY002 - for whatever third-party code still reads the global state
     torch.manual_seed(seed)
-    figures.use_style()
+    plots.use_style()
     lesson = Lesson(
         name, seed, pick_device(device), Path(out) if out else paths.runs_dir() / "interactive" / name
     )

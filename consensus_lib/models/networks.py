@@ -165,60 +165,6 @@ def count_parameters(model: nn.Module) -> int:
     return sum(p.numel() for p in model.parameters() if p.requires_grad)
 
 
-def block_shapes(model: FaceOccNet, side: int) -> tuple[list[tuple[str, tuple[int, int, int]]], slice]:
-    """Return the name and output shape of each block, and which blocks form the side branch.
-
-    A shape is (channels, height, width).
-
-    Args:
-        model: the network.
-        side: of the square input image, pixels.
-    """
-    blocks = [*model.encoder, *model.context, *model.decoder, model.head]
-    shapes: list[tuple[str, tuple[int, int, int]]] = [("image", (3, side, side))]
-    hooks = [
-        block.register_forward_hook(
-            lambda block, _, output: shapes.append((_name(block), tuple(output.shape[1:])))
-        )
-        for block in blocks
-    ]
-    with torch.no_grad():
-        model(torch.zeros(1, 3, side, side, device=next(model.parameters()).device))
-    for hook in hooks:
-        hook.remove()
-    first = 1 + len(model.encoder)
-    return shapes, slice(first, first + len(model.context))
-
-
-def receptive_field(model: nn.Module, side: int) -> int:
-    """Return how many input pixels, across, one output pixel in the middle depends on.
-
-    Found by going back from one output and looking where the input's gradient is not zero, so ``side``
-    must be larger than the answer: where it is not, ``side`` comes back.
-    """
-    image = torch.rand(1, 3, side, side, requires_grad=True)
-    was_training = model.training
-    logits = model.eval()(image)  # evaluation: batch statistics would join all pixels
-    (gradient,) = torch.autograd.grad(logits[0, :, side // 2, side // 2].sum(), image)
-    model.train(was_training)
-    seen = (gradient != 0).any(1)[0].any(0).nonzero()
-    return int(seen.max() - seen.min()) + 1
-
-
-def _name(block: nn.Module) -> str:
-    if isinstance(block, nn.PixelShuffle):
-        return "shuffle"
-    conv = block[0] if isinstance(block, nn.Sequential) else block
-    extra = (
-        f" /{conv.stride[0]}"
-        if conv.stride[0] > 1
-        else f" d{conv.dilation[0]}"
-        if conv.dilation[0] > 1
-        else ""
-    )
-    return "conv" + extra
-
-
 def _check(num_classes: int, width: float, dropout: float, least: float) -> None:
     if num_classes < 2:
         raise ValueError(f"num_classes: expected at least 2, got {num_classes}")

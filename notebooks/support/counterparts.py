@@ -21,8 +21,10 @@ from consensus_lib.losses import consensus_loss, pixelwise_loss
 from consensus_lib.metrics.components import count_pieces
 from consensus_lib.teacher import factorise
 from consensus_lib.training.trainer import predict
-from consensus_lib.viz import figures, tables
+from consensus_lib.viz import plots, tables
+from consensus_lib.viz.images import class_legend, colorize, image_grid, to_rgb
 from consensus_lib.viz.tables import Column
+from support import diagrams
 from support.paper_figures import Missing, RunFolder, named, setting
 
 TRANSFER, ARTIFACTS = "04_teacher_distillation", "05_artifact_analysis"
@@ -180,8 +182,8 @@ def factorising(folder: RunFolder, width: float) -> tuple[Figure, str]:
     ]
     chosen = max(range(len(test)), key=lambda i: steps[i].cleaned.sum())
     image, found = test[chosen]["image"], steps[chosen]
-    photo = (255 * figures.picture(image)).round().astype(np.uint8)
-    return figures.factorisation(photo, contours[chosen], found, test.task.colours), (
+    photo = (255 * to_rgb(image)).round().astype(np.uint8)
+    return diagrams.factorisation_steps(photo, contours[chosen], found, test.task.colours), (
         f"Counterpart of Fig. 2: of {len(test)} faces the one with most recovered occlusion. The outline is "
         f"the drawn one, the mask that of the teacher of notebook 04, {test.size} pixels; after cleaning, "
         f"{max(0, found.ids.max() - 1)} components are left."
@@ -202,7 +204,7 @@ def intuition(folder: RunFolder | None, width: float) -> tuple[Figure, str]:
         logits = torch.stack([1 - face, face]).double().log()[None].requires_grad_()
         (gradient,) = torch.autograd.grad(loss(logits, labels[None]), logits)
         pulls[name] = (gradient[0, 0] - gradient[0, 1]).numpy()
-    return figures.arrows(face.numpy(), pulls, labels.numpy()), (
+    return diagrams.gradient_arrows(face.numpy(), pulls, labels.numpy()), (
         "Counterpart of Fig. 3, first part. A face of six pixels with a hole, and how a step of descent "
         "moves each pixel: up is towards face. Grey is the probability of face; the line is the blob."
     )
@@ -228,17 +230,17 @@ def learning(folder: RunFolder, width: float) -> tuple[Figure, str]:
     colours = test.task.colours
     rows = [
         [
-            figures.picture(test[i]["image"]),
-            *(figures.colour_labels(kept[epoch][i], colours) for epoch in after),
-            figures.colour_labels(test[i]["labels"], colours),
+            to_rgb(test[i]["image"]),
+            *(colorize(kept[epoch][i], colours) for epoch in after),
+            colorize(test[i]["labels"], colours),
         ]
         for i in (0, 1)
         for kept in masks.values()
     ]
     titles = ["image", *(f"epoch {epoch}" for epoch in after), "truth"]
-    figure = figures.grid(rows, titles=titles, labels=list(masks) * 2, width=width)
+    figure = image_grid(rows, titles=titles, labels=list(masks) * 2, width=width)
     steps = -(-found.train_images.iloc[0] // found.batch_size.iloc[0])
-    return figures.class_legend(figure, test.task.classes, colours), (
+    return class_legend(figure, test.task.classes, colours), (
         f"Counterpart of Fig. 4a. The first two test images, with {BASE} and with {OURS}, first seed. "
         f"The paper shows 10,000, 100,000 and 150,000 steps; here an epoch has {steps}. {setting(found)}."
     )
@@ -254,7 +256,7 @@ def over_steps(folder: RunFolder, width: float) -> tuple[Figure, str]:
     printed = tables.read_printed(paths.root() / "notebooks/studies/paper_tables.csv", "figure4b")
     theirs = ", ".join(f"{row['component_error'].values[0]:g}? ({name})" for name, row in printed.items())
     keys = {"component_error": "components off, validation"}
-    return figures.curves(histories, keys, x="step", xlabel="steps"), (
+    return plots.curves(histories, keys, x="step", xlabel="steps"), (
         f"Counterpart of Fig. 4b: mean and range over seeds. {setting(found)}. The authors' curves, on other "
         f"data, end at about {theirs}."
     )
@@ -270,15 +272,12 @@ def rising(folder: RunFolder, width: float) -> tuple[Figure, str]:
     test = folder.data(first.iloc[0]).test
     said = [_last(folder, row) for _, row in first.iterrows()]
     colours = test.task.colours
-    rows = [
-        [figures.picture(test[i]["image"]), *(figures.colour_labels(one[i], colours) for one in said)]
-        for i in (0, 1)
-    ]
+    rows = [[to_rgb(test[i]["image"]), *(colorize(one[i], colours) for one in said)] for i in (0, 1)]
     below = [f"{row.mean_iou:.3f} / {row.component_error:.2f}" for _, row in first.iterrows()]
     titles = ["image", *(f"β = {beta:g}" for beta in betas)]
-    figure = figures.grid(rows, titles=titles, captions=[["", *below]] * 2, width=width)
+    figure = image_grid(rows, titles=titles, captions=[["", *below]] * 2, width=width)
     best = [betas[int(first.mean_iou.argmax())], betas[int(first.component_error.argmin())]]
-    return figures.class_legend(figure, test.task.classes, colours), (
+    return class_legend(figure, test.task.classes, colours), (
         "Counterpart of Fig. 4c: Eq. 8 on components, each weighed by its size, α = 10, one training each. "
         "Below each mask: mean IoU / components off, of all test images; best are "
         f"β = {best[0]:g} and {best[1]:g}. "
@@ -318,13 +317,13 @@ def faces(
     classes, colours = test.task.classes, test.task.colours
     rows = []
     for i in chosen:
-        image = figures.picture(test[i]["image"])
+        image = to_rgb(test[i]["image"])
         rows.append([image])
         for one in maps.values():
             out = [np.where((one[i] == c)[..., None], image, 1) for c in cut]
-            rows[-1] += [figures.colour_labels(one[i], colours), *out]
+            rows[-1] += [colorize(one[i], colours), *out]
     titles = ["image", *(title for name in maps for title in (name, *(classes[c] for c in cut)))]
-    return figures.class_legend(figures.grid(rows, titles=titles, width=width), classes, colours)
+    return class_legend(image_grid(rows, titles=titles, width=width), classes, colours)
 
 
 def truth_of(test: FaceDataset, count: int) -> dict[str, np.ndarray]:

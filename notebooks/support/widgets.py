@@ -10,7 +10,7 @@ from matplotlib import pyplot as plt
 
 from consensus_lib.experiments.sweeps import Progress, as_cells
 from consensus_lib.losses import consensus_loss
-from consensus_lib.viz import figures
+from support import diagrams
 
 
 def consensus_toy(labels: np.ndarray, logits: np.ndarray, pixel: tuple[int, int]) -> ipywidgets.VBox:
@@ -46,7 +46,7 @@ def consensus_toy(labels: np.ndarray, logits: np.ndarray, pixel: tuple[int, int]
         loss = consensus_loss(said, target, alpha=alpha.value, beta=beta.value)
         (gradient,) = torch.autograd.grad(loss, said)
         pull = (gradient[0, 0] - gradient[0, 1]).numpy()
-        figure = figures.toy(said.detach().softmax(1)[0, 1].numpy(), pull, labels)
+        figure = diagrams.toy_panel(said.detach().softmax(1)[0, 1].numpy(), pull, labels)
         figure.suptitle(f"loss {loss.item():.3f}", fontsize=8)
         file = io.BytesIO()
         figure.savefig(file, format="png")

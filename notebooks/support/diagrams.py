@@ -1,0 +1,263 @@
+"""Figures that illustrate one notebook, beside the plots of scores in ``consensus_lib.viz``.
+
+02: the network as boxes, and its receptive field. 03: gradients on a toy. 04: the steps of the factorisation,
+and histograms of pseudo-labels.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch, Rectangle
+from torch import nn
+
+from consensus_lib.models.networks import FaceOccNet
+from consensus_lib.teacher.factorise import Factorised
+from consensus_lib.viz.images import Colours, class_patches, colorize
+from consensus_lib.viz.plots import DOUBLE, SINGLE
+
+
+def block_shapes(model: FaceOccNet, side: int) -> tuple[list[tuple[str, tuple[int, int, int]]], slice]:
+    """Return the name and output shape of each block, and which blocks form the side branch.
+
+    A shape is (channels, height, width).
+
+    Args:
+        model: the network.
+        side: of the square input image, pixels.
+    """
+    blocks = [*model.encoder, *model.context, *model.decoder, model.head]
+    shapes: list[tuple[str, tuple[int, int, int]]] = [("image", (3, side, side))]
+    hooks = [
+        block.register_forward_hook(
+            lambda block, _, output: shapes.append((_block_name(block), tuple(output.shape[1:])))
+        )
+        for block in blocks
+    ]
+    with torch.no_grad():
+        model(torch.zeros(1, 3, side, side, device=next(model.parameters()).device))
+    for hook in hooks:
+        hook.remove()
+    first = 1 + len(model.encoder)
+    return shapes, slice(first, first + len(model.context))
+
+
+def receptive_field(model: nn.Module, side: int) -> int:
+    """Return how many input pixels, across, one output pixel in the middle depends on.
+
+    Found by going back from one output and looking where the input's gradient is not zero, so ``side``
+    must be larger than the answer: where it is not, ``side`` comes back.
+    """
+    image = torch.rand(1, 3, side, side, requires_grad=True)
+    was_training = model.training
+    logits = model.eval()(image)  # evaluation: batch statistics would join all pixels
+    (gradient,) = torch.autograd.grad(logits[0, :, side // 2, side // 2].sum(), image)
+    model.train(was_training)
+    seen = (gradient != 0).any(1)[0].any(0).nonzero()
+    return int(seen.max() - seen.min()) + 1
+
+
+def network_diagram(shapes: Sequence[tuple[str, tuple[int, int, int]]], branch: slice) -> Figure:
+    """Draw a network as a row of boxes: height is the resolution, width the number of channels.
+
+    Args:
+        shapes: name and (channels, height, width) of each block's output, from input to logits.
+        branch: which of them form the side branch; drawn below the main line and joined to it again.
+    """
+    figure, axis = plt.subplots(figsize=(DOUBLE, 1.9), layout="constrained")
+    top = max(height for _, (_, height, _) in shapes)
+    inside = range(*branch.indices(len(shapes)))
+    boxes, right = [], 0.0
+    for index, (name, (channels, height, _)) in enumerate(shapes):
+        wide, high = 4 + 22 * channels / 512, 46 * height / top
+        middle = -46 if index in inside else 0
+        colour = "#E69F00" if index in inside else "#009E73" if name == "shuffle" else "#56B4E9"
+        axis.add_patch(
+            Rectangle(
+                (right, middle - high / 2),
+                wide,
+                high,
+                facecolor=colour,
+                edgecolor="black",
+                linewidth=0.6,
+                zorder=2,
+            )
+        )
+        axis.text(
+            right + wide / 2,
+            middle - high / 2 - 2,
+            f"{channels}\n{name}",
+            ha="center",
+            va="top",
+            fontsize=5.5,
+        )
+        boxes.append((right, right + wide, middle))
+        right += wide + 7
+    arrow = {"arrowstyle": "->", "linewidth": 0.7, "shrinkA": 0, "shrinkB": 0}
+    links = [(i, i + 1) for i in range(len(boxes) - 1)] + [(inside.start - 1, inside.stop)]
+    for a, b in links:
+        axis.annotate("", (boxes[b][0], boxes[b][2]), (boxes[a][1], boxes[a][2]), arrowprops=arrow)
+    axis.set(xlim=(-4, right), ylim=(-76, 26))
+    axis.set_axis_off()
+    return figure
+
+
+def gradient_arrows(probability: np.ndarray, pulls: Mapping[str, np.ndarray], blobs: np.ndarray) -> Figure:
+    """Draw how losses pull the pixels of a two-class toy: up towards class 1, down towards class 0.
+
+    Args:
+        probability: float ``[H,W]`` of class 1, in grey.
+        pulls: loss → float ``[H,W]``, how far a step of descent moves each pixel towards class 1. Lengths
+            are relative to the longest of their panel, whose value stands below it.
+        blobs: integer ``[H,W]``; a line runs where it changes.
+    """
+    size = (DOUBLE, DOUBLE / len(pulls) + 0.35)
+    figure, axes = plt.subplots(1, len(pulls), squeeze=False, layout="constrained", figsize=size)
+    for axis, (name, pull) in zip(axes[0], pulls.items(), strict=True):
+        _draw_arrows(axis, probability, pull, blobs)
+        axis.set_title(name)
+    return figure
+
+
+def toy_panel(probability: np.ndarray, pull: np.ndarray, blobs: np.ndarray) -> Figure:
+    """Draw one state of a two-class toy: probabilities, the mean of each blob, and :func:`gradient_arrows`."""
+    size = (DOUBLE, DOUBLE / 3)
+    figure, (numbers, bars, pulled) = plt.subplots(1, 3, layout="constrained", figsize=size)
+    numbers.imshow(probability, vmin=0, vmax=1)
+    for (row, column), value in np.ndenumerate(probability):
+        colour = "white" if value < 0.5 else "black"
+        numbers.text(column, row, f"{value:.2f}", ha="center", va="center", fontsize=7, color=colour)
+    numbers.set(xticks=[], yticks=[], title="probability of face")
+    ids = np.unique(blobs)
+    bars.bar(ids, [probability[blobs == id].mean() for id in ids], color="0.75")
+    spread = np.linspace(-0.25, 0.25, probability.size)
+    bars.plot(blobs.ravel() + spread, probability.ravel(), "o", color="C0", markersize=3)
+    bars.set(xticks=ids, xticklabels=[f"blob {id}" for id in ids], ylim=(0, 1), title="blob means and pixels")
+    _draw_arrows(pulled, probability, pull, blobs)
+    pulled.set_title("pull on each pixel")
+    return figure
+
+
+def factorisation_steps(
+    image: np.ndarray, contour: np.ndarray, found: Factorised, colours: Colours
+) -> Figure:
+    """Draw the steps from a face to its occlusions, as in the paper's Fig. 2.
+
+    Args:
+        image: uint8 ``[H,W,3]``.
+        contour: float ``[P,2]``, (x, y) in pixels, of the complete face.
+        found: the steps.
+        colours: of background, face and occlusion.
+    """
+    figure, axes = plt.subplots(2, 5, layout="constrained", figsize=(DOUBLE, 3.1))
+    hidden = np.where(found.ids > 1, found.ids, 0)
+    seen, covering = (np.where(mask[..., None], image, 255) for mask in (found.labels == 1, hidden > 0))
+    signed = np.full((*found.face.shape, 3), 255, np.uint8)
+    signed[found.extent & found.face] = 225
+    signed[found.difference > 0], signed[found.difference < 0] = (0, 90, 160), (245, 140, 110)
+    panels = {
+        "photo and contour": image,
+        "extent: its hull": found.extent.astype(float),
+        "teacher's face": found.face.astype(float),
+        "residual, with signs": signed,
+        "cleaned": found.cleaned.astype(float),
+        "face and components": colorize(np.minimum(found.ids, 9), _component_colours(colours)),
+        "labels": colorize(found.labels, colours),
+        "face, cut out": seen,
+        "occlusions, cut out": covering,
+    }
+    for axis, (title, picture) in zip(axes.flat, panels.items(), strict=False):
+        axis.imshow(picture, vmin=0, vmax=1 if picture.dtype.kind == "f" else None)
+        axis.set_title(title, pad=2)
+    closed = np.vstack([contour, contour[:1]]) - 0.5  # a pixel's centre is its number here
+    axes[0, 0].plot(*closed.T, color="white", linewidth=2)
+    axes[0, 0].plot(*closed.T, color="black", linewidth=0.8, linestyle="--")
+    axes[0, 0].set(xlim=(-0.5, image.shape[1] - 0.5), ylim=(image.shape[0] - 0.5, -0.5))
+    styles = ((1, "////", "#9ecae1", "+1: hidden"), (-1, "....", "#7f1d00", "−1: dropped"))
+    for sign, hatch, colour, _ in styles:  # signs can be told without colours
+        with plt.rc_context({"hatch.color": colour, "hatch.linewidth": 0.6}):
+            mask = (found.difference == sign).astype(float)
+            axes[0, 3].contourf(mask, levels=[0.5, 1.5], colors="none", hatches=[hatch])
+    for number in range(2, found.ids.max() + 1):
+        y, x = np.argwhere(found.ids == number).mean(0)
+        style = {
+            "ha": "center",
+            "va": "center",
+            "fontsize": 7,
+            "bbox": {"fc": "white", "ec": "none", "pad": 0.8},
+        }
+        axes[1, 0].text(x, y - 0.07 * len(found.ids), str(number), **style)
+    for axis in axes.flat:
+        axis.set(xticks=[], yticks=[])
+        axis.spines[:].set(visible=True, color="0.8")
+    axes[1, 4].set_axis_off()
+    keys = [
+        Patch(facecolor=np.array(face) / 255, edgecolor=edge, hatch=hatch, linewidth=0.5, label=label)
+        for face, (_, hatch, edge, label) in zip(((0, 90, 160), (245, 140, 110)), styles, strict=True)
+    ]
+    keys += class_patches(("background", "face", "occlusion"), colours)
+    axes[1, 4].legend(handles=keys, loc="center left", handlelength=1.6, handleheight=1.1)
+    return figure
+
+
+def histograms(panels: Mapping[str, Sequence[float]], limits: Mapping[str, Sequence[float]]) -> Figure:
+    """Draw how values are spread, one panel each.
+
+    Args:
+        panels: axis label → values.
+        limits: axis label → values to mark with a dashed line, such as those of a rule.
+    """
+    figure, axes = plt.subplots(
+        1, len(panels), squeeze=False, layout="constrained", figsize=(min(DOUBLE, SINGLE * len(panels)), 1.8)
+    )
+    for axis, (quantity, values) in zip(axes[0], panels.items(), strict=True):
+        axis.hist(np.asarray(values), bins=24, color="0.7", edgecolor="white", linewidth=0.3)
+        for limit in limits.get(quantity, ()):
+            axis.axvline(limit, color="#D55E00", linewidth=1, linestyle="--")
+        axis.set(xlabel=quantity, ylabel="images")
+    return figure
+
+
+def _block_name(block: nn.Module) -> str:
+    if isinstance(block, nn.PixelShuffle):
+        return "shuffle"
+    conv = block[0] if isinstance(block, nn.Sequential) else block
+    extra = (
+        f" /{conv.stride[0]}"
+        if conv.stride[0] > 1
+        else f" d{conv.dilation[0]}"
+        if conv.dilation[0] > 1
+        else ""
+    )
+    return "conv" + extra
+
+
+def _draw_arrows(axis, probability: np.ndarray, pull: np.ndarray, blobs: np.ndarray) -> None:
+    axis.imshow(probability, vmin=-0.3, vmax=1.3)  # not to black and white: arrows stay visible on it
+    for row, column in np.argwhere(np.diff(blobs, axis=0)):
+        axis.plot([column - 0.5, column + 0.5], [row + 0.5, row + 0.5], "-", color="#D55E00")
+    for row, column in np.argwhere(np.diff(blobs, axis=1)):
+        axis.plot([column + 0.5, column + 0.5], [row - 0.5, row + 0.5], "-", color="#D55E00")
+    longest = np.abs(pull).max()
+    for (row, column), value in np.ndenumerate(pull / (longest or 1.0)):
+        ends = {"xy": (column, row - 0.42 * value), "xytext": (column, row + 0.42 * value)}
+        for colour, width in (("white", 2.6), ("#0072B2", 1.3)):  # a rim keeps them apart from any grey
+            style = {
+                "arrowstyle": "-|>",
+                "mutation_scale": 3 + 5 * abs(value),
+                "color": colour,
+                "linewidth": width,
+            }
+            axis.annotate("", **ends, arrowprops=style | {"shrinkA": 0, "shrinkB": 0})
+    axis.set(xticks=[], yticks=[], xlabel=f"longest: {longest:.2g}")
+    axis.spines[:].set_visible(False)
+
+
+def _component_colours(colours: Colours) -> Colours:
+    """Return colours of background, face and components from 2, apart from one another in greyscale."""
+    return [
+        *colours[:2],
+        *((240, 228, 66), (213, 94, 0), (255, 255, 255), (0, 158, 115), (204, 121, 167)) * 2,
+    ]
