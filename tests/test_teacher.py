@@ -9,13 +9,12 @@ import pytest
 import torch
 from torch import nn
 
-from consensus_lib.data import DatasetError, FaceDataset, Task
+from consensus_lib.data import FaceDataset, Task
 from consensus_lib.losses import pixelwise_loss
 from consensus_lib.models.networks import FaceOccNet, UNet
 from consensus_lib.teacher import teachers as teachers
 from consensus_lib.teacher.factorise import hull_mask
 from consensus_lib.teacher.teachers import (
-    DrawnExtent,
     MediaPipeExtent,
     MediaPipeTeacher,
     NetworkTeacher,
@@ -26,7 +25,6 @@ from consensus_lib.teacher.teachers import (
     weights_version,
 )
 from consensus_lib.training.trainer import CheckpointError, fit
-from synthetic_faces import prepare_synthetic, read_truth
 
 CLASSES = ("background", "face", "hair")
 
@@ -136,30 +134,6 @@ def test_other_classes_are_refused():
 
 
 # --- extents
-
-
-@pytest.fixture(scope="module")
-def drawn(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("faces") / "drawn"
-    return prepare_synthetic(folder, counts={"train": 2}, size=64, workers=0, progress=False)
-
-
-@pytest.mark.parametrize("side", [64, 32, 96])
-def test_drawn_faces_know_their_outline(drawn, side):
-    contours = DrawnExtent(drawn)(images(2, side, side), ["train_000001", "train_000000"])
-    for contour, id in zip(contours, ("train_000001", "train_000000"), strict=True):
-        _, face, truth, _ = read_truth(drawn, id)
-        np.testing.assert_allclose(contour, truth * side / 64)
-        assert hull_mask(contour, side, side).mean() == pytest.approx(face.mean(), rel=0.08)
-
-
-def test_ids_and_folders_that_are_not_drawn_are_refused(drawn, tiny_folder):
-    with pytest.raises(ValueError, match=r"ids: expected samples of .*got 'nobody'"):
-        DrawnExtent(drawn)(images(1), ["nobody"])
-    with pytest.raises(ValueError, match="ids: expected one for each of 2 images, got 1"):
-        DrawnExtent(drawn)(images(2), ["train_000000"])
-    with pytest.raises(DatasetError, match="folder: expected drawn faces"):
-        DrawnExtent(tiny_folder)
 
 
 class Bright:

@@ -7,7 +7,6 @@ parts included; ``factorise`` makes labels of the two. Anything that is called a
 :class:`NetworkTeacher`    a network of this library, or any other               nothing more
 :class:`SegformerTeacher`  a face parser from the Hugging Face hub               ``consensus-lib[teacher]``
 :class:`MediaPipeTeacher`  MediaPipe's person segmentation                       ``consensus-lib[mediapipe]``
-:class:`DrawnExtent`       the outline that the drawn faces know                 nothing more
 :class:`TeacherExtent`     the hull of what the teacher sees                     nothing more
 :class:`MediaPipeExtent`   MediaPipe's face landmarks                            ``consensus-lib[mediapipe]``
 =========================  ====================================================  ==========================
@@ -28,11 +27,9 @@ import torch.nn.functional as F
 from scipy import ndimage, spatial
 from torch import nn
 
-from consensus_lib.data.folder import DatasetError, read_info
 from consensus_lib.data.tasks import Task
 from consensus_lib.data.tasks import task as task_by_name
 from consensus_lib.training.trainer import load_checkpoint, pick_device
-from synthetic_faces.classes import CLASSES
 
 CELEBA_PARTS = {
     **{name: name for name in ("background", "skin", "nose", "mouth", "hair", "neck", "cloth")},
@@ -317,43 +314,6 @@ class MediaPipeExtent:
         ]
 
 
-class DrawnExtent:
-    """The outline of drawn faces, which is exact.
-
-    Args:
-        folder: a data set of :func:`~synthetic_faces.prepare_synthetic`.
-
-    Raises:
-        DatasetError: the folder is not such a data set.
-    """
-
-    name = "drawn"
-
-    def __init__(self, folder: str | Path):
-        self.folder, self._size = Path(folder), read_info(folder).size
-        if not (self.folder / "complete").is_dir():
-            raise DatasetError(f"folder: expected drawn faces with complete/, got {self.folder} without it")
-
-    def __call__(self, images: torch.Tensor, ids: Sequence[str]) -> list[np.ndarray | None]:
-        """Return the contours of ``images``; see :class:`FaceExtent`.
-
-        Raises:
-            ValueError: an id is not in the folder.
-        """
-        from synthetic_faces import read_truth  # brings the whole workshop that draws
-
-        _ids(images, ids)
-        contours = []
-        for id in ids:
-            try:
-                _, face, contour, _ = read_truth(self.folder, id)
-            except FileNotFoundError:
-                raise ValueError(f"ids: expected samples of {self.folder}, got {id!r}") from None
-            scale = images.shape[3] / self._size, images.shape[2] / self._size
-            contours.append(contour * scale if face.any() else None)
-        return contours
-
-
 class TeacherExtent:
     """The hull of the face that a teacher sees: for any photograph, without landmarks or more weights.
 
@@ -455,9 +415,7 @@ def _into(names, members, sources, classes, who: str) -> torch.Tensor:
     into = torch.zeros(len(names), len(classes))
     for number, name in enumerate(names):
         if members[name] not in sources:
-            raise TeacherError(
-                f"members[{name!r}]: expected one of {sorted({*sources, *CLASSES})}, got {members[name]!r}"
-            )
+            raise TeacherError(f"members[{name!r}]: expected one of {sorted(sources)}, got {members[name]!r}")
         into[number, classes.index(sources[members[name]])] = 1
     return into
 
