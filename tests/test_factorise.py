@@ -9,6 +9,7 @@ from consensus_lib.data.tasks import TASKS
 from consensus_lib.losses.blobs import label_blobs
 from consensus_lib.teacher import factorise as steps
 from consensus_lib.teacher.factorise import OPENING, PAPER, Cleaning, clean, factorise, hull_mask, kernel_size
+from support import recovery
 from synthetic_faces import CLASSES, Recipe, draw_face
 
 
@@ -220,32 +221,32 @@ def test_an_empty_extent_or_face_is_no_error():
 
 def test_noise_grows_with_its_amount_and_repeats():
     face = disc(96, 30)
-    wrong = [(steps.noisy_mask(face, amount, 3) != face).sum() for amount in (0, 0.5, 1, 2)]
+    wrong = [(recovery.noisy_mask(face, amount, 3) != face).sum() for amount in (0, 0.5, 1, 2)]
     assert wrong[0] == 0
     assert wrong == sorted(wrong)
     assert len(set(wrong)) == 4
-    assert np.array_equal(steps.noisy_mask(face, 1, 3), steps.noisy_mask(face, 1, 3))
-    assert not np.array_equal(steps.noisy_mask(face, 1, 3), steps.noisy_mask(face, 1, 4))
+    assert np.array_equal(recovery.noisy_mask(face, 1, 3), recovery.noisy_mask(face, 1, 3))
+    assert not np.array_equal(recovery.noisy_mask(face, 1, 3), recovery.noisy_mask(face, 1, 4))
     for plain in (np.zeros((8, 8), bool), np.ones((8, 8), bool)):
-        assert np.array_equal(steps.noisy_mask(plain, 1), plain)
+        assert np.array_equal(recovery.noisy_mask(plain, 1), plain)
     with pytest.raises(ValueError, match="amount: expected at least 0, got -1"):
-        steps.noisy_mask(face, -1)
+        recovery.noisy_mask(face, -1)
 
 
 def test_a_recovered_occlusion_by_hand():
     truth, found = mask("##..#", "##..."), mask("##...", "#....")
-    assert steps.recovered(found, truth) == (3 / 5, -1)
-    assert steps.recovered(found, truth, apart=truth & ~found) == (1.0, 0)
+    assert recovery.recovered(found, truth) == (3 / 5, -1)
+    assert recovery.recovered(found, truth, apart=truth & ~found) == (1.0, 0)
     corner = np.eye(2, dtype=bool)
-    assert steps.recovered(corner, np.ones((2, 2), bool)).pieces_off == 1
-    assert steps.recovered(corner, np.ones((2, 2), bool), connectivity=8).pieces_off == 0
+    assert recovery.recovered(corner, np.ones((2, 2), bool)).pieces_off == 1
+    assert recovery.recovered(corner, np.ones((2, 2), bool), connectivity=8).pieces_off == 0
     nothing = np.zeros((2, 2), bool)
-    assert steps.recovered(nothing, nothing) == (1.0, 0)
-    assert steps.recovered(corner, nothing) == (0.0, 2)
-    with pytest.raises(ValueError, match="truth: expected the shape of found"):
-        steps.recovered(nothing, truth)
-    with pytest.raises(ValueError, match="apart: expected booleans"):
-        steps.recovered(nothing, nothing, np.zeros((2, 2)))
+    assert recovery.recovered(nothing, nothing) == (1.0, 0)
+    assert recovery.recovered(corner, nothing) == (0.0, 2)
+    with pytest.raises(ValueError, match="truth: expected"):
+        recovery.recovered(nothing, truth)
+    with pytest.raises(ValueError, match="apart: expected"):
+        recovery.recovered(nothing, nothing, np.zeros((2, 2)))
 
 
 def recovered(sample, amount, cleaning=OPENING):
@@ -253,9 +254,9 @@ def recovered(sample, amount, cleaning=OPENING):
     visible = TASKS["occlusion"].table(CLASSES)[sample.labels]
     hair = sample.face & (sample.labels == CLASSES.index("hair"))
     truth = sample.face & (visible == 2)
-    teacher = steps.noisy_mask(visible == 1, amount, sample.record["index"])
+    teacher = recovery.noisy_mask(visible == 1, amount, sample.record["index"])
     found = factorise(hull_mask(sample.contour, *sample.face.shape), teacher, cleaning)
-    return steps.recovered(found.cleaned, truth, apart=hair).iou
+    return recovery.recovered(found.cleaned, truth, apart=hair).iou
 
 
 def test_what_covers_drawn_faces_is_recovered():

@@ -9,13 +9,17 @@ from concurrent.futures import ProcessPoolExecutor
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image, ImageDraw
 
+from consensus_lib.data import open_splits
 from consensus_lib.data.folder import DatasetError, read_index, read_info
+from consensus_lib.teacher.factorise import hull_mask
 from synthetic_faces import (
     CLASSES,
     COLOURS,
     OCCLUDERS,
+    DrawnExtent,
     Recipe,
     draw_face,
     prepare_synthetic,
@@ -23,6 +27,7 @@ from synthetic_faces import (
     store,
     synthetic_folder,
 )
+from synthetic_faces.__main__ import main as command_line
 from synthetic_faces.draw import outline
 
 C = {name: number for number, name in enumerate(CLASSES)}
@@ -323,3 +328,48 @@ def test_a_script_without_a_main_guard_draws(tmp_path):
     said, folder = done.stdout.split()
     assert said == "run"  # once
     assert read_info(folder).counts == {"train": 32}
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("faces") / "drawn"
+    return prepare_synthetic(folder, counts={"train": 2}, size=64, workers=0, progress=False)
+
+
+@pytest.mark.parametrize("side", [64, 32, 96])
+def test_drawn_faces_know_their_outline(drawn, side):
+    contours = DrawnExtent(drawn)(torch.zeros(2, 3, side, side), ["train_000001", "train_000000"])
+    for contour, id in zip(contours, ("train_000001", "train_000000"), strict=True):
+        _, face, truth, _ = read_truth(drawn, id)
+        np.testing.assert_allclose(contour, truth * side / 64)
+        assert hull_mask(contour, side, side).mean() == pytest.approx(face.mean(), rel=0.08)
+
+
+def test_ids_and_folders_that_are_not_drawn_are_refused(drawn, tiny_folder):
+    with pytest.raises(ValueError, match=r"ids: expected samples of .*got 'nobody'"):
+        DrawnExtent(drawn)(torch.zeros(1, 3, 64, 64), ["nobody"])
+    with pytest.raises(ValueError, match="ids: expected one for each of 2 images, got 1"):
+        DrawnExtent(drawn)(torch.zeros(2, 3, 64, 64), ["train_000000"])
+    with pytest.raises(DatasetError, match="folder: expected drawn faces"):
+        DrawnExtent(tiny_folder)
+
+
+def test_a_name_is_drawn_by_its_command_and_a_path_is_opened(capsys):
+    splits = open_splits("synthetic", "parts", size=32, images=2)
+    folder = splits.train.folder
+    counts = {"train": 2, "validation": 24, "test": 48}
+    assert read_info(folder).counts == counts
+    command_line([f"--{split}={count}" for split, count in counts.items()])
+    assert capsys.readouterr().out.splitlines() == [str(folder)]  # the same parameters, the same folder
+    found = open_splits(folder, "parts", size=32, images=0)
+    assert [split.fingerprint for split in found] == [split.fingerprint for split in splits]
+
+
+def test_the_command_says_what_is_wrong_in_one_line(tmp_path, capfd):
+    with pytest.raises(SystemExit, match="synthetic_faces: counts: expected at least one sample"):
+        command_line(["--out", str(tmp_path / "faces")])
+    with pytest.raises(DatasetError, match="synthetic_faces: expected `python -m synthetic_faces --size=128"):
+        open_splits("synthetic", "parts", size=32, images=2_000_000_000)
+    assert "counts['train']: expected" in capfd.readouterr().err
+    with pytest.raises(ValueError, match="images: expected at least 1"):
+        open_splits("synthetic", "parts", images=0)

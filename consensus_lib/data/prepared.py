@@ -1,5 +1,11 @@
-"""Open a data set by its name: drawn faces are drawn when first asked for, real ones must be prepared."""
+"""Open a data set by its name or folder: drawn faces are made when first asked for, real ones beforehand.
 
+A data set's script prepares it; this library only reads the folder that the script leaves.
+"""
+
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,7 +18,11 @@ from consensus_lib.data.tasks import Task
 SCRIPTS = {
     "lfw_part_labels": "python data_scripts/prepare_lfw_part_labels.py --size {size}   (or: make data-lfw)"
 }
-"""Real data sets → how to prepare them."""
+"""Data sets that somebody must prepare → how."""
+
+DRAWN = {"synthetic": "synthetic_faces"}
+"""Data sets that are drawn when first asked for → the module that ``python -m`` runs. It takes ``--size`` and
+the images of each split, and its last line names the folder."""
 
 
 class Splits(NamedTuple):
@@ -25,39 +35,41 @@ class Splits(NamedTuple):
 
 def is_prepared(name: str, size: int = 128) -> bool:
     """Say whether the data set can be opened without a download."""
-    return name == "synthetic" or _folder(name, size).is_dir()
+    return name in DRAWN or _folder(name, size).is_dir()
 
 
-def prepared_folder(name: str, *, size: int = 128, images: int = 600) -> Path:
-    """Return the folder of a prepared data set; draw the synthetic one if need be.
+def prepared_folder(name: str | os.PathLike, *, size: int = 128, images: int = 600) -> Path:
+    """Return the folder of a prepared data set; draw it if it is one of those that are drawn.
 
     Args:
-        name: ``"synthetic"`` or a real data set such as ``"lfw_part_labels"``.
-        size: side in pixels at which it was prepared.
-        images: training images to draw, for synthetic faces only. Validation gets a sixth as many, at
+        name: ``"synthetic"``; a data set that was prepared as ``NAME-SIZE`` in the data folder, such as
+            ``"lfw_part_labels"``; or the path of any prepared folder.
+        size: side in pixels at which it was prepared. A path has its own.
+        images: training images to draw, for drawn data sets only. Validation gets a sixth as many, at
             least 24, and test a third, at least 48.
 
     Raises:
-        ValueError: the name is unknown.
-        DatasetError: the data set is not prepared; the message says how to do it.
+        ValueError: the name is unknown, or ``images`` is below 1 for drawn ones.
+        DatasetError: the data set is not prepared, and the message says how to do it; or drawing failed.
     """
-    if name == "synthetic":
-        from synthetic_faces import synthetic_folder
-
-        counts = {"train": images, "validation": max(24, images // 6), "test": max(48, images // 3)}
-        return synthetic_folder(counts=counts, size=size)
+    if name in DRAWN:
+        return _draw(DRAWN[name], size, images)
+    if isinstance(name, os.PathLike) or Path(name).name != name:
+        return Path(name)
+    folder = _folder(name, size)
+    if folder.is_dir():
+        return folder
     if name not in SCRIPTS:
-        raise ValueError(f"dataset: expected one of {['synthetic', *SCRIPTS]}, got {name!r}")
-    if not is_prepared(name, size):
-        raise DatasetError(
-            f"{name}: expected a prepared data set in {_folder(name, size)}, found none. Prepare it "
-            f"with: {SCRIPTS[name].format(size=size)}"
-        )
-    return _folder(name, size)
+        known = [*DRAWN, *SCRIPTS]
+        raise ValueError(f"dataset: expected one of {known}, got {name!r} and no {folder}")
+    raise DatasetError(
+        f"{name}: expected a prepared data set in {folder}, found none. Prepare it with: "
+        f"{SCRIPTS[name].format(size=size)}"
+    )
 
 
 def open_splits(
-    name: str,
+    name: str | os.PathLike,
     task: str | Task | None,
     *,
     size: int = 64,
@@ -68,19 +80,19 @@ def open_splits(
     """Open the train, validation and test split of a data set.
 
     Args:
-        name: see :func:`prepared_folder`.
+        name: a name or a folder; see :func:`prepared_folder`.
         task: a name, a task, or None; see :class:`FaceDataset`.
         size: side in pixels to train at; prepared data of 128 (or of ``size``, if larger) are resized to it.
-        images: training images: how many synthetic ones to draw, or how many real ones to keep at most.
-            0 keeps all real ones.
+        images: training images: how many to draw, or how many prepared ones to keep at most. 0 keeps all
+            prepared ones.
         augment: variation of the training images.
-        seed: of the augmentation, the order, and the choice of ``images`` real ones.
+        seed: of the augmentation, the order, and the choice of ``images`` prepared ones.
 
     Raises:
         ValueError, DatasetError: as :func:`prepared_folder` and :class:`FaceDataset`.
     """
-    if images < 0 or (images == 0 and name == "synthetic"):
-        raise ValueError(f"images: expected at least 1 (0 means all, for real data), got {images}")
+    if images < 0:
+        raise ValueError(f"images: expected at least 0, got {images}")
     folder = prepared_folder(name, size=max(size, 128), images=images)
     train = FaceDataset(folder, "train", task, size=size, augment=augment, seed=seed, limit=images or None)
     return Splits(train, *(FaceDataset(folder, split, task, size=size) for split in ("validation", "test")))
@@ -88,3 +100,20 @@ def open_splits(
 
 def _folder(name: str, size: int) -> Path:
     return paths.data_dir() / f"{name}-{size}"
+
+
+def _draw(module: str, size: int, images: int) -> Path:
+    """Run ``python -m module``, which draws the data set unless it is there, and return its folder."""
+    if images < 1:
+        raise ValueError(f"images: expected at least 1 (0 means all, for real data), got {images}")
+    counts = {"train": images, "validation": max(24, images // 6), "test": max(48, images // 3)}
+    options = {"size": size, **counts}
+    command = [sys.executable, "-m", module, *(f"--{key}={value}" for key, value in options.items())]
+    found = {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}  # what this process can import, it can
+    # Not `run`, which on Ctrl-C would kill it before it has ended its own processes.
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=os.environ | found) as process:
+        said = process.communicate()[0]
+    if process.returncode:
+        shown = " ".join(["python", *command[1:]])
+        raise DatasetError(f"{module}: expected `{shown}` to draw the faces, but it failed; it says why above")
+    return Path(said.splitlines()[-1])

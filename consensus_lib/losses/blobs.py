@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 
 from consensus_lib import IGNORE
+from consensus_lib.losses.inputs import check_map
 from consensus_lib.metrics.components import run_graph
 
 KINDS = ("class", "component", "occlusion", "superpixel", "pixel")
@@ -259,25 +260,3 @@ def _without_specks(blobs: Blobs, min_size: int, merge: bool) -> Blobs:
     size = torch.bincount(ids.flatten() + 1, minlength=int((~speck).sum()) + 1)[1:]
     kept = [None if part is None else part[~speck] for part in (blobs.labels, blobs.image, blobs.group)]
     return Blobs(ids, kept[0], kept[1], size, kept[2])
-
-
-def check_map(name: str, found: torch.Tensor, logits: torch.Tensor) -> None:
-    """Raise a ValueError that names the argument unless ``found`` is int64 ``[B,H,W]`` like logits."""
-    like = (logits.shape[0], *logits.shape[2:])
-    if found.dtype != torch.int64 or found.shape != like or found.device != logits.device:
-        raise ValueError(
-            f"{name}: expected int64 [B,H,W] like logits {list(logits.shape)} on {logits.device}, "
-            f"got {found.dtype} {list(found.shape)} on {found.device}"
-        )
-
-
-def check_range(name: str, found: torch.Tensor, low: int, high: int) -> None:
-    """Raise a ValueError that names the argument unless all of ``found`` is in low..high."""
-    lowest, highest = found.aminmax() if found.numel() else (low, high)
-    if lowest < low or highest > high:
-        raise ValueError(f"{name}: expected {low}..{high}, got {int(lowest)}..{int(highest)}")
-
-
-def accumulator(device: torch.device) -> torch.dtype:
-    """Return the type in which sums over blobs are computed; Apple's GPUs have no float64."""
-    return torch.float32 if device.type == "mps" else torch.float64

@@ -18,10 +18,8 @@ Shapes: logits ``[B,K,H,W]``, labels int64 ``[B,H,W]`` with 255 = ignore, M blob
 """
 
 import dataclasses
-import inspect
 import math
 import warnings
-from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -29,7 +27,8 @@ from torch import nn
 
 from consensus_lib import IGNORE
 from consensus_lib.losses import fused
-from consensus_lib.losses.blobs import Blobs, accumulator, as_blobs, check_map, check_range, label_blobs
+from consensus_lib.losses.blobs import Blobs, as_blobs, label_blobs
+from consensus_lib.losses.inputs import accumulator, check, check_range, format_kwargs, known_logits, upcast
 
 
 def pixelwise_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
@@ -55,6 +54,13 @@ def pixelwise_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     check(logits, labels)
     total = F.cross_entropy(known_logits(logits, labels), labels, ignore_index=IGNORE, reduction="sum")
     return total / (labels != IGNORE).sum().clamp(min=1)
+
+
+def plus_pixelwise(
+    value: torch.Tensor, logits: torch.Tensor, labels: torch.Tensor, pixel_weight: float
+) -> torch.Tensor:
+    """Return ``value`` and ``pixel_weight`` times cross-entropy."""
+    return value + pixel_weight * pixelwise_loss(logits, labels) if pixel_weight else value
 
 
 def size_marginalised_loss(
@@ -155,7 +161,7 @@ def consensus_loss(
         of_match, of_deviation = released_weights(blobs, *logits.shape[:2])  # [M] each
     terms = exact, blobs, alpha * of_match, beta * of_deviation, stop_gradient
     loss = fused.consensus(*terms) if fused.serves(exact) else weighted_terms(*terms)
-    return loss + pixel_weight * pixelwise_loss(logits, labels) if pixel_weight else loss
+    return plus_pixelwise(loss, logits, labels, pixel_weight)
 
 
 def weighted_terms(
@@ -311,45 +317,6 @@ class ConsensusLoss(nn.Module):
     def extra_repr(self) -> str:
         """Return the settings, for printing and for checkpoints: a function goes by its name."""
         return format_kwargs({**self.cut, **self.options})
-
-
-def merge_defaults(function: Callable, given: dict) -> dict:
-    """Return the arguments of ``function`` that have a default, with those of ``given`` in their place.
-
-    Raises:
-        TypeError: ``function`` has no such argument.
-
-    >>> merge_defaults(consensus_loss, {"beta": 1.0})["beta"]
-    1.0
-    """
-    parameters = inspect.signature(function).parameters.values()
-    defaults = {p.name: p.default for p in parameters if p.default is not p.empty and p.name != "blobs"}
-    for name in given:
-        if name not in defaults:
-            raise TypeError(f"options: expected some of {sorted(defaults)}, got {name!r}")
-    return defaults | given
-
-
-def format_kwargs(settings: dict) -> str:
-    """Format settings as in a call, functions by name: the same text in every process."""
-    return ", ".join(f"{k}={getattr(v, '__qualname__', repr(v))}" for k, v in settings.items())
-
-
-def check(logits: torch.Tensor, labels: torch.Tensor) -> None:
-    """Raise a ValueError unless logits are float ``[B,K,H,W]`` and labels int64 ``[B,H,W]`` like them."""
-    if logits.dim() != 4 or not logits.is_floating_point():
-        raise ValueError(f"logits: expected float [B,K,H,W], got {logits.dtype} {list(logits.shape)}")
-    check_map("labels", labels, logits)
-
-
-def upcast(logits: torch.Tensor) -> torch.Tensor:
-    """Return logits in float32 or float64: half precision is too coarse for sums over thousands of pixels."""
-    return logits if logits.dtype == torch.float64 else logits.float()
-
-
-def known_logits(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Return upcast logits, 0 at ignored pixels: these then have gradient 0 even if they are NaN."""
-    return upcast(logits).masked_fill((labels == IGNORE)[:, None], 0)
 
 
 fused.differentiate_twice_by(weighted_terms)

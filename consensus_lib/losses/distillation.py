@@ -8,7 +8,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from consensus_lib import IGNORE
-from consensus_lib.losses.consensus import ConsensusLoss, format_kwargs
+from consensus_lib.losses.consensus import ConsensusLoss
+from consensus_lib.losses.inputs import format_kwargs
 
 
 def soft_loss(

@@ -15,7 +15,8 @@ import scipy.sparse
 import torch
 import torch.nn.functional as F
 
-from consensus_lib.losses.blobs import Blobs, accumulator, check_range
+from consensus_lib.losses.blobs import Blobs
+from consensus_lib.losses.inputs import accumulator, check_range
 
 LONGEST_RUN = 256
 """Pixels; so few can be added in float32, one after the other, without a loss that shows."""

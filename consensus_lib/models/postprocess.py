@@ -15,7 +15,7 @@ from torch import nn
 
 from consensus_lib import IGNORE
 from consensus_lib.losses.blobs import label_blobs
-from consensus_lib.losses.consensus import format_kwargs, merge_defaults
+from consensus_lib.losses.inputs import format_kwargs, merge_defaults
 from consensus_lib.metrics.components import find_holes
 
 

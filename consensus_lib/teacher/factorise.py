@@ -9,8 +9,7 @@ can show, on one image and without a network:
 :func:`residual`        its positive part (Eq. 1)
 :func:`clean`           without specks and thin rims
 :func:`merge`           C: 0 background, 1 face, from 2 the components of what covers the face
-:func:`labels_of`       C → background, face, occlusion (Eq. 2)
-:func:`factorise`       all of them
+:func:`factorise`       all of them, and the labels of C: background, face, occlusion (Eq. 2)
 ======================  =============================================================================
 
 Source: Masi et al., CVPR 2020, Sec. 3.1 and Fig. 2. Notebook 04 draws the steps.
@@ -20,9 +19,6 @@ from typing import NamedTuple
 
 import numpy as np
 from scipy import ndimage, spatial
-
-BACKGROUND, FACE, OCCLUSION = 0, 1, 2
-"""Labels of Eq. 2, as in the task ``"occlusion"``."""
 
 
 class Cleaning(NamedTuple):
@@ -101,9 +97,8 @@ def hull_mask(contour: np.ndarray, height: int, width: int) -> np.ndarray:
     row = np.arange(height)[:, None] + 0.5  # [H, 1]
     slack = 1e-9 * max(1.0, np.abs(corners).max())  # a centre on an edge is in the hull, however it rounds
     crossed = (np.minimum(y0, y1) - slack <= row) & (row <= np.maximum(y0, y1) + slack)  # [H, E]
-    along = np.clip((row - y0) / np.where(y0 == y1, 1, y1 - y0), 0, 1)
-    x = x0 + along * (x1 - x0)
     flat = y0 == y1  # along such an edge both ends count; its neighbours bring the other one
+    x = x0 + np.clip((row - y0) / np.where(flat, 1, y1 - y0), 0, 1) * (x1 - x0)
     left = np.where(crossed, np.where(flat, np.minimum(x0, x1), x), np.inf).min(1, keepdims=True)
     right = np.where(crossed, np.where(flat, np.maximum(x0, x1), x), -np.inf).max(1, keepdims=True)
     column = np.arange(width) + 0.5
@@ -176,12 +171,15 @@ def clean(residual: np.ndarray, cleaning: Cleaning | None = OPENING) -> np.ndarr
     residual = _mask("residual", residual)
     if cleaning is None:
         return residual.copy()
+    for name, parts in cleaning._asdict().items():
+        if parts is not None and not (len(parts) == 2 and all(0 <= part <= 1 for part in parts)):
+            raise ValueError(f"cleaning: expected as {name} two parts of the side in [0, 1], got {parts}")
     side = max(residual.shape)
-    width, height = (kernel_size(part, side, times=2) for part in _parts("erosion", cleaning.erosion))
+    width, height = (kernel_size(part, side, times=2) for part in cleaning.erosion)
     if cleaning.dilation is None:
         oval = 2 * width - 1, 2 * height - 1
     else:
-        oval = [kernel_size(part, side) for part in _parts("dilation", cleaning.dilation)]
+        oval = [kernel_size(part, side) for part in cleaning.dilation]
     # The frame of the picture is no edge of an object: what reaches it is not eroded from there.
     kept = ndimage.binary_erosion(residual, np.ones((height, width), bool), iterations=2, border_value=1)
     return ndimage.binary_dilation(kept, ellipse(*oval))
@@ -209,11 +207,6 @@ def merge(face: np.ndarray, occlusion: np.ndarray, connectivity: int = 4) -> np.
     neighbours = ndimage.generate_binary_structure(2, connectivity // 4)
     pieces, _ = ndimage.label(occlusion, neighbours)
     return np.where(pieces > 0, pieces + 1, face).astype(np.int64)
-
-
-def labels_of(ids: np.ndarray) -> np.ndarray:
-    """Return the labels of C: 0 background, 1 face, 2 occlusion, int64 ``[H,W]`` (Eq. 2)."""
-    return np.minimum(ids, OCCLUSION).astype(np.int64)
 
 
 def factorise(
@@ -246,96 +239,8 @@ def factorise(
     hidden = residual(signed)
     cleaned = clean(hidden, cleaning) & extent
     ids = merge(face, cleaned, connectivity)
-    return Factorised(np.asarray(extent), np.asarray(face), signed, hidden, cleaned, ids, labels_of(ids))
-
-
-class Recovered(NamedTuple):
-    """What is found of an occlusion that is known.
-
-    Attributes:
-        iou: intersection over union of what was found and what is there; 1 if both are empty.
-        pieces_off: components found minus components that are there.
-    """
-
-    iou: float
-    pieces_off: int
-
-
-def recovered(
-    found: np.ndarray, truth: np.ndarray, apart: np.ndarray | None = None, connectivity: int = 4
-) -> Recovered:
-    """Score a recovered occlusion where the truth is known, as on drawn faces.
-
-    Args:
-        found, truth: bool ``[H,W]``, such as :attr:`Factorised.cleaned` and the true occlusion of the face.
-        apart: bool ``[H,W]``, pixels that do not count; None counts all. Hair over the face is hidden face
-            to Eq. 1 and no occlusion to a label, so that counting it blames the one for the other.
-        connectivity: 4 or 8 neighbours, of the components.
-
-    Returns:
-        The scores of this image.
-
-    Raises:
-        ValueError: a mask differs from the above.
-
-    >>> there = np.array([[1, 1, 0, 1]], bool)
-    >>> recovered(np.array([[0, 1, 0, 0]], bool), there)
-    Recovered(iou=0.3333333333333333, pieces_off=-1)
-    """
-    found, truth = _pair(found=found, truth=truth)
-    if apart is not None:
-        found, apart = _pair(found=found, apart=apart)
-        found, truth = found & ~apart, truth & ~apart
-    union = int((found | truth).sum())
-    neighbours = ndimage.generate_binary_structure(2, connectivity // 4)
-    pieces = [ndimage.label(mask, neighbours)[1] for mask in (found, truth)]
-    return Recovered(int((found & truth).sum()) / union if union else 1.0, pieces[0] - pieces[1])
-
-
-def noisy_mask(mask: np.ndarray, amount: float, seed: int = 0) -> np.ndarray:
-    """Return a mask as a worse teacher would draw it: moved, ragged, with false holes and islands.
-
-    All that is drawn at random is drawn whatever ``amount`` is, which only scales it: with one seed, a
-    larger amount makes the same mistakes larger.
-
-    Args:
-        mask: bool ``[H,W]``.
-        amount: 0 returns the mask; 1 moves it by up to 1.5% of the side along each axis, moves its border
-            in and out by 1% of the side (one standard deviation), and inverts six discs around the mask
-            whose radii reach 3.5% of the side. On drawn faces this leaves an IoU of 0.84, as the paper's
-            teacher has on COFW.
-        seed: of the mistakes.
-
-    Returns:
-        bool ``[H,W]``.
-
-    Raises:
-        ValueError: ``mask`` is not a mask, or ``amount`` is negative.
-    """
-    mask = _mask("mask", mask)
-    if not amount >= 0:
-        raise ValueError(f"amount: expected at least 0, got {amount}")
-    if amount == 0 or not mask.any() or mask.all():
-        return mask.copy()
-    rng, side = np.random.default_rng(seed), max(mask.shape)
-    depth = ndimage.distance_transform_edt(mask) - ndimage.distance_transform_edt(~mask)  # > 0 inside
-    waves = ndimage.gaussian_filter(rng.standard_normal(mask.shape), 0.02 * side, mode="wrap")
-    shift = amount * 0.015 * side * rng.uniform(-1, 1, 2)
-    y, x = np.nonzero(mask)
-    centres = rng.uniform((y.min(), x.min()), (y.max(), x.max()), (6, 2))
-    radii = amount * 0.035 * side * rng.uniform(0.2, 1, 6)
-    depth = ndimage.shift(depth, shift, order=1, mode="nearest")
-    wrong = depth + amount * 0.01 * side * waves / waves.std() > 0
-    rows, columns = np.ogrid[: mask.shape[0], : mask.shape[1]]
-    for (row, column), radius in zip(centres, radii, strict=True):
-        wrong ^= (rows - row) ** 2 + (columns - column) ** 2 < radius**2
-    return wrong
-
-
-def _parts(name: str, parts: tuple[float, float]) -> tuple[float, float]:
-    if len(parts) != 2 or not all(0 <= part <= 1 for part in parts):
-        raise ValueError(f"cleaning: expected as {name} two parts of the side in [0, 1], got {parts}")
-    return parts
+    labels = np.minimum(ids, 2)  # of Eq. 2, as in the task "occlusion"
+    return Factorised(np.asarray(extent), np.asarray(face), signed, hidden, cleaned, ids, labels)
 
 
 def _mask(name: str, mask: np.ndarray) -> np.ndarray:

@@ -29,8 +29,9 @@ from consensus_lib.data.folder import (
 )
 from consensus_lib.data.tasks import TASKS
 from consensus_lib.paths import atomic
+from consensus_lib.teacher.extents import FaceExtent
 from consensus_lib.teacher.factorise import OPENING, Cleaning, factorise, hull_mask
-from consensus_lib.teacher.teachers import FaceExtent, Teacher
+from consensus_lib.teacher.teachers import Teacher
 
 OCCLUSION_CLASSES = ("background", "face", "occluder")
 """What factorised labels are called: source classes of the task ``"occlusion"``."""
@@ -269,7 +270,10 @@ def _jpeg(row: Row) -> bool:
 
 def _colours(classes: Sequence[str]) -> tuple[tuple[int, int, int], ...]:
     """Return the colours that tasks give to these classes; grey to others."""
-    known = {"occluder": TASKS["occlusion"].colours[2]}
-    for task in TASKS.values():
-        known |= dict(zip(task.classes, task.colours, strict=True))
+    known = {
+        name: colour
+        for task in TASKS.values()
+        for name, colour in zip(task.classes, task.colours, strict=True)
+    }
+    known["occluder"] = known["occlusion"]
     return tuple(known.get(name, (128, 128, 128)) for name in classes)

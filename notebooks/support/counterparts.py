@@ -168,7 +168,7 @@ def teaser(folder: RunFolder, width: float) -> tuple[Figure, str]:
 
 def factorising(folder: RunFolder, width: float) -> tuple[Figure, str]:
     """Return Fig. 2: from a face's extent and the teacher's mask to blobs and labels."""
-    from consensus_lib.teacher.teachers import DrawnExtent
+    from synthetic_faces import DrawnExtent
 
     test, _, said = transfer(folder)
     if test.task.name != "occlusion":
