@@ -18,7 +18,7 @@ import consensus_lib
 from consensus_lib import paths
 from consensus_lib.data import Splits
 from consensus_lib.experiments import runs
-from consensus_lib.experiments.sweep_plan import library_hash
+from consensus_lib.experiments.results import library_hash
 from consensus_lib.experiments.train import outcome
 from consensus_lib.metrics.segmentation import SegmentationScores
 from consensus_lib.models.networks import NETWORKS
