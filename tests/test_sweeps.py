@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from consensus_lib import paths
-from consensus_lib.experiments import results, runs, sweep_plan, sweeps
+from consensus_lib.experiments import results, sweep_plan, sweeps
 from consensus_lib.experiments.notebook import _keep_masks
 
 PARAMETERS = """
@@ -53,11 +53,11 @@ STATUS = dict.fromkeys(WAYS, "failed") | {
     "kills its run": "died",
     "leaves a child": "done",
 }
-SCORES = dict.fromkeys(runs.RESULT_KEYS, 1) | {"loss": "ce", "device": "cpu"}
+SCORES = dict.fromkeys(results.RESULT_KEYS, 1) | {"loss": "ce", "device": "cpu"}
 IMPORTS = """
 import errno, os, resource, signal, subprocess
 from pathlib import Path
-from consensus_lib.experiments import runs
+from consensus_lib.experiments import results
 
 def limit(process, size):
     resource.prlimit(process, resource.RLIMIT_FSIZE, (size, size))
@@ -68,7 +68,7 @@ print('before')
 WRITES = f"""
 if WRITE:
     scores = {SCORES} | {{"seed": seed, "epochs": epochs, "mean_iou": rate / 10 + seed}}
-    runs.write_result(Path(out), **scores, gpu=os.environ.get("CUDA_VISIBLE_DEVICES"))
+    results.write_result(Path(out), **scores, gpu=os.environ.get("CUDA_VISIBLE_DEVICES"))
 """
 
 
@@ -363,7 +363,7 @@ def test_missing_runs_are_rows_and_counted_beside_every_mean(zoo):
 
 
 def test_results_of_a_sweep_are_not_counted_twice(zoo):
-    assert len(runs.read_results(zoo[1])) == 2
+    assert len(results.read_results(zoo[1])) == 2
 
 
 def test_the_table_is_also_parquet_where_pyarrow_is(tmp_path, monkeypatch):

@@ -35,11 +35,11 @@ from threading import Event
 
 import psutil
 
-from consensus_lib.experiments.results import provenance
+from consensus_lib.experiments.results import RESULT, provenance, read_results
 from consensus_lib.experiments.sweep_plan import notebook_hash
 from consensus_lib.paths import locked, write_json
 
-RUN, STATUS, RESULT, WORK, LOG = "run.json", "status.json", "result.json", "work", "log.txt"
+RUN, STATUS, WORK, LOG = "run.json", "status.json", "work", "log.txt"
 CODES = {"done": 0, "failed": 10, "timeout": 11, "stopped": 12, "died": 13}
 """What the guard's exit code says; any other one is that of a guard that died."""
 TICK = 0.05  # seconds between two looks of the guard at the clock
@@ -178,7 +178,7 @@ def _work(run: dict, sockets: Path) -> int:
         sys.modules["rfc3987_syntax"] = None
         from nbclient.exceptions import DeadKernelError
 
-        from consensus_lib.experiments import runs
+        from consensus_lib.experiments import notebooks
 
         begin = time.perf_counter()
         folder, notebook = Path(run["folder"]), Path(run["notebook"])
@@ -190,13 +190,13 @@ def _work(run: dict, sockets: Path) -> int:
         known = {key: run[key] for key in ("parameters", "code")} | {"provenance": made}
         write_json(folder / RUN, {"notebook": str(notebook)} | known)
         try:
-            runs.execute(notebook, work, run["parameters"], progress=False, sockets=sockets)
+            notebooks.execute(notebook, work, run["parameters"], progress=False, sockets=sockets)
         except RuntimeError as error:
             if isinstance(error.__cause__, DeadKernelError):
                 return _say(run, "died", "its kernel died")
             raise
         _check_all_ran(work / notebook.name, run["code"])
-        results = runs.read_results(work)
+        results = read_results(work)
         if not results:
             raise RuntimeError(f"{RESULT}: expected one for each training, got none")
         for result in results:

@@ -38,9 +38,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from consensus_lib.experiments import command_line
-from consensus_lib.experiments.results import library_hash
+from consensus_lib.experiments.results import RESULT, library_hash
 from consensus_lib.experiments.sweep_plan import Sweep, plan, read_sweep
-from consensus_lib.experiments.sweep_run import RESULT, RUN, STATUS, WORK, attempt, made_with
+from consensus_lib.experiments.sweep_run import RUN, STATUS, WORK, attempt, made_with
 from consensus_lib.paths import atomic, shown, write_json
 
 __all__ = ["Sweep", "plan", "read_sweep"]  # those of another module, which belong to this one's use
