@@ -6,7 +6,7 @@ import sys
 COMMANDS = {
     "train": "consensus_lib.experiments.train",
     "sweep": "consensus_lib.experiments.sweeps",
-    "run": "consensus_lib.experiments.runs",
+    "run": "consensus_lib.experiments.notebooks",
 }
 
 

@@ -6,7 +6,7 @@ import torch
 
 from consensus_lib.data import MILD, FaceDataset, Splits
 from consensus_lib.experiments import notebook
-from consensus_lib.experiments.runs import RESULT, read_results
+from consensus_lib.experiments.results import RESULT, read_results
 from consensus_lib.losses import ConsensusLoss, pixelwise_loss
 from consensus_lib.training.trainer import predict
 

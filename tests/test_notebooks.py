@@ -11,7 +11,7 @@ import nbformat
 import pytest
 import yaml
 
-from consensus_lib.experiments import runs
+from consensus_lib.experiments.notebooks import read_profile
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -95,7 +95,7 @@ def test_every_profile_sets_parameters_that_the_notebooks_declare(path):
     declared = {book.stem: parameters(nbformat.read(book, as_version=4)) for book in NOTEBOOKS}
     assert set(file) - {"all"} <= set(declared)
     assert (file["all"]["dataset"], file["all"]["profile"]) == (data, profile)
-    for name, values in runs.read_profile(data, profile).items():
+    for name, values in read_profile(data, profile).items():
         for key, value in values.items():
             assert key in declared[name], f"{name} declares no {key}"
             assert type(value).__name__ == declared[name][key][0], f"{name}: {key}"

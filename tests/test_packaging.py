@@ -63,7 +63,7 @@ def test_every_dependency_says_who_needs_it():
             "consensus_lib.experiments.sweeps",
             "torch pandas IPython ipywidgets papermill pooch matplotlib nbformat distributed",
         ),
-        ("consensus_lib.experiments.runs", "torch IPython ipywidgets papermill pooch matplotlib"),
+        ("consensus_lib.experiments.notebooks", "torch IPython ipywidgets papermill pooch matplotlib"),
     ],
 )
 def test_an_import_loads_no_more_than_it_needs(module, unwanted):

@@ -10,7 +10,7 @@ import pytest
 from matplotlib import pyplot as plt
 
 from consensus_lib.data import TASKS, open_splits
-from consensus_lib.experiments import notebook, runs
+from consensus_lib.experiments import notebook, results
 from consensus_lib.losses import pixelwise_loss
 from consensus_lib.viz import plots, tables
 from consensus_lib.viz.images import luminance
@@ -58,7 +58,7 @@ def write(tmp_path):
 
     def one(loss, seed=0, epochs=4, **more):
         folder = tmp_path / "05_artifact_analysis" / f"{loss}-{seed}-{epochs}-{len(more)}"
-        runs.write_result(folder, **RESULT | {"loss": loss, "seed": seed, "epochs": epochs} | more)
+        results.write_result(folder, **RESULT | {"loss": loss, "seed": seed, "epochs": epochs} | more)
 
     return one
 

@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from consensus_lib import paths
-from consensus_lib.experiments import runs, sweep_plan, sweeps
+from consensus_lib.experiments import results, sweep_plan, sweeps
 from consensus_lib.experiments.notebook import _keep_masks
 
 PARAMETERS = """
@@ -53,11 +53,11 @@ STATUS = dict.fromkeys(WAYS, "failed") | {
     "kills its run": "died",
     "leaves a child": "done",
 }
-SCORES = dict.fromkeys(runs.RESULT_KEYS, 1) | {"loss": "ce", "device": "cpu"}
+SCORES = dict.fromkeys(results.RESULT_KEYS, 1) | {"loss": "ce", "device": "cpu"}
 IMPORTS = """
 import errno, os, resource, signal, subprocess
 from pathlib import Path
-from consensus_lib.experiments import runs
+from consensus_lib.experiments import results
 
 def limit(process, size):
     resource.prlimit(process, resource.RLIMIT_FSIZE, (size, size))
@@ -68,7 +68,7 @@ print('before')
 WRITES = f"""
 if WRITE:
     scores = {SCORES} | {{"seed": seed, "epochs": epochs, "mean_iou": rate / 10 + seed}}
-    runs.write_result(Path(out), **scores, gpu=os.environ.get("CUDA_VISIBLE_DEVICES"))
+    results.write_result(Path(out), **scores, gpu=os.environ.get("CUDA_VISIBLE_DEVICES"))
 """
 
 
@@ -260,7 +260,7 @@ def test_ids_depend_on_values_alone(values, random):
     other = {name: other[name] for name in order}
     ids = {
         sweep_plan.run_id(
-            {name: sweep_plan.check(name, value, declared) for name, value in given.items()}, {}
+            {name: sweep_plan.check(name, value, declared) for name, value in given.items()}, "code"
         )
         for given in (values, other)
     }
@@ -363,7 +363,7 @@ def test_missing_runs_are_rows_and_counted_beside_every_mean(zoo):
 
 
 def test_results_of_a_sweep_are_not_counted_twice(zoo):
-    assert len(runs.read_results(zoo[1])) == 2
+    assert len(results.read_results(zoo[1])) == 2
 
 
 def test_the_table_is_also_parquet_where_pyarrow_is(tmp_path, monkeypatch):
@@ -492,7 +492,7 @@ def test_interrupting_ends_kernels_and_a_second_driver_runs_nothing_twice(descri
     assert began == ["x"] * 4
 
 
-def test_changed_code_makes_results_stale_and_never_mixes_them(described, tmp_path, capsys):
+def test_a_changed_notebook_makes_results_stale_and_never_mixes_them(described, tmp_path, capsys):
     file, out = described(seeds=1), tmp_path / "out"
     assert sweeps.main([str(file), "--out", str(out)]) == 0
     (before,) = sweeps.read_sweep(file).runs
@@ -511,8 +511,42 @@ def test_changed_code_makes_results_stale_and_never_mixes_them(described, tmp_pa
     other = write_notebook(tmp_path / "book.ipynb", third="pass")
     found = sweeps.run_sweep(sweep, tmp_path / "late")  # planned before the change
     assert [state["status"] for state in found.values()] == ["failed"]
-    assert "code: expected" in next(iter(found.values()))["error"]
+    assert "notebook: expected code" in next(iter(found.values()))["error"]
     assert other.is_file()
+
+
+def test_a_changed_library_keeps_results_names_them_and_runs_them_again_if_told(described, tmp_path, capsys):
+    file, out = described(seeds=2), tmp_path / "out"
+    assert sweeps.main([str(file), "--out", str(out)]) == 0
+    table = sweeps.gather(sweeps.read_sweep(file), out)
+    assert table[["version", "commit", "source"]].drop_duplicates().to_dict("records") == [
+        results.provenance()
+    ]
+    assert "sources of the library" not in capsys.readouterr().out
+    old, kept = table.id
+    for name in ("run.json", "result.json"):  # as if another library had made it
+        known = json.loads((out / old / name).read_text())
+        paths.write_json(out / old / name, known | {"provenance": known["provenance"] | {"source": "old"}})
+    (out / old / "work/checkpoint.json").touch()
+    stamp = (out / kept / "result.json").stat().st_mtime_ns
+    assert sweeps.main([str(file), "--out", str(out)]) == 0
+    assert "2 sources of the library" in capsys.readouterr().out
+    assert pd.read_csv(out / "table.csv").status.tolist() == ["done"] * 2
+    assert sweeps.main([str(file), "--out", str(out), "--rerun-outdated", "--dry-run"]) == 0
+    assert f"{old}  outdated" in capsys.readouterr().out
+    assert sweeps.main([str(file), "--out", str(out), "--rerun-outdated"]) == 0
+    assert pd.read_csv(out / "table.csv").source.tolist() == [results.library_hash()] * 2
+    assert (out / kept / "result.json").stat().st_mtime_ns == stamp
+    assert not (out / old / "work/checkpoint.json").exists()
+
+
+def test_a_run_that_another_library_began_names_both(described, tmp_path):
+    sweep, out = sweeps.read_sweep(described()), tmp_path / "out"
+    (number,) = sweep.runs
+    paths.write_json(out / number / "run.json", {"provenance": {"source": "old"}})
+    paths.write_json(out / number / "work/checkpoint.json", {})
+    sweeps.run_sweep(sweep, out)
+    assert sweeps.gather(sweep, out).source.tolist() == [f"old+{results.library_hash()}"]
 
 
 def test_a_run_that_died_is_tried_again(described, tmp_path):

@@ -17,8 +17,8 @@ import torch
 import consensus_lib
 from consensus_lib import paths
 from consensus_lib.data import Splits
-from consensus_lib.experiments import runs
-from consensus_lib.experiments.sweep_plan import library_hash
+from consensus_lib.experiments import results
+from consensus_lib.experiments.results import library_hash
 from consensus_lib.experiments.train import outcome
 from consensus_lib.metrics.segmentation import SegmentationScores
 from consensus_lib.models.networks import NETWORKS
@@ -205,7 +205,7 @@ class Lesson:
     def write_result(self, folder: Path, **values) -> None:
         """Write ``result.json`` of a training; notebook, device and, unless given, seed are filled in."""
         known = {"notebook": self.name, "seed": self.seed, "device": device_name(self.device)}
-        runs.write_result(folder, **known | values)
+        results.write_result(folder, **known | values)
 
 
 def _kept(folder: Path, name: str, measure: Callable[[], object]):

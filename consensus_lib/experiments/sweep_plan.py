@@ -28,7 +28,7 @@ class Sweep:
         notebook: its file.
         runs: id → all parameters, but for ``out``.
         varied: the parameters of which runs differ, in the order of the file.
-        code: hashes of ``notebook`` and ``library``.
+        code: hash of the notebook's code.
         seconds: that a run may take; None if nobody said.
         timeout: of a run in seconds; None lets it take as long as it likes.
         threads: of numerical libraries in each run. One, so that results do not depend on the machine.
@@ -37,7 +37,7 @@ class Sweep:
     notebook: Path
     runs: dict[str, dict]
     varied: tuple[str, ...]
-    code: dict[str, str]
+    code: str
     seconds: float | None = None
     timeout: float | None = None
     threads: int = 1
@@ -81,7 +81,7 @@ def plan(described: dict, folder: str | Path = ".") -> Sweep:
     fixed, grid, lists, seeds = _design(described)
     settled = {name: default for name, (_, default) in declared.items() if name != "out"}
     settled |= {name: check(name, value, declared) for name, value in fixed.items()}
-    code = {"notebook": notebook_hash(notebook), "library": library_hash()}
+    code = notebook_hash(notebook)
     runs = {}
     varied = [*grid, *lists, *seeds]
     rows = zip(*lists.values(), strict=True) if lists else [()]
@@ -221,25 +221,23 @@ def _canonical(name: str, value, kind: str, default=None):
     return value
 
 
-def run_id(parameters: dict, code: dict[str, str]) -> str:
-    """Return the id of a run: the same for the same parameters, in any order, and the same code."""
+def run_id(parameters: dict, code: str) -> str:
+    """Return the id of a run: the same for the same parameters, in any order, and the same notebook's code.
+
+    The library is not part of it: a comment in one of its files would make every result outdated. What it was
+    is recorded beside the result: see :func:`consensus_lib.experiments.results.provenance`.
+    """
     text = json.dumps([parameters, code], sort_keys=True, allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
-def library_hash() -> str:
-    """Return a hash of the library's source: its version stays the same while a checkout changes."""
-    folder = Path(__file__).parent
-    digest = hashlib.sha256()
-    for file in sorted(folder.rglob("*.py")):
-        digest.update(f"{file.relative_to(folder).as_posix()}\0".encode() + file.read_bytes())
-    return digest.hexdigest()[:12]
-
-
 def notebook_hash(path: str | Path) -> str:
-    """Return a hash of what a notebook computes: its code cells, not its prose and outputs."""
-    cells = read_code(path)
-    return hashlib.sha256(json.dumps([source for source, _ in cells]).encode()).hexdigest()[:12]
+    """Return a hash of what a notebook computes: its code cells, not its prose and outputs.
+
+    An executed copy has the hash of its original: papermill's own cell of parameters is left out.
+    """
+    cells = [source for source, tags in read_code(path) if "injected-parameters" not in tags]
+    return hashlib.sha256(json.dumps(cells).encode()).hexdigest()[:12]
 
 
 def read_code(path: str | Path) -> list[tuple[str, list[str]]]:

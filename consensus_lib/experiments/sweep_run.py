@@ -9,7 +9,7 @@ A run's folder, named by its id, holds
 
 ===============  ================================================================================
 ``lock``         held by whoever runs it, through the operating system: a killed process holds none
-``run.json``     the notebook, the parameters, and a hash of the code that they belong to
+``run.json``     the notebook, a hash of its code, the parameters, and the library that runs them
 ``work/``        the notebook's ``out``: itself as executed so far, figures, trainings
 ``log.txt``      what the processes said
 ``status.json``  ``failed``, ``timeout`` or ``died``, why, and after how many seconds
@@ -35,10 +35,11 @@ from threading import Event
 
 import psutil
 
-from consensus_lib.experiments.sweep_plan import library_hash, notebook_hash
+from consensus_lib.experiments.results import RESULT, provenance, read_results
+from consensus_lib.experiments.sweep_plan import notebook_hash
 from consensus_lib.paths import locked, write_json
 
-RUN, STATUS, RESULT, WORK, LOG = "run.json", "status.json", "result.json", "work", "log.txt"
+RUN, STATUS, WORK, LOG = "run.json", "status.json", "work", "log.txt"
 CODES = {"done": 0, "failed": 10, "timeout": 11, "stopped": 12, "died": 13}
 """What the guard's exit code says; any other one is that of a guard that died."""
 TICK = 0.05  # seconds between two looks of the guard at the clock
@@ -48,8 +49,9 @@ def attempt(run: dict, gpu: str | None = None, stop: Event | None = None) -> dic
     """Run a notebook once, unless it is done or somebody else is at it.
 
     Args:
-        run: ``folder``, ``notebook``, ``parameters``, ``code`` (hashes of notebook and library), ``timeout``
-            in seconds or None, and ``threads`` for numerical libraries.
+        run: ``folder``, ``notebook``, ``parameters``, ``code`` (hash of the notebook's code), ``timeout``
+            in seconds or None, ``threads`` for numerical libraries, and ``source``: hash of the library with
+            which a run of another one is begun anew, even if it is done; None keeps what any library made.
         gpu: the one that the run may see; None leaves it what the process sees.
         stop: set by who wants the run to end.
 
@@ -60,10 +62,14 @@ def attempt(run: dict, gpu: str | None = None, stop: Event | None = None) -> dic
     folder = Path(run["folder"])
     begin = time.perf_counter()
     with locked(folder / "lock", wait=False) as lock:
-        if lock is None or (folder / RESULT).is_file():
-            return {"status": "busy" if lock is None else "done", "seconds": 0.0}
+        if lock is None:
+            return {"status": "busy", "seconds": 0.0}
+        if run["source"] and made_with(folder) not in (None, run["source"]):
+            (folder / RESULT).unlink(missing_ok=True)
+            shutil.rmtree(folder / WORK, ignore_errors=True)  # a checkpoint in it would be resumed
+        if (folder / RESULT).is_file():
+            return {"status": "done", "seconds": 0.0}
         (folder / STATUS).unlink(missing_ok=True)
-        write_json(folder / RUN, {key: run[key] for key in ("notebook", "parameters", "code")})
         environment = os.environ | {"OMP_NUM_THREADS": str(run["threads"])}
         if gpu is not None:
             environment["CUDA_VISIBLE_DEVICES"] = gpu
@@ -102,6 +108,16 @@ def attempt(run: dict, gpu: str | None = None, stop: Event | None = None) -> dic
             with contextlib.suppress(OSError):
                 write_json(folder / STATUS, outcome)
         return outcome
+
+
+def made_with(folder: Path) -> str | None:
+    """Return the hash of the library that last ran, or runs, in a run's folder; None if nothing says.
+
+    Of a training that one library began and another one resumed, both, with a ``+`` between them.
+    """
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        return json.loads((folder / RUN).read_text(encoding="utf-8"))["provenance"]["source"]
+    return None
 
 
 def _end(code: int) -> str:
@@ -162,27 +178,30 @@ def _work(run: dict, sockets: Path) -> int:
         sys.modules["rfc3987_syntax"] = None
         from nbclient.exceptions import DeadKernelError
 
-        from consensus_lib.experiments import runs
+        from consensus_lib.experiments import notebooks
 
         begin = time.perf_counter()
         folder, notebook = Path(run["folder"]), Path(run["notebook"])
-        _check_code(run)
         os.chdir(notebook.parent)
-        work = folder / WORK
+        work, made = folder / WORK, provenance()
+        if any(work.rglob("checkpoint.json")):
+            sources = [*(made_with(folder) or "").split("+"), made["source"]]
+            made["source"] = "+".join(filter(None, dict.fromkeys(sources)))
+        known = {key: run[key] for key in ("parameters", "code")} | {"provenance": made}
+        write_json(folder / RUN, {"notebook": str(notebook)} | known)
         try:
-            runs.execute(notebook, work, run["parameters"], progress=False, sockets=sockets)
+            notebooks.execute(notebook, work, run["parameters"], progress=False, sockets=sockets)
         except RuntimeError as error:
             if isinstance(error.__cause__, DeadKernelError):
                 return _say(run, "died", "its kernel died")
             raise
-        _check_all_ran(work / notebook.name)
-        _check_code(run)  # again: it may have changed before the kernel read it
-        results = runs.read_results(work)
+        _check_all_ran(work / notebook.name, run["code"])
+        results = read_results(work)
         if not results:
             raise RuntimeError(f"{RESULT}: expected one for each training, got none")
         for result in results:
             result["folder"] = Path(result["folder"]).relative_to(folder).as_posix()
-        known = {key: run[key] for key in ("id", "parameters", "code")} | {"notebook": notebook.stem}
+        known = {"id": run["id"]} | known | {"notebook": notebook.stem}
         known |= {"seconds": time.perf_counter() - begin, "trainings": results}
         write_json(folder / RESULT, known)  # the last thing that a run does
         return CODES["done"]
@@ -196,15 +215,13 @@ def _work(run: dict, sockets: Path) -> int:
         return _say(run, "failed", f"{name}: {text}")
 
 
-def _check_code(run: dict) -> None:
-    """Refuse another notebook or library than the one that the sweep was planned with."""
-    code = {"notebook": notebook_hash(run["notebook"]), "library": library_hash()}
-    if code != run["code"]:
-        raise RuntimeError(f"code: expected {run['code']}, as the sweep began, got {code}")
+def _check_all_ran(executed: Path, code: str) -> None:
+    """Refuse a notebook that changed since the sweep was planned, or whose cells did not all run.
 
-
-def _check_all_ran(executed: Path) -> None:
-    """Refuse a notebook that left its cells with ``exit``, which papermill takes for success."""
+    ``exit`` leaves a notebook in its middle, and papermill takes it for success.
+    """
+    if (found := notebook_hash(executed)) != code:
+        raise RuntimeError(f"notebook: expected code {code}, as the sweep began, got {found}")
     for number, cell in enumerate(json.loads(executed.read_text(encoding="utf-8"))["cells"]):
         if cell["cell_type"] == "code" and "".join(cell["source"]).strip():
             left = [output["ename"] for output in cell["outputs"] if output["output_type"] == "error"]

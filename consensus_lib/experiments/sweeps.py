@@ -15,10 +15,11 @@ A sweep is a YAML file:
     timeout: 600                       # seconds after which a run is ended
     threads: 1                         # of numerical libraries in each run
 
-A run's id is a hash of its parameters, of the notebook's code and of the library's source. It is done when
-``DIR/<id>/result.json`` is there; see :mod:`~consensus_lib.experiments.sweep_run`. Called again, a sweep runs
-what is missing and what did not succeed. Results of an earlier notebook or library stay where they are and
-are named *stale*. Several drivers, also of different sweeps, can share a folder.
+A run's id is a hash of its parameters and of the notebook's code. It is done when ``DIR/<id>/result.json``
+is there; see :mod:`~consensus_lib.experiments.sweep_run`. Called again, a sweep runs what is missing and what
+did not succeed. Results of an earlier notebook stay where they are and are named *stale*. The library's
+commit, version and source hash are recorded with each result and are columns of the table;
+``--rerun-outdated`` runs again what another source made. Several drivers can share a folder.
 """
 
 import contextlib
@@ -37,8 +38,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from consensus_lib.experiments import command_line
+from consensus_lib.experiments.results import RESULT, library_hash
 from consensus_lib.experiments.sweep_plan import Sweep, plan, read_sweep
-from consensus_lib.experiments.sweep_run import RESULT, RUN, STATUS, WORK, attempt
+from consensus_lib.experiments.sweep_run import RUN, STATUS, WORK, attempt, made_with
 from consensus_lib.paths import atomic, shown, write_json
 
 __all__ = ["Sweep", "plan", "read_sweep"]  # those of another module, which belong to this one's use
@@ -64,6 +66,7 @@ def run_sweep(
     workers: int = 1,
     scheduler: str | None = None,
     retries: int = 0,
+    rerun_outdated: bool = False,
     on_change: Callable[[Progress], object] | None = None,
 ) -> dict[str, dict]:
     """Run what is missing of a sweep.
@@ -78,6 +81,7 @@ def run_sweep(
         scheduler: address of a Dask scheduler whose workers run instead, one run a thread. Where they have a
             resource named GPU, each run takes one.
         retries: how often a run that died is tried again. One that raised, or took too long, is not.
+        rerun_outdated: whether what another source of the library made, or began, is removed and run again.
         on_change: called with the progress when it changes.
 
     Returns:
@@ -86,7 +90,8 @@ def run_sweep(
     if workers < 1:
         raise ValueError(f"workers: expected at least 1, got {workers}")
     out = Path(out).resolve()
-    states = ((number, _state(out, number)) for number in sweep.runs)
+    source = library_hash() if rerun_outdated else None
+    states = ((number, _state(out, number, source)) for number in sweep.runs)
     found = {
         n: {"status": "done", "seconds": state["seconds"]} for n, state in states if state["status"] == "done"
     }
@@ -97,7 +102,7 @@ def run_sweep(
     with engine as (submit, slots):
 
         def start(number: str) -> None:
-            future = submit(_task(sweep, out, number))
+            future = submit(_task(sweep, out, number, source))
             pending[future] = number
             future.add_done_callback(ended.put)
 
@@ -128,13 +133,14 @@ def run_sweep(
     return {number: found[number] for number in sweep.runs}
 
 
-def _task(sweep: Sweep, out: Path, number: str) -> dict:
+def _task(sweep: Sweep, out: Path, number: str, source: str | None) -> dict:
     return {
         "id": number,
         "folder": str(out / number),
         "notebook": str(sweep.notebook),
         "parameters": sweep.runs[number],
         "code": sweep.code,
+        "source": source,
         "timeout": sweep.timeout,
         "threads": sweep.threads,
     }
@@ -227,9 +233,10 @@ def _on_worker(run: dict) -> dict:
     return attempt(run)
 
 
-def _state(out: Path, number: str) -> dict:
-    """Return what the files of a run say; ``missing`` if nothing."""
-    for name, status in ((RESULT, "done"), (STATUS, None)):
+def _state(out: Path, number: str, source: str | None = None) -> dict:
+    """Return what the files of a run say; ``missing`` if nothing, ``outdated`` if not of the source given."""
+    outdated = source and made_with(out / number) not in (None, source)
+    for name, status in ((RESULT, "outdated" if outdated else "done"), (STATUS, None)):
         with contextlib.suppress(OSError, ValueError):
             read = json.loads((out / number / name).read_text(encoding="utf-8"))
             return read if status is None else read | {"status": status}
@@ -239,13 +246,14 @@ def _state(out: Path, number: str) -> dict:
 def gather(sweep: Sweep, out: str | Path):
     """Return a table of all runs of a sweep, and of the stale ones in its folder.
 
-    Columns are ``id``, ``status``, the parameters, ``run_seconds``, ``error``, and what the trainings filed.
-    What a training filed under a parameter's name is called ``result_…`` unless it is the same in each row.
+    Columns are ``id``, ``status``, the parameters, ``run_seconds``, ``error``, ``version``, ``commit`` and
+    ``source`` of the library (see :func:`consensus_lib.experiments.results.provenance`), and what the
+    trainings filed. What a training filed under a parameter's name is called ``result_…`` unless it is the
+    same in each row.
 
     Returns:
         A data frame with a row for each training of a run that is done, and a row without scores for each
-        other run: ``failed``, ``timeout``, ``died``, ``missing``, or ``stale`` (of an earlier notebook or
-        library).
+        other run: ``failed``, ``timeout``, ``died``, ``missing``, or ``stale`` (of an earlier notebook).
     """
     import pandas as pd  # here, so that the driver does not wait for it
 
@@ -254,6 +262,7 @@ def gather(sweep: Sweep, out: str | Path):
         state = _state(out, number)
         about = {"id": number, "status": state["status"]}
         about |= {"run_seconds": state["seconds"], "error": state.get("error")}
+        about |= state.get("provenance", {})
         rows += [(about, parameters, training) for training in state.get("trainings", [{}])]
     for number in stale(sweep, out):
         parameters = json.loads((out / number / RUN).read_text(encoding="utf-8"))["parameters"]
@@ -320,9 +329,10 @@ def summarise(table, by: Sequence[str], of: Sequence[str]):
     return pd.DataFrame(rows)
 
 
-def estimate(sweep: Sweep, out: str | Path, workers: int) -> Progress:
+def estimate(sweep: Sweep, out: str | Path, workers: int, rerun_outdated: bool = False) -> Progress:
     """Return the progress as the folder has it, with ``workers`` at what is left."""
-    states = {number: _state(Path(out), number) for number in sweep.runs}
+    source = library_hash() if rerun_outdated else None
+    states = {number: _state(Path(out), number, source) for number in sweep.runs}
     done = {number: state for number, state in states.items() if state["status"] == "done"}
     return _progress(sweep, done, len(states) - len(done), workers)
 
@@ -366,17 +376,22 @@ def main(argv: list[str] | None = None) -> int:
     where.add_argument("--scheduler", metavar="tcp://…", help="of Dask, whose workers run instead")
     tries = "tries more of a run that died (default: 0)"
     parser.add_argument("--retries", type=command_line.whole(0), default=0, help=tries)
+    again = "run again what another source of the library made; its results are removed"
+    parser.add_argument("--rerun-outdated", action="store_true", help=again)
     parser.add_argument("--dry-run", action="store_true", help="print the runs and how long they may take")
     given = parser.parse_args(argv)
     try:
         sweep = read_sweep(given.sweep)
         if given.dry_run:
+            source = library_hash() if given.rerun_outdated else None
             for number, parameters in sweep.runs.items():
                 chosen = "  ".join(f"{name}={parameters[name]}" for name in sweep.varied)
-                print(f"{number}  {_state(given.out, number)['status']:8}{chosen}")
-            print(f"\n{len(sweep.runs)} runs\n{_as_text(estimate(sweep, given.out, given.workers))}")
+                print(f"{number}  {_state(given.out, number, source)['status']:8}  {chosen}")
+            left = estimate(sweep, given.out, given.workers, given.rerun_outdated)
+            print(f"\n{len(sweep.runs)} runs\n{_as_text(left)}")
             return 0
         options = {"workers": given.workers, "scheduler": given.scheduler, "retries": given.retries}
+        options |= {"rerun_outdated": given.rerun_outdated}
         found = run_sweep(sweep, given.out, **options, on_change=_terminal())
     except (ValueError, OSError) as error:
         parser.error(str(error))
@@ -386,7 +401,9 @@ def main(argv: list[str] | None = None) -> int:
     table = gather(sweep, given.out)
     print(f"\n{len(table)} rows: {', '.join(shown(file) for file in write_tables(table, given.out))}")
     if old := int((table.status == "stale").sum()):
-        print(f"{old} stale: of an earlier notebook or library; they have no scores in the table")
+        print(f"{old} stale: of an earlier notebook; they have no scores in the table")
+    if "source" in table and (sources := table.source.nunique()) > 1:
+        print(f"{sources} sources of the library in column source; --rerun-outdated leaves one")
     failed = {number: state for number, state in found.items() if state["status"] != "done"}
     for number, state in failed.items():
         chosen = ", ".join(f"{name}={sweep.runs[number][name]}" for name in sweep.varied)

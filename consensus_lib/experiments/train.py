@@ -8,7 +8,7 @@ from torch import nn
 
 from consensus_lib import losses, paths
 from consensus_lib.data import MILD, TASKS, Splits, loader, open_splits
-from consensus_lib.experiments import command_line, runs
+from consensus_lib.experiments import command_line, results
 from consensus_lib.models.networks import FaceOccNet, check_network, count_parameters
 from consensus_lib.training import distributed
 from consensus_lib.training.trainer import (
@@ -67,7 +67,7 @@ def main(argv: list[str] | None = None) -> int:
         return 1
     scores = evaluate(network, data.test, workers=given.workers).compute()
     if distributed.rank() == 0:
-        runs.write_result(
+        results.write_result(
             out,
             notebook="training",
             loss=name,
@@ -81,7 +81,7 @@ def main(argv: list[str] | None = None) -> int:
             processes=distributed.world(),
             **scores,
         )
-        print(f"{runs.table(runs.read_results(out))}\n\nCheckpoint and result: {paths.shown(out)}")
+        print(f"{results.as_text(results.read_results(out))}\n\nCheckpoint and result: {paths.shown(out)}")
     distributed.stop()
     return 0
 

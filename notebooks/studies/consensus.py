@@ -16,7 +16,7 @@ from pathlib import Path
 from consensus_lib import paths
 from consensus_lib.data import MILD, open_splits
 from consensus_lib.data.prepared import prepared_folder
-from consensus_lib.experiments import notebook, runs
+from consensus_lib.experiments import notebook, results
 from consensus_lib.experiments.command_line import SEED, Parser, number, refusing, whole
 from consensus_lib.experiments.rivals import MostFrequentLabel
 from consensus_lib.losses import ConsensusLoss, Ramp, pixelwise_loss
@@ -75,7 +75,7 @@ def main(argv: list[str] | None = None, table: Path = TABLE) -> None:
             about = setting | {"variant": f"CE, then {name}", "epochs": a.epochs // 2, "start": half}
             folders.append(lesson.train("fine-tuned", data, LOSSES[name], learning_rate=1e-3, **about).folder)
     command = shlex.join(["python", "notebooks/studies/consensus.py", *argv])
-    runs.write_table(table, runs.read_results(*folders), command)
+    results.write_table(table, results.read_results(*folders), command)
     print(f"{len(folders)} trainings in {paths.shown(table)}")
 
 

@@ -20,7 +20,7 @@ from consensus_lib import paths
 from consensus_lib.data import MILD, FaceDataset, open_splits
 from consensus_lib.data.folder import ids_without_subjects_of, read_index
 from consensus_lib.data.prepared import prepared_folder
-from consensus_lib.experiments import notebook, runs
+from consensus_lib.experiments import notebook, results
 from consensus_lib.experiments.command_line import SEED, Parser, number, refusing, whole
 from consensus_lib.losses import ConsensusLoss, pixelwise_loss
 from consensus_lib.losses.distillation import DistillationLoss
@@ -116,7 +116,7 @@ def main(argv: list[str] | None = None, table: Path = TABLE) -> None:
                 loss = CONSENSUS if first.endswith("consensus") else pixelwise_loss
                 folders.append(lesson.train("tuned", few, loss, **about).folder)
     command = shlex.join(["python", "notebooks/studies/distillation.py", *argv])
-    runs.write_table(table, runs.read_results(*folders), command)
+    results.write_table(table, results.read_results(*folders), command)
     print(f"{len(folders)} trainings in {paths.shown(table)}")
 
 

@@ -23,7 +23,7 @@ from pathlib import Path
 from consensus_lib import paths
 from consensus_lib.data import MILD, open_splits
 from consensus_lib.data.prepared import prepared_folder
-from consensus_lib.experiments import notebook, presets, runs
+from consensus_lib.experiments import notebook, presets, results
 from consensus_lib.experiments.command_line import SEED, Parser, number, refusing, whole
 from consensus_lib.experiments.rivals import RIVALS, options_at
 from consensus_lib.losses import ConsensusLoss, pixelwise_loss
@@ -96,7 +96,7 @@ def main(argv: list[str] | None = None, table: Path = TABLE) -> None:
         for name in a.losses:
             done = lesson.train(name, data, LOSSES[name], variant=name, **setting)
             found.setdefault(name, []).append(done.scores)
-            rows += (made := runs.read_results(done.folder))
+            rows += (made := results.read_results(done.folder))
             for key, rival in RIVALS.items() if name == BASE else ():
                 if rival.acts == "inference":
                     treated = rival.make(done.network, **options_at(a.size).get(key, {}))
@@ -105,7 +105,7 @@ def main(argv: list[str] | None = None, table: Path = TABLE) -> None:
                     )
                     rows.append(made[0] | {"variant": rival.title} | found[rival.title][-1].compute())
     command = shlex.join(["python", "notebooks/studies/rivals.py", *argv])
-    runs.write_table(a.table, rows, command)
+    results.write_table(a.table, rows, command)
     gains = [
         {"base": base, "variant": name} | paired_bootstrap(found[base], scores, key)._asdict()
         for base in (BASE, RECOMMENDED)
@@ -116,7 +116,7 @@ def main(argv: list[str] | None = None, table: Path = TABLE) -> None:
     ]
     for gain in gains:
         gain["of_trainings"] = " ".join(f"{value:.4f}" for value in gain["of_trainings"])
-    runs.write_table(a.table.with_stem(f"{a.table.stem}-differences"), gains, command)
+    results.write_table(a.table.with_stem(f"{a.table.stem}-differences"), gains, command)
     print(f"{len(rows)} rows in {paths.shown(a.table)}")
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from consensus_lib import paths
 from consensus_lib.data import MILD, FaceDataset, Splits, open_splits
 from consensus_lib.data.prepared import prepared_folder
-from consensus_lib.experiments import notebook, runs
+from consensus_lib.experiments import notebook, results
 from consensus_lib.experiments.command_line import Parser, number, refusing, whole
 from consensus_lib.experiments.notebook import Trained
 from consensus_lib.experiments.rivals import MostFrequentLabel
@@ -103,7 +103,7 @@ def main(argv: list[str] | None = None, table: Path = TABLE) -> None:
     trained += head_start(lesson, starts, a.size, a.few, a.rates, epochs=a.few_epochs, **setting)
 
     command = shlex.join(["python", "notebooks/studies/transfer.py", *argv])
-    runs.write_table(table, runs.read_results(*(one.folder for one in trained)), command)
+    results.write_table(table, results.read_results(*(one.folder for one in trained)), command)
     print(f"{len(trained)} trainings in {paths.shown(table)}")
 
 

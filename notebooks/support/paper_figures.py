@@ -17,8 +17,8 @@ from matplotlib.figure import Figure
 
 from consensus_lib import paths
 from consensus_lib.data import DatasetError, Splits, open_splits
-from consensus_lib.experiments import runs
 from consensus_lib.experiments.notebook import MASKS, Lesson, Trained
+from consensus_lib.experiments.results import RESULT, read_results
 from consensus_lib.training.trainer import HISTORY, STATE, CheckpointError, load_checkpoint
 from consensus_lib.viz import tables
 
@@ -121,12 +121,12 @@ class RunFolder:
         Raises:
             Missing: there is no training, or none of a name.
         """
-        results = runs.read_results(self.folder / notebook)
+        results = read_results(self.folder / notebook)
         if not results:
             raise Missing(f"trainings of {notebook}")
         table = pd.DataFrame(results)
         table["name"] = table["first"].fillna(table.loss) if "first" in table else table.loss
-        table["made"] = [(Path(folder) / runs.RESULT).stat().st_mtime for folder in table.folder]
+        table["made"] = [(Path(folder) / RESULT).stat().st_mtime for folder in table.folder]
         table = table.sort_values("made", kind="stable")
         same = ["dataset", "task", "image_size", "width"]
         table = table[(table[same] == table[same].iloc[-1]).all(axis=1)]

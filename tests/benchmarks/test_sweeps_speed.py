@@ -6,7 +6,7 @@ import time
 import psutil
 from test_sweeps import write_notebook
 
-from consensus_lib.experiments import runs, sweeps
+from consensus_lib.experiments import notebooks, sweeps
 
 
 def test_a_run_costs_little_beyond_its_kernel(tmp_path):
@@ -16,7 +16,7 @@ def test_a_run_costs_little_beyond_its_kernel(tmp_path):
     alone = []
     for seed in range(8):  # in a process that has imported all it needs
         begin = time.perf_counter()
-        runs.execute(book, tmp_path / f"alone-{seed}", {"seed": seed}, progress=False)
+        notebooks.execute(book, tmp_path / f"alone-{seed}", {"seed": seed}, progress=False)
         alone.append(time.perf_counter() - begin)
     found = sweeps.run_sweep(sweep, tmp_path / "out").values()
     swept = min(run["seconds"] for run in found)

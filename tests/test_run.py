@@ -1,31 +1,14 @@
+"""Notebooks executed in order, and outputs stored in place."""
+
 import json
-import math
 import re
 
 import nbformat
-import pandas as pd
 import pytest
+from test_results import GOOD
 
 from consensus_lib import paths
-from consensus_lib.experiments import runs
-
-GOOD = {
-    "notebook": "02",
-    "dataset": "d",
-    "split": "test",
-    "task": "parts",
-    "loss": "pixelwise",
-    "seed": 0,
-    "epochs": 2,
-    "image_size": 32,
-    "width": 0.25,
-    "mean_iou": 0.5,
-    "pixel_accuracy": 0.9,
-    "component_error": 1.0,
-    "holes": 0.5,
-    "seconds": 2.0,
-    "device": "cpu",
-}
+from consensus_lib.experiments import notebooks
 
 
 @pytest.fixture
@@ -37,7 +20,8 @@ def checkout(tmp_path, monkeypatch):
     monkeypatch.setattr(paths, "_CHECKOUT", root)
     write_notebook(
         root / "notebooks/01_first.ipynb",
-        f"from consensus_lib.experiments import runs\nruns.write_result(out, **({GOOD} | {{'seed': seed}}))",
+        "from consensus_lib.experiments.results import write_result\n"
+        f"write_result(out, **({GOOD} | {{'seed': seed}}))",
     )
     write_notebook(root / "notebooks/02_second.ipynb", "print(seed)")
     (root / "notebooks/params/tiny-quick.yaml").write_text("all: {seed: 3}\n02_second: {seed: 4}\n")
@@ -58,48 +42,8 @@ def write_notebook(path, *sources):
     nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=metadata), path)
 
 
-def test_a_result_comes_back(tmp_path):
-    runs.write_result(tmp_path / "b", **GOOD, iou_face=0.5, absent=["hair"])
-    runs.write_result(tmp_path / "a", **GOOD | {"seed": 1})
-    results = runs.read_results(tmp_path)
-    assert [result["seed"] for result in results] == [1, 0]
-    assert results[1]["absent"] == ["hair"]
-    assert results[1]["folder"] == str(tmp_path / "b")
-    assert "mean IoU" in runs.table(results)
-    assert len(runs.table(results).splitlines()) == 3
-
-
-@pytest.mark.parametrize(
-    ("change", "expected"),
-    [
-        ({"mean_iou": math.nan}, "expected a finite value for 'mean_iou', got nan"),
-        ({"scores": {"a": 1}}, "expected a flat value for 'scores', got dict"),
-    ],
-)
-def test_a_result_that_is_not_flat_or_finite_is_refused(tmp_path, change, expected):
-    with pytest.raises(ValueError, match=expected):
-        runs.write_result(tmp_path, **GOOD | change)
-    assert not list(tmp_path.rglob("result.json"))
-
-
-def test_a_result_without_a_key_is_refused(tmp_path):
-    with pytest.raises(ValueError, match=r"got none for \['seed'\]"):
-        runs.write_result(tmp_path, **{key: value for key, value in GOOD.items() if key != "seed"})
-
-
-def test_results_gather_in_one_table(tmp_path):
-    for name, more in {"b": {}, "a": {"seed": 1, "iou_face": 1 / 3, "absent": ["hair"]}}.items():
-        runs.write_result(tmp_path / name, **GOOD | more)
-    results = runs.read_results(tmp_path / "b", tmp_path / "a")
-    runs.write_table(tmp_path / "table.csv", results, "python study.py")
-    table = pd.read_csv(tmp_path / "table.csv")
-    assert table.seed.tolist() == [0, 1]
-    assert table.iou_face[1] == 0.3333
-    assert set(table) == {*GOOD, "iou_face", "command"}
-
-
 def test_the_notebooks_run_in_order_with_their_parameters(checkout, capfd):
-    assert runs.main(["--data", "tiny", "--profile", "quick", "--out", str(checkout / "run")]) == 0
+    assert notebooks.main(["--data", "tiny", "--profile", "quick", "--out", str(checkout / "run")]) == 0
     assert json.loads((checkout / "run/01_first/result.json").read_text())["seed"] == 3
     second = nbformat.read(checkout / "run/02_second/02_second.ipynb", as_version=4)
     assert second.cells[-1].outputs[0].text == "4\n"
@@ -111,14 +55,15 @@ def test_the_notebooks_run_in_order_with_their_parameters(checkout, capfd):
 
 def test_a_notebook_can_do_without_the_profile_and_parameters_can_be_changed(checkout, capsys):
     (checkout / "notebooks/params/tiny-quick.yaml").write_text("all: {seed: 3}\n02_second: null\n")
-    assert runs.read_profile("tiny", "quick") == {"01_first": {"seed": 3}, "02_second": {}}
+    assert notebooks.read_profile("tiny", "quick") == {"01_first": {"seed": 3}, "02_second": {}}
     assert (
-        runs.main(["--data", "tiny", "--only", "02", "--out", str(checkout / "run"), "--set", "seed=7"]) == 0
+        notebooks.main(["--data", "tiny", "--only", "02", "--out", str(checkout / "run"), "--set", "seed=7"])
+        == 0
     )
     second = nbformat.read(checkout / "run/02_second/02_second.ipynb", as_version=4)
     assert second.cells[-1].outputs[0].text == "7\n"
     with pytest.raises(SystemExit):
-        runs.main(["--data", "tiny", "--set", "seed"])
+        notebooks.main(["--data", "tiny", "--set", "seed"])
     assert "--set: expected NAME=VALUE, got seed" in capsys.readouterr().err
 
 
@@ -139,7 +84,7 @@ def test_wrong_values_are_named_in_one_line_and_nothing_is_written(
 ):
     monkeypatch.chdir(checkout)
     with pytest.raises(SystemExit) as left:
-        runs.main(["--data", "tiny", *arguments])
+        notebooks.main(["--data", "tiny", *arguments])
     said = capsys.readouterr().err
     assert left.value.code == 2
     assert re.search(expected, said)
@@ -148,7 +93,7 @@ def test_wrong_values_are_named_in_one_line_and_nothing_is_written(
 
 
 def test_a_run_folder_is_new_each_time(checkout):
-    assert runs.main(["--data", "tiny", "--only", "02"]) == 0
+    assert notebooks.main(["--data", "tiny", "--only", "02"]) == 0
     assert len(list(paths.runs_dir().iterdir())) == 1
 
 
@@ -157,7 +102,7 @@ def test_a_run_folder_is_new_each_time(checkout):
 )
 def test_a_notebook_that_stops_is_named_and_kept(checkout, capfd, source):
     write_notebook(checkout / "notebooks/02_second.ipynb", "print('before')", source)
-    assert runs.main(["--data", "tiny", "--out", str(checkout / "run")]) == 1
+    assert notebooks.main(["--data", "tiny", "--out", str(checkout / "run")]) == 1
     captured = capfd.readouterr()
     assert "02_second stopped" in captured.err
     kept = nbformat.read(checkout / "run/02_second/02_second.ipynb", as_version=4)
@@ -168,7 +113,7 @@ def test_a_notebook_that_stops_is_named_and_kept(checkout, capfd, source):
 def test_storing_keeps_outputs_and_drops_progress(checkout):
     notebook = checkout / "notebooks/02_second.ipynb"
     write_notebook(notebook, "import sys\nprint('kept')\nprint('bar', file=sys.stderr)")
-    assert runs.main(["--store", "--only", "02"]) == 0
+    assert notebooks.main(["--store", "--only", "02"]) == 0
     stored = nbformat.read(notebook, as_version=4)
     assert [output.text for output in stored.cells[-1].outputs] == ["kept\n"]
     assert stored.metadata.language_info == {"name": "python"}
@@ -179,7 +124,7 @@ def test_storing_takes_the_notebooks_of_studies_too(checkout):
     study.parent.mkdir()
     for notebook in (checkout / "notebooks/01_first.ipynb", study):
         write_notebook(notebook, "print('kept')")
-    assert runs.main(["--store"]) == 0
+    assert notebooks.main(["--store"]) == 0
     assert nbformat.read(study, as_version=4).cells[-1].outputs[0].text == "kept\n"
 
 
@@ -188,5 +133,5 @@ def test_storing_leaves_a_failing_notebook_as_it_was(checkout):
     write_notebook(notebook, "raise ValueError('broken on purpose')")
     before = notebook.read_bytes()
     with pytest.raises(Exception, match="broken on purpose"):
-        runs.main(["--store", "--only", "02"])
+        notebooks.main(["--store", "--only", "02"])
     assert notebook.read_bytes() == before

@@ -1,101 +1,29 @@
-"""Runs: execute the notebooks in order and keep what they leave in one new folder.
+"""Notebooks: execute them in order into one new folder, or store their outputs in place.
 
-``python -m consensus_lib run --data synthetic --profile quick`` is what ``make run`` calls. A run folder
-holds one folder for each notebook, with the executed notebook, its figures, its checkpoints and, for each
-training, a ``result.json`` of flat keys, written last: only that file makes a training done.
+``python -m consensus_lib run --data synthetic --profile quick`` is what ``make run`` calls. The folder holds
+one folder for each notebook: the executed notebook, its figures, its checkpoints and the results of its
+trainings (:mod:`consensus_lib.experiments.results`).
 """
 
 import argparse
 import contextlib
 import datetime
-import json
-import math
 import sys
 import time
-from collections.abc import Iterable
 from pathlib import Path
 
 import yaml
 
 from consensus_lib import paths
 from consensus_lib.experiments import command_line
+from consensus_lib.experiments.results import as_text, read_results
 from consensus_lib.experiments.sweep_plan import check, read_parameters
-from consensus_lib.paths import shown, write_json
+from consensus_lib.paths import shown
 
 _KERNEL = {
     "kernel_name": "python3",
     "extra_arguments": ["--log-level=ERROR"],  # no remarks about loopback traffic in the middle of the bar
 }
-
-RESULT = "result.json"
-RESULT_KEYS = (
-    "notebook",
-    "dataset",
-    "split",
-    "task",
-    "loss",
-    "seed",
-    "epochs",
-    "image_size",
-    "width",
-    "mean_iou",
-    "pixel_accuracy",
-    "component_error",
-    "holes",
-    "seconds",
-    "device",
-)
-"""Keys that every result has; scores of classes and whatever else is known come beside them."""
-
-
-def write_result(folder: str | Path, **values) -> Path:
-    """Write ``folder/result.json``, atomically. Call it last: its presence says that the training is done.
-
-    Args:
-        folder: the training's folder.
-        values: flat values (numbers, text, true/false, None, or lists of text); all of ``RESULT_KEYS``
-            must be among them.
-
-    Raises:
-        ValueError: a key is missing, or a value is nested, or not finite.
-    """
-    missing = [key for key in RESULT_KEYS if key not in values]
-    if missing:
-        raise ValueError(f"result: expected the keys {list(RESULT_KEYS)}, got none for {missing}")
-    for key, value in values.items():
-        parts = value if isinstance(value, list) else [value]
-        if any(not isinstance(part, str | int | float | bool | None) for part in parts):
-            raise ValueError(f"result: expected a flat value for {key!r}, got {type(value).__name__}")
-        if any(isinstance(part, float) and not math.isfinite(part) for part in parts):
-            raise ValueError(f"result: expected a finite value for {key!r}, got {value}")
-    path = Path(folder) / RESULT
-    write_json(path, values)
-    return path
-
-
-def read_results(*folders: str | Path) -> list[dict]:
-    """Return every result below each of ``folders``, ordered by path, each with its ``folder`` added.
-
-    Those of trainings, that is: the ``result.json`` of a sweep's run repeats them, and is left out.
-    """
-    files = [file for folder in folders for file in sorted(Path(folder).rglob(RESULT))]
-    found = [(file, json.loads(file.read_text(encoding="utf-8"))) for file in files]
-    return [{**result, "folder": str(file.parent)} for file, result in found if "mean_iou" in result]
-
-
-def write_table(path: str | Path, results: Iterable[dict], command: str) -> None:
-    """Write results as one CSV file: a row for each, a column for each key.
-
-    Args:
-        path: of the file; written atomically.
-        results: in the order of the rows, such as those of :func:`read_results`.
-        command: what made them, without this machine's paths; a column of its own.
-    """
-    import pandas as pd  # here, so that a run that writes no table does not wait for it
-
-    kept = [{key: value for key, value in row.items() if key not in ("folder", "absent")} for row in results]
-    with paths.atomic(path) as part:
-        pd.DataFrame(kept).round(4).assign(command=command).to_csv(part, index=False)
 
 
 def notebooks() -> list[Path]:
@@ -149,7 +77,7 @@ def execute(
     Raises:
         RuntimeError: it did not run to its end. The partly executed notebook stays in ``out``.
     """
-    import papermill  # here, so that a notebook that writes results does not load it
+    import papermill  # here, so that a wrong argument is refused without waiting for it
     from traitlets.config import Config
 
     out.mkdir(parents=True, exist_ok=True)
@@ -205,28 +133,6 @@ def store(notebook: Path) -> None:
     book.metadata["language_info"] = {"name": "python"}  # without the version of the machine at hand
     with paths.atomic(notebook) as part:
         nbformat.write(book, part)
-
-
-def table(results: list[dict]) -> str:
-    """Return the main scores of ``results`` as text, one line each."""
-    columns = {
-        "notebook": "notebook",
-        "dataset": "dataset",
-        "loss": "loss",
-        "seed": "seed",
-        "mean_iou": "mean IoU",
-        "component_error": "components off",
-        "holes": "holes",
-        "seconds": "training s",
-    }
-    rows = [list(columns.values())]
-    for result in results:
-        values = [result[key] for key in columns]
-        rows.append([f"{value:.3f}" if isinstance(value, float) else str(value) for value in values])
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
-    )
 
 
 def _parameter(text: str) -> tuple[str, object]:
@@ -306,7 +212,7 @@ def main(argv: list[str] | None = None) -> int:
             return 1
     print(
         f"\n{len(chosen)} notebooks in {time.perf_counter() - begin:.0f} s. Executed notebooks, figures and "
-        f"checkpoints: {shown(out)}\n\n{table(read_results(out))}"
+        f"checkpoints: {shown(out)}\n\n{as_text(read_results(out))}"
     )
     return 0
 

@@ -1,0 +1,119 @@
+"""Results: one ``result.json`` for each training, tables of them, and what they were made with.
+
+``result.json`` has flat keys and is written last: only that file makes a training done.
+"""
+
+import hashlib
+import json
+import math
+import subprocess
+from collections.abc import Iterable
+from pathlib import Path
+
+import consensus_lib
+from consensus_lib.paths import atomic, write_json
+
+_PACKAGE = Path(consensus_lib.__file__).parent
+
+RESULT = "result.json"
+RESULT_KEYS = (
+    "notebook",
+    "dataset",
+    "split",
+    "task",
+    "loss",
+    "seed",
+    "epochs",
+    "image_size",
+    "width",
+    "mean_iou",
+    "pixel_accuracy",
+    "component_error",
+    "holes",
+    "seconds",
+    "device",
+)
+"""Keys that every result has; scores of classes and whatever else is known come beside them."""
+
+
+def write_result(folder: str | Path, **values) -> Path:
+    """Write ``folder/result.json``, atomically. Call it last: its presence says that the training is done.
+
+    Args:
+        folder: the training's folder.
+        values: flat values (numbers, text, true/false, None, or lists of text); all of ``RESULT_KEYS``
+            must be among them.
+
+    Raises:
+        ValueError: a key is missing, or a value is nested, or not finite.
+    """
+    missing = [key for key in RESULT_KEYS if key not in values]
+    if missing:
+        raise ValueError(f"result: expected the keys {list(RESULT_KEYS)}, got none for {missing}")
+    for key, value in values.items():
+        parts = value if isinstance(value, list) else [value]
+        if any(not isinstance(part, str | int | float | bool | None) for part in parts):
+            raise ValueError(f"result: expected a flat value for {key!r}, got {type(value).__name__}")
+        if any(isinstance(part, float) and not math.isfinite(part) for part in parts):
+            raise ValueError(f"result: expected a finite value for {key!r}, got {value}")
+    path = Path(folder) / RESULT
+    write_json(path, values)
+    return path
+
+
+def read_results(*folders: str | Path) -> list[dict]:
+    """Return every result below each of ``folders``, ordered by path, each with its ``folder`` added.
+
+    Those of trainings, that is: the ``result.json`` of a sweep's run repeats them, and is left out.
+    """
+    files = [file for folder in folders for file in sorted(Path(folder).rglob(RESULT))]
+    found = [(file, json.loads(file.read_text(encoding="utf-8"))) for file in files]
+    return [{**result, "folder": str(file.parent)} for file, result in found if "mean_iou" in result]
+
+
+def write_table(path: str | Path, results: Iterable[dict], command: str) -> None:
+    """Write results as one CSV file: a row for each, a column for each key.
+
+    Args:
+        path: of the file; written atomically.
+        results: in the order of the rows, such as those of :func:`read_results`.
+        command: what made them, without this machine's paths; a column of its own.
+    """
+    import pandas as pd  # here, so that a training does not wait for it
+
+    kept = [{key: value for key, value in row.items() if key not in ("folder", "absent")} for row in results]
+    with atomic(path) as part:
+        pd.DataFrame(kept).round(4).assign(command=command).to_csv(part, index=False)
+
+
+def as_text(results: Iterable[dict]) -> str:
+    """Return the main scores of ``results`` as a table in plain text, one line each."""
+    import pandas as pd
+
+    heads = {"mean_iou": "mean IoU", "component_error": "component error", "seconds": "training s"}
+    shown = ["notebook", "dataset", "loss", "seed", "mean_iou", "component_error", "holes", "seconds"]
+    table = pd.DataFrame(results, columns=shown).rename(columns=heads)
+    return table.to_string(index=False, float_format="{:.3f}".format)
+
+
+def library_hash() -> str:
+    """Return a hash of the library's source: its version stays the same while a checkout changes."""
+    digest = hashlib.sha256()
+    for file in sorted(_PACKAGE.rglob("*.py")):
+        digest.update(f"{file.relative_to(_PACKAGE).as_posix()}\0".encode() + file.read_bytes())
+    return digest.hexdigest()[:12]
+
+
+def provenance() -> dict[str, str | None]:
+    """Return what a result is made with now, to be recorded beside it.
+
+    Returns:
+        ``version`` of the library; ``commit`` of its checkout, with ``-dirty`` where tracked files differ
+        from it, None outside of a git checkout; ``source``, the :func:`library_hash`.
+    """
+    commit = None
+    if (_PACKAGE.parent / ".git").exists():  # else git would name the repository around a virtual environment
+        describe = ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
+        done = subprocess.run(describe, cwd=_PACKAGE, capture_output=True, text=True)
+        commit = done.stdout.strip() or None
+    return {"version": consensus_lib.__version__, "commit": commit, "source": library_hash()}
