@@ -25,7 +25,7 @@ from consensus_lib.teacher.teachers import (
     mask_contour,
     weights_version,
 )
-from consensus_lib.training.trainer import CheckpointError, fit
+from consensus_lib.training import CheckpointError, fit
 from synthetic_faces import prepare_synthetic, read_truth
 
 CLASSES = ("background", "face", "hair")

@@ -31,7 +31,7 @@ from torch import nn
 from consensus_lib.data.folder import DatasetError, read_info
 from consensus_lib.data.tasks import Task
 from consensus_lib.data.tasks import task as task_by_name
-from consensus_lib.training.trainer import load_checkpoint, pick_device
+from consensus_lib.training import load_checkpoint, pick_device
 from synthetic_faces.classes import CLASSES
 
 CELEBA_PARTS = {
