@@ -8,7 +8,7 @@ import pytest
 import prepare_lfw_part_labels
 from consensus_lib import paths
 from consensus_lib.experiments import command_line, train
-from consensus_lib.training import trainer as training
+from consensus_lib.training import load_checkpoint
 
 TINY = ["--dataset", "lfw_part_labels", "--size", "32", "--width", "0.0625", "--batch-size", "4"]
 
@@ -76,7 +76,7 @@ def test_a_training_is_resumed_or_begun_anew_from_the_command_line(write_tiny, c
     write_tiny(paths.data_dir() / "lfw_part_labels-128")
     first = [*TINY, "--device", "cpu", "--precision", "bfloat16", "--out", str(paths.runs_dir())]
     assert train.main([*first, "--epochs", "1"]) == 0
-    _, state = training.load_checkpoint(paths.runs_dir())
+    _, state = load_checkpoint(paths.runs_dir())
     assert state["settings"]["precision"] == "bfloat16"
     auto = ["--precision", "auto"]
     assert train.main([*first, *auto, "--epochs", "1", "--resume"]) == 0
@@ -87,10 +87,10 @@ def test_a_training_is_resumed_or_begun_anew_from_the_command_line(write_tiny, c
         assert left.value.code == 2
         said = capsys.readouterr().err
         assert f"{changed[0].strip('-') if changed[1] == 'float32' else 'epochs'}: expected" in said
-        assert "start anew with resume=False (--restart)" in said
+        assert "start again with resume=False (--restart)" in said
         assert "Traceback" not in said
     assert train.main([*first, *auto, "--epochs", "2", "--restart"]) == 0
-    assert training.load_checkpoint(paths.runs_dir())[1]["epoch"] == 2
+    assert load_checkpoint(paths.runs_dir())[1]["epoch"] == 2
 
 
 def test_a_loss_that_is_not_finite_is_a_line_and_not_a_wrong_argument(write_tiny, capsys):

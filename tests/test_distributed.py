@@ -21,9 +21,15 @@ from consensus_lib.experiments.train import main
 from consensus_lib.losses import ConsensusLoss, pixelwise_loss
 from consensus_lib.metrics.structure import StructureScores
 from consensus_lib.models.networks import FaceOccNet
-from consensus_lib.training import distributed
-from consensus_lib.training import trainer as training
-from consensus_lib.training.trainer import cosine, evaluate, fit, load_checkpoint, measure_flicker
+from consensus_lib.training import (
+    checkpoint,
+    cosine,
+    distributed,
+    evaluate,
+    fit,
+    load_checkpoint,
+    measure_flicker,
+)
 
 ROOT = Path(__file__).parents[1]
 LOOPBACK = "lo" if sys.platform == "linux" else "lo0"
@@ -93,15 +99,15 @@ def trainings(folder, out):
     seeds.clear()
     with pytest.MonkeyPatch.context() as patch:
         for name in ("_save_tensors", "write_json"):
-            original = getattr(training, name)
+            original = getattr(checkpoint, name)
 
             def record(*arguments, original=original):
                 written.append(1)
                 original(*arguments)
 
-            patch.setattr(training, name, record)
+            patch.setattr(checkpoint, name, record)
         # Each process begins with other weights: those of the first one count.
-        found["plain"] = train(folder, plain(rank), clip=1.0, out=out / "plain")
+        found["plain"] = train(folder, plain(rank), out=out / "plain")
     found["written"] = len(written)
     found["faces"] = train(folder, face_net(rank), loss=watched)
     found["seeds"] = sorted(set(seeds), key=seeds.index)
@@ -261,19 +267,20 @@ def test_synchronised_batch_normalisation_keeps_parameters_and_names():
 
 def test_one_process_needs_no_group(monkeypatch):
     monkeypatch.delenv("LOCAL_RANK", raising=False)
-    assert distributed.start("mps") == "mps"
-    assert distributed.share() == (0, 1)
-    assert distributed.gathered(3) == [3]
-    assert distributed.from_first(4) == distributed.first_alone(lambda: 4) == 4
+    assert distributed.init("mps") == "mps"
+    assert distributed.rank_and_world_size() == (0, 1)
+    assert distributed.all_gather_object(3) == [3]
+    assert distributed.broadcast_object(4) == 4
+    assert distributed.main_process_first(lambda: 4) == 4
     model = plain()
-    assert distributed.parallel(model, torch.device("cpu")) is model
-    distributed.stop()
+    assert distributed.wrap_ddp(model, torch.device("cpu")) is model
+    distributed.shutdown()
     monkeypatch.setenv("LOCAL_RANK", "0")
     with pytest.raises(ValueError, match="device: expected 'auto', 'cuda' or 'cpu' for several"):
-        distributed.start("mps")
+        distributed.init("mps")
     monkeypatch.setenv("LOCAL_RANK", "99")
     with pytest.raises(ValueError, match=r"device: expected a GPU for each process, got \d+ for process 100"):
-        distributed.start("cuda")
+        distributed.init("cuda")
 
 
 def test_the_entry_point_trains_with_torchrun_and_goes_on_alone(tmp_path, write_tiny, capsys, monkeypatch):

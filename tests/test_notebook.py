@@ -44,7 +44,7 @@ def test_a_training_is_filed_and_found_again(lesson, data, monkeypatch):
     assert result["validation_mean_iou"] == first.history[-1]["mean_iou"]
     assert ["mean_iou" in row for row in first.history] == [False, True]
 
-    monkeypatch.setattr("consensus_lib.training.trainer._epoch", None)
+    monkeypatch.setattr("consensus_lib.training.trainer.train_epoch", None)
     monkeypatch.setattr("consensus_lib.experiments.notebook.evaluate", None)
     again = lesson.train("pixelwise", data, pixelwise_loss, seed=3, variant="ours", **SHORT)
     assert again.folder == first.folder

@@ -7,8 +7,8 @@ from torch import nn
 from torch.optim import lr_scheduler
 
 from consensus_lib.losses import ConsensusLoss, consensus_loss, pixelwise_loss
+from consensus_lib.training import cosine
 from consensus_lib.training.settings import UNCLEAR, describe, describe_optimizer, describe_schedule
-from consensus_lib.training.trainer import cosine
 
 SCHEDULES = {
     "cosine": cosine,

@@ -26,7 +26,7 @@ def run(tiny_folder, tmp_path, monkeypatch):
         table = tmp_path / "table.csv"
         module.main([*options, *SMALL], table)
         found = pd.read_csv(table)
-        monkeypatch.setattr("consensus_lib.training.trainer._epoch", None)
+        monkeypatch.setattr("consensus_lib.training.trainer.train_epoch", None)
         module.main([*options, *SMALL], table)
         pd.testing.assert_frame_equal(pd.read_csv(table), found)
         whole = found.loc[:, ~found.columns.str.startswith("precision")]  # none for a class never predicted

@@ -19,7 +19,7 @@ from consensus_lib.teacher.teachers import (
     TeacherError,
     weights_version,
 )
-from consensus_lib.training.trainer import CheckpointError, fit
+from consensus_lib.training import CheckpointError, fit
 
 CLASSES = ("background", "face", "hair")
 

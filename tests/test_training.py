@@ -14,16 +14,19 @@ from consensus_lib.metrics.segmentation import SegmentationScores
 from consensus_lib.metrics.stability import flicker
 from consensus_lib.metrics.structure import StructureScores
 from consensus_lib.models.networks import NETWORKS, FaceOccNet
-from consensus_lib.training import trainer as training
-from consensus_lib.training.trainer import (
+from consensus_lib.training import (
     CheckpointError,
+    checkpoint,
     cosine,
+    devices,
     evaluate,
     fit,
     load_checkpoint,
     measure_flicker,
     pick_device,
+    pick_precision,
     predict,
+    trainer,
 )
 
 AUGMENT = Augment(flip=0.5, rotation=10, scale=0.9)
@@ -121,7 +124,7 @@ def interrupted(*_):
 
 def test_ctrl_c_in_the_first_epoch_can_be_resumed(data, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr(training, "_epoch", interrupted)
+        patch.setattr(trainer, "train_epoch", interrupted)
         with pytest.raises(KeyboardInterrupt):
             train(data, out=tmp_path / "run")
     resumed, _ = train(data, network(seed=99), out=tmp_path / "run")
@@ -175,16 +178,17 @@ def test_a_training_keeps_its_precision_on_a_machine_that_would_take_another(dat
     assert untimed(resumed_history) == untimed(history)
     assert [row["precision"] for row in resumed_history] == [precision] * 3
     other = "float32" if precision == "bfloat16" else "bfloat16"
-    message = rf"precision: expected '{precision}', got '{other}' \('auto' goes on in {precision}\)"
+    message = rf"precision: expected '{precision}', got '{other}' \('auto' continues in {precision}\)"
     refused(data, tmp_path / "run", message, precision=other)
 
 
 def test_a_machine_without_the_precision_goes_on_in_its_own_and_says_so(data, tmp_path, monkeypatch):
     begin(data, tmp_path / "run", precision="bfloat16")
-    monkeypatch.setattr(training, "can_run", lambda precision, device: precision == "float32")
+    for module in (devices, checkpoint):
+        monkeypatch.setattr(module, "can_run", lambda precision, device: precision == "float32")
     with pytest.raises(ValueError, match="precision: expected 'auto' or 'float32' on cpu, got 'bfloat16'"):
         train(data, precision="bfloat16")
-    monkeypatch.setattr(training, "pick_precision", lambda name, device: "float32")
+    monkeypatch.setattr(trainer, "pick_precision", lambda name, device: "float32")
     begin(data, tmp_path / "run", epochs=2, precision="auto")
     monkeypatch.undo()
     _, history = train(data, precision="auto", out=tmp_path / "run")
@@ -196,11 +200,11 @@ def test_another_device_is_recorded_where_it_trained_and_reaches_the_result(
     data, validation, tmp_path, monkeypatch
 ):
     begin(data, tmp_path / "run", validation=validation)
-    monkeypatch.setattr(training, "device_name", lambda device: "another")
+    monkeypatch.setattr(checkpoint, "device_name", lambda device: "another")
     model, history = train(data, validation=validation, out=tmp_path / "run")
     monkeypatch.undo()
     result = outcome(model, Splits(data, validation, validation), history)
-    assert result["changes"] == [f"epoch 2: device: {training.device_name(torch.device('cpu'))} → another"]
+    assert result["changes"] == [f"epoch 2: device: {devices.device_name(torch.device('cpu'))} → another"]
     assert result["precision"] == "float32"
     assert train(data, validation=validation, out=tmp_path / "run")[1] == history  # nothing was trained here
 
@@ -334,7 +338,7 @@ def test_a_plateau_schedule_cuts_the_rate_when_the_score_stops_rising(data, vali
         def compute(self):
             return super().compute() | {"mean_iou": next(scores)}
 
-    monkeypatch.setattr(training, "evaluate", partial(evaluate, scores=Given))
+    monkeypatch.setattr(trainer, "evaluate", partial(evaluate, scores=Given))
     _, history = train(
         data,
         epochs=8,
@@ -405,18 +409,6 @@ def test_evaluation_happens_at_intervals_and_at_the_end(data, validation):
     assert [row["epoch"] for row in history if "mean_iou" in row] == [2, 4, 5]
 
 
-def test_clipping_bounds_the_step(data):
-    model = network()
-    before = weights(model)
-    _, _ = train(
-        data, model, epochs=1, clip=1e-12, schedule=None, optimizer=lambda p: torch.optim.SGD(p, lr=1.0)
-    )
-    moved = torch.cat([p.detach().flatten() for p in model.parameters()])
-    start = torch.cat([p.detach().flatten() for p in network().parameters()])
-    assert (moved - start).norm() < 1e-10
-    assert len(before) > len(moved)  # batch statistics move all the same
-
-
 def test_a_loss_that_is_not_finite_stops_the_training(data, tmp_path):
     def broken(logits, labels):
         return logits.mean() * math.nan
@@ -445,13 +437,6 @@ def test_bfloat16_learns_the_same_thing(data, validation):
         train(data, precision=precision, epochs=6)[1][-1]["loss"] for precision in ("float32", "bfloat16")
     ]
     assert losses[0] == pytest.approx(losses[1], rel=0.1)
-
-
-def test_compile_is_passed_on(data, monkeypatch):
-    compiled = []
-    monkeypatch.setattr(torch, "compile", lambda model: compiled.append(model) or model)
-    model, _ = train(data, compile=True, epochs=1)
-    assert compiled == [model]
 
 
 def test_predictions_are_those_that_are_scored(data, validation):
@@ -537,11 +522,6 @@ def test_wrong_arguments_are_named(data, options, expected):
         train(data, **options)
 
 
-def test_an_unknown_monitor_is_named(data, validation):
-    with pytest.raises(ValueError, match=r"monitor: expected one of .*'mean_iou'.*, got 'iou'"):
-        train(data, validation=validation, monitor="iou")
-
-
 def test_the_global_random_state_is_left_alone(data):
     torch.manual_seed(5)
     expected = torch.rand(3)
@@ -554,7 +534,7 @@ def test_the_global_random_state_is_left_alone(data):
 def test_auto_takes_the_cpu_where_there_is_nothing_else():
     if not torch.cuda.is_available() and not torch.backends.mps.is_available():
         assert pick_device("auto") == torch.device("cpu")
-    assert training.pick_precision("auto", torch.device("cpu")) in ("float32", "bfloat16")
+    assert pick_precision("auto", torch.device("cpu")) in ("float32", "bfloat16")
 
 
 def test_a_schedule_in_the_loss_survives_an_interruption(data, tmp_path):

@@ -23,16 +23,10 @@ from consensus_lib.experiments.train import outcome
 from consensus_lib.metrics.segmentation import SegmentationScores
 from consensus_lib.models.networks import NETWORKS
 from consensus_lib.paths import atomic
+from consensus_lib.training import cosine, evaluate, fit, load_checkpoint, pick_device
+from consensus_lib.training.devices import device_name
 from consensus_lib.training.settings import describe
-from consensus_lib.training.trainer import (
-    cosine,
-    device_name,
-    evaluate,
-    evaluating,
-    fit,
-    load_checkpoint,
-    pick_device,
-)
+from consensus_lib.training.trainer import eval_mode
 from consensus_lib.viz import plots
 
 MASKS = "masks.npz"
@@ -218,7 +212,7 @@ def _kept(folder: Path, name: str, measure: Callable[[], object]):
 
 def _keep_masks(file: Path, model: torch.nn.Module, images: torch.Tensor, epoch: int) -> None:
     """Add what ``model`` predicts after an epoch; what lies there of later ones, of a lost training, goes."""
-    with evaluating(model) as see, torch.inference_mode():
+    with eval_mode(model) as see, torch.inference_mode():
         masks = {epoch: see(images).to("cpu", torch.uint8).numpy()}
     if file.is_file():
         with np.load(file) as kept:

@@ -10,16 +10,16 @@ from consensus_lib import losses, paths
 from consensus_lib.data import MILD, TASKS, Splits, loader, open_splits
 from consensus_lib.experiments import command_line, results
 from consensus_lib.models.networks import FaceOccNet, check_network, count_parameters
-from consensus_lib.training import distributed
-from consensus_lib.training.trainer import (
+from consensus_lib.training import (
     CheckpointError,
     cosine,
-    device_name,
+    distributed,
     evaluate,
     fit,
     pick_device,
     pick_precision,
 )
+from consensus_lib.training.devices import device_name
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -35,11 +35,11 @@ def main(argv: list[str] | None = None) -> int:
         loss = losses.ConsensusLoss(given.kind, **weights)
     opened = {"size": given.size, "images": given.images, "augment": MILD, "seed": given.seed}
     with command_line.refusing(parser):
-        device = distributed.start(given.device)
+        device = distributed.init(given.device)
         pick_precision(given.precision, pick_device(device))
         check_network(FaceOccNet, given.size, given.width, given.dropout)
-        data = distributed.first_alone(lambda: open_splits(given.dataset, given.task, **opened))
-        loader(data.train, given.batch_size, shuffle=True, share=distributed.share())
+        data = distributed.main_process_first(lambda: open_splits(given.dataset, given.task, **opened))
+        loader(data.train, given.batch_size, shuffle=True, share=distributed.rank_and_world_size())
     out = given.out or paths.runs_dir() / "training" / f"{given.dataset}-{given.task}-{name}-seed{given.seed}"
     torch.manual_seed(given.seed)
     network = FaceOccNet(len(data.train.task.classes), given.width, given.dropout)
@@ -78,11 +78,11 @@ def main(argv: list[str] | None = None) -> int:
             train_images=len(data.train),
             **outcome(network, data, history),
             device=device_name(pick_device(device)),
-            processes=distributed.world(),
+            processes=distributed.world_size(),
             **scores,
         )
         print(f"{results.as_text(results.read_results(out))}\n\nCheckpoint and result: {paths.shown(out)}")
-    distributed.stop()
+    distributed.shutdown()
     return 0
 
 

@@ -18,7 +18,7 @@ from torch import nn
 
 from consensus_lib.data.tasks import Task
 from consensus_lib.data.tasks import task as task_by_name
-from consensus_lib.training.trainer import load_checkpoint, pick_device
+from consensus_lib.training import load_checkpoint, pick_device
 
 CELEBA_PARTS = {
     **{name: name for name in ("background", "skin", "nose", "mouth", "hair", "neck", "cloth")},

@@ -5,15 +5,8 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
-        "trainer": [
-            "CheckpointError",
-            "cosine",
-            "evaluate",
-            "fit",
-            "load_checkpoint",
-            "measure_flicker",
-            "pick_device",
-            "predict",
-        ],
+        "checkpoint": ["CheckpointError", "load_checkpoint"],
+        "devices": ["pick_device", "pick_precision"],
+        "trainer": ["cosine", "evaluate", "fit", "measure_flicker", "predict"],
     },
 )

@@ -1,9 +1,9 @@
-"""Several processes: which one this is, and what it needs from the others.
+"""Several processes: the rank of this one, and what they exchange.
 
-Without a process group there is one process, and nothing here costs it anything. With one (``torchrun``
-starts the processes, :func:`start` joins them; whoever joins them otherwise and by NCCL must call
-``torch.cuda.set_device`` first) all call the same functions in the same order. A process that fails ends,
-and ``torchrun`` then stops the others.
+Without a process group there is one process, and every function here is free. With one (``torchrun`` starts
+the processes, :func:`init` joins them; any other launcher that uses NCCL must call ``torch.cuda.set_device``
+first) all processes call the same functions in the same order. A process that fails ends, and ``torchrun``
+then stops the others.
 """
 
 import datetime
@@ -16,14 +16,14 @@ import torch.distributed as dist
 from torch import nn
 
 TIMEOUT = datetime.timedelta(minutes=30)
-"""How long a process waits for the others: longer than the first may take to draw or to decode a data set."""
+"""How long a process waits for the others: longer than the first may take to render or decode a data set."""
 
 
-def start(device: str = "auto") -> str:
+def init(device: str = "auto") -> str:
     """Join the processes that ``torchrun`` has started, and return the device of this one.
 
-    Those on GPUs talk by NCCL and take one GPU each; all others talk by gloo. Where ``torchrun`` started
-    nothing, nothing is done.
+    Processes on GPUs talk by NCCL and take one GPU each; all others talk by gloo. Without ``torchrun`` this
+    returns ``device`` and does nothing.
 
     Args:
         device: ``"auto"``, ``"cuda"`` or ``"cpu"``; without ``torchrun`` whatever ``pick_device`` takes.
@@ -47,70 +47,70 @@ def start(device: str = "auto") -> str:
     return device if cuda else "cpu"
 
 
-def stop() -> None:
+def shutdown() -> None:
     """Leave the process group, if there is one. For a process that succeeded; one that failed just ends."""
-    if _together():
+    if _initialized():
         dist.destroy_process_group()
 
 
 def rank() -> int:
-    """Return the number of this process, from 0; the first one writes files and shows bars."""
-    return dist.get_rank() if _together() else 0
+    """Return the number of this process, from 0; process 0 writes files and shows bars."""
+    return dist.get_rank() if _initialized() else 0
 
 
-def world() -> int:
+def world_size() -> int:
     """Return the number of processes."""
-    return dist.get_world_size() if _together() else 1
+    return dist.get_world_size() if _initialized() else 1
 
 
-def share() -> tuple[int, int]:
-    """Return (rank, world), what :func:`consensus_lib.data.loader` shares data by."""
-    return rank(), world()
+def rank_and_world_size() -> tuple[int, int]:
+    """Return both, as :func:`consensus_lib.data.loader` takes its ``share``."""
+    return rank(), world_size()
 
 
-def from_first(value: Any) -> Any:
-    """Return the first process's ``value``, in every process, and not before the first has come here."""
-    if world() == 1:
+def broadcast_object(value: Any) -> Any:
+    """Return process 0's ``value`` in every process, not before process 0 has called this."""
+    if world_size() == 1:
         return value
     values = [value]
     dist.broadcast_object_list(values, src=0)
     return values[0]
 
 
-def first_alone(make: Callable[[], Any]) -> Any:
-    """Return what ``make`` returns, called in the first process and then, once it is done, in the others.
+def main_process_first(make: Callable[[], Any]) -> Any:
+    """Call ``make`` in process 0 and, once it has returned there, in the others; return its value.
 
-    For whatever leaves files that are made once and read by all.
+    For functions that write files which are made once and read by all.
     """
     value = make() if rank() == 0 else None
-    from_first(None)
+    broadcast_object(None)
     return value if rank() == 0 else make()
 
 
-def gathered(value: Any) -> list:
+def all_gather_object(value: Any) -> list:
     """Return the values of all processes, by rank."""
-    values = [value] * world()
-    if world() > 1:
+    values = [value] * world_size()
+    if world_size() > 1:
         dist.all_gather_object(values, value)
     return values
 
 
-def summed(tensor: torch.Tensor) -> torch.Tensor:
+def all_reduce_sum(tensor: torch.Tensor) -> torch.Tensor:
     """Return the sum of ``tensor`` over all processes. It is changed in place."""
-    if world() > 1:
+    if world_size() > 1:
         dist.all_reduce(tensor)
     return tensor
 
 
-def parallel(model: nn.Module, device: torch.device) -> nn.Module:
-    """Return ``model`` so wrapped that its gradients are the mean over all processes.
+def wrap_ddp(model: nn.Module, device: torch.device) -> nn.Module:
+    """Return ``model`` wrapped so that its gradients are the mean over all processes.
 
-    Every process then holds the first one's weights. On CUDA, batch normalisation is exchanged in place
-    for ``SyncBatchNorm``, whose parameters are the same objects under the same names, so that an optimiser
-    and a checkpoint of ``model`` stay what they were. Elsewhere torch has none, and every process
-    normalises its own share of a batch.
+    Every process then holds process 0's weights. On CUDA, batch normalisation is replaced in place by
+    ``SyncBatchNorm``, whose parameters are the same objects under the same names, so that an optimiser and a
+    checkpoint of ``model`` stay valid. Elsewhere torch has none, and every process normalises its own share
+    of a batch.
     """
-    if world() == 1:
+    if world_size() == 1:
         return model
     if device.type == "cuda":
         model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
@@ -124,15 +124,15 @@ def parallel(model: nn.Module, device: torch.device) -> nn.Module:
 def average_buffers(model: nn.Module) -> None:
     """Set each floating-point buffer to its mean over all processes.
 
-    Running means are linear in the batches, so after an epoch this is what each process would have, had it
-    seen all shares; running variances lack what the shares' means differ by. Where batch normalisation is
-    synchronised, nothing changes.
+    Running means are linear in the batches, so after an epoch this is what one process that had seen all
+    shares would have; running variances lack the variance between the shares' means. Where batch
+    normalisation is synchronised, nothing changes.
     """
-    if world() > 1:
+    if world_size() > 1:
         for buffer in model.buffers():
             if buffer.is_floating_point():
-                summed(buffer).div_(world())
+                all_reduce_sum(buffer).div_(world_size())
 
 
-def _together() -> bool:
+def _initialized() -> bool:
     return dist.is_available() and dist.is_initialized()

@@ -1,6 +1,7 @@
-"""A training's settings as text, so that a checkpoint can tell whether it is of the same training.
+"""A training's settings as text, by which a checkpoint recognises the training that it is of.
 
-What cannot be told from another setting matches :data:`UNCLEAR`: such a training can be started, not resumed.
+A setting whose text does not tell it from another one matches :data:`UNCLEAR`: such a training can be
+started, not resumed.
 """
 
 import functools
@@ -15,10 +16,11 @@ import torch
 from torch import nn
 from torch.optim.lr_scheduler import LRScheduler
 
+from consensus_lib.data import FaceDataset
 from consensus_lib.models.networks import NETWORKS
 
 UNCLEAR = re.compile(r"<lambda>|<locals>| at 0x")
-"""What a text that describes a setting has if it does not tell it from another one."""
+"""Matches the text of a setting that could as well be another one's."""
 
 COUNTERS = {"optimizer", "last_epoch", "verbose", "_last_lr", "_step_count", "_is_initial"}
 """Attributes of schedules that are not settings, or that only some versions of torch have."""
@@ -67,8 +69,23 @@ def describe(value: Any) -> str:
     return repr(value)
 
 
+def describe_training(model: nn.Module, data: FaceDataset, loss: Callable, optimizer) -> dict[str, Any]:
+    """Return the loss, data, network and optimiser of a training, as JSON can hold them."""
+    return {
+        "loss": describe(loss),
+        "data": data.fingerprint,
+        "task": data.task.name,
+        "samples": len(data),
+        "size": data.size,
+        "data_seed": data.seed,
+        "augment": repr(data.augment),
+        "model": describe_network(model),
+        "optimizer": describe_optimizer(optimizer, model),
+    }
+
+
 def describe_network(model: nn.Module) -> dict:
-    """Return what makes the network anew if it is one of :data:`NETWORKS`, else a digest of its ``repr``."""
+    """Return what a network of :data:`NETWORKS` is made of, or a digest of another network's ``repr``."""
     config = {"name": type(model).__name__}
     if type(model) in NETWORKS.values():
         return config | {"num_classes": model.num_classes, "width": model.width, "dropout": model.dropout}

@@ -1,23 +1,22 @@
-"""Training: ``fit``, ``evaluate``, ``predict`` and checkpoints, for any network and any loss.
+"""Training: ``fit``, ``evaluate`` and ``predict``, for any network and any loss.
 
-The trainer calls ``loss(logits, labels)`` and knows nothing of what is inside. Whatever is random depends
-on (seed, epoch), never on what ran before, so a run that is interrupted and resumed ends on the CPU with
-the same bits as one that was not. On another kind of machine it goes on in the precision in which it began,
-and the history keeps what differed.
+The trainer calls ``loss(logits, labels)`` and knows nothing of what is inside. All randomness depends on
+(seed, epoch), never on what ran before, so a training that is interrupted and resumed ends on the CPU with
+the same bits as one that was not. Resumed on another kind of machine, it keeps its precision, and the history
+records what differed.
 
-Started by ``torchrun``, or wherever a process group
-is initialised, the processes share the work; a checkpoint does not tell how many they were. Each takes an
-equal part of every batch, and the gradient is the mean of theirs: that of one process, to rounding, where
-the loss is a mean over images, as Eq. 8 is if each holds a blob. What differs: a mean over the batch's
-labelled pixels becomes the mean of the parts' means, which weighs a part with many ignored pixels too much;
-``reduction="released"`` joins blobs over a part only; dropout draws other masks; and batch normalisation,
-synchronised on CUDA, takes its statistics from a part elsewhere.
+Started by ``torchrun``, or wherever a process group is initialised, the processes share the work; a
+checkpoint does not depend on their number. Each takes an equal part of every batch, and the gradient is the
+mean of theirs: that of one process, to rounding, where the loss is a mean over images, as Eq. 8 is if each
+image holds a blob. What differs: a mean over the batch's labelled pixels becomes the mean of the parts'
+means, which weighs a part with many ignored pixels too much; ``reduction="released"`` joins blobs over a part
+only; dropout draws other masks; and batch normalisation, synchronised on CUDA, takes its statistics from a
+part elsewhere.
 """
 
 import contextlib
 import functools
 import itertools
-import json
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -25,9 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import safetensors
 import torch
-from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from tqdm import tqdm
@@ -36,92 +33,13 @@ from consensus_lib.data import FaceDataset, loader
 from consensus_lib.losses.blobs import Blobs
 from consensus_lib.metrics.segmentation import SegmentationScores
 from consensus_lib.metrics.stability import flicker
-from consensus_lib.models.networks import NETWORKS
-from consensus_lib.paths import atomic, write_json
 from consensus_lib.training import distributed
-from consensus_lib.training.settings import (
-    UNCLEAR,
-    describe,
-    describe_network,
-    describe_optimizer,
-    describe_schedule,
-    follows_progress,
-)
+from consensus_lib.training.checkpoint import Checkpoint
+from consensus_lib.training.devices import pick_device, pick_precision
+from consensus_lib.training.settings import describe_schedule, describe_training, follows_progress
 
-STATE, HISTORY, BEST = "checkpoint.json", "history.jsonl", "best.safetensors"
-"""Names in a training folder: the state to resume from, one line for each epoch, the best weights."""
-
-FORMAT = 2
-"""Of the state. What an earlier format says of a training is too little to compare settings."""
-
-
-class CheckpointError(ValueError):
-    """A checkpoint is missing, broken, or belongs to another training."""
-
-
-def pick_device(name: str = "auto") -> torch.device:
-    """Return the device called ``name``; ``"auto"`` takes CUDA, then Apple's MPS, then the CPU.
-
-    Raises:
-        ValueError: the name is unknown or the device is not there.
-    """
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    try:
-        device = torch.device(name)
-        torch.zeros(1, device=device).item()  # the device "meta" has no values
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise ValueError(
-            f"device: expected 'auto' or a device of this machine, got {name!r} ({reason})"
-        ) from None
-    return device
-
-
-def device_name(device: torch.device) -> str:
-    """Return the device as a result file names it: the GPU's name, or the CPU and its threads."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    return f"{device.type}, {torch.get_num_threads()} threads" if device.type == "cpu" else device.type
-
-
-def pick_precision(name: str, device: torch.device) -> str:
-    """Return ``"float32"`` or ``"bfloat16"``; ``"auto"`` takes bfloat16 where the device has it natively.
-
-    On a CPU that means the AVX-512 BF16 instructions, on CUDA compute capability 8.0 and later. Weights,
-    optimiser and loss stay in float32 either way.
-
-    Raises:
-        ValueError: the name is unknown, or the device cannot compute in this precision.
-    """
-    if name not in ("auto", "float32", "bfloat16"):
-        raise ValueError(f"precision: expected 'auto', 'float32' or 'bfloat16', got {name!r}")
-    if name != "auto":
-        if not can_run(name, device):
-            raise ValueError(f"precision: expected 'auto' or 'float32' on {device}, got {name!r}")
-        return name
-    if device.type == "cuda":
-        gains = torch.cuda.get_device_capability(device) >= (8, 0)
-    else:
-        native = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
-        gains = device.type == "cpu" and native()
-    return "bfloat16" if gains else "float32"
-
-
-def can_run(precision: str, device: torch.device) -> bool:
-    """Say whether a convolution and its gradient can be computed in this precision, natively or emulated.
-
-    torch emulates bfloat16 on CPUs without instructions for it: right, but several times slower than float32.
-    """
-    if precision == "float32":
-        return True
-    image = torch.ones(1, 1, 3, 3, device=device, requires_grad=True)
-    try:
-        with torch.autocast(device.type, getattr(torch, precision)):
-            nn.functional.conv2d(image, image).sum().backward()
-    except RuntimeError:
-        return False
-    return True
+MONITOR = "mean_iou"
+"""The validation score, higher is better, that picks the best weights and that ``patience`` waits for."""
 
 
 def cosine(optimizer: torch.optim.Optimizer, steps: int) -> LRScheduler:
@@ -145,10 +63,7 @@ def fit(
     seed: int = 0,
     device: str = "auto",
     precision: str = "auto",
-    compile: bool = False,
-    clip: float | None = None,
     patience: int | None = None,
-    monitor: str = "mean_iou",
     evaluate_every: int = 1,
     workers: int = 0,
     out: str | Path | None = None,
@@ -160,7 +75,7 @@ def fit(
 
     Where a ``torch.distributed`` process group is initialised, every process calls this with the same
     arguments, but for its ``device``: see the top of this module and :mod:`.distributed`. All
-    end with the same weights and history; the first one writes, and ``out`` is a folder that all can read.
+    end with the same weights and history; process 0 writes, and ``out`` is a folder that all can read.
 
     Args:
         model: any network from images ``[B,3,H,W]`` to logits ``[B,K,H,W]``. Left on ``device`` with the
@@ -177,31 +92,28 @@ def fit(
         validation: samples to score; None scores nothing.
         optimizer: makes the optimiser from the parameters; None is Adam at 1e-3.
         schedule: makes the learning-rate schedule from (optimiser, total steps); stepped after every
-            step, or, for ``ReduceLROnPlateau``, with the monitored score after every evaluation; that takes
-            higher for better here, whatever its ``mode`` is.
+            step, or, for ``ReduceLROnPlateau``, with the score :data:`MONITOR` after every evaluation; that
+            takes higher for better here, whatever its ``mode`` is.
         seed: of the dropout, which also differs by process; order and augmentation follow the data set's
             own seed.
-        device: see :func:`pick_device`.
-        precision: of the forward pass; see :func:`pick_precision`. Resumed, ``"auto"`` keeps that of the
-            checkpoint, unless :func:`can_run` says that the device cannot; a training does not change to
-            another one that is asked for.
-        compile: run the network through ``torch.compile``.
-        clip: largest norm of the gradient; None does not clip.
-        patience: stop after so many evaluations without a better ``monitor``.
-        monitor: the validation score (higher is better) for ``patience`` and the best weights.
+        device: see :func:`.devices.pick_device`.
+        precision: of the forward pass; see :func:`.devices.pick_precision`. Resumed, ``"auto"`` keeps that of
+            the checkpoint, unless :func:`.devices.can_run` says that the device cannot; a training does not
+            change to another one that is asked for.
+        patience: stop after so many evaluations without a better :data:`MONITOR`.
         evaluate_every: epochs from one evaluation to the next; the last epoch is always evaluated.
         workers: processes that load data, for each that trains.
         out: folder for the checkpoint, the best weights and the history; None keeps nothing.
-        resume: go on from the checkpoint in ``out``, if there is one of the same settings, on any kind of
-            machine and with any number of processes. False starts anew over it.
+        resume: continue from the checkpoint in ``out``, if there is one of the same settings, on any kind of
+            machine and with any number of processes. False starts again and replaces it.
         progress: show a bar of epochs.
         on_epoch: called with the history after each epoch, for live curves; in every process.
 
     Returns:
         One dictionary for each epoch: ``epoch`` (from 1), ``step``, ``precision``, ``loss`` (mean), ``lr``,
         ``seconds`` (training so far, evaluation apart), ``images_per_second``; after an evaluation also
-        ``evaluation_seconds`` and all scores of :meth:`SegmentationScores.compute`. Where the training went
-        on under other conditions, ``changes`` says which: a list such as ``["device: A100 → V100"]``.
+        ``evaluation_seconds`` and all scores of :meth:`SegmentationScores.compute`. Where the training
+        was resumed under other conditions, ``changes`` lists them, such as ``["device: A100 → V100"]``.
 
     Raises:
         ValueError: an argument is outside what is said above.
@@ -211,63 +123,45 @@ def fit(
         FloatingPointError: the loss is no longer finite; the last good epoch stays in ``out``.
     """
     _check_fit(epochs, batch_size, evaluate_every, patience, validation)
-    share = distributed.share()
+    share = distributed.rank_and_world_size()
     loader(data, batch_size, shuffle=True, share=share)  # refuses a batch that cannot be shared
     device = pick_device(device)
-    automatic, precision = precision == "auto", distributed.from_first(pick_precision(precision, device))
+    automatic = precision == "auto"
+    precision = distributed.broadcast_object(pick_precision(precision, device))
+
+    # 1. The network, its optimiser and its schedule, described for the checkpoint.
     model.to(device, memory_format=torch.channels_last)
-    steps_an_epoch = max(1, len(data) // batch_size)
-    optimizer = (optimizer or _adam)(model.parameters())
-    described = describe_optimizer(optimizer, model)  # before the schedule sets its first rates
-    schedule = schedule(optimizer, epochs * steps_an_epoch) if schedule else None
+    steps_per_epoch = max(1, len(data) // batch_size)
+    steps = epochs * steps_per_epoch
+    optimizer = optimizer(model.parameters()) if optimizer else torch.optim.Adam(model.parameters(), lr=1e-3)
+    settings = {"epochs": epochs, "batch_size": batch_size, "seed": seed, "precision": precision}
+    settings |= describe_training(model, data, loss, optimizer)  # before the schedule sets its first rates
+    schedule = schedule(optimizer, steps) if schedule else None
     if isinstance(schedule, ReduceLROnPlateau) and schedule.mode == "min":
         schedule.load_state_dict({"mode": "max", "best": -math.inf})
-    settings = {
-        "epochs": epochs,
-        "batch_size": batch_size,
-        "seed": seed,
-        "precision": precision,
-        "clip": clip,
-        "loss": describe(loss),
-        "data": data.fingerprint,
-        "task": data.task.name,
-        "samples": len(data),
-        "size": data.size,
-        "data_seed": data.seed,
-        "augment": repr(data.augment),
-        "model": describe_network(model),
-        "optimizer": described,
-        "schedule": describe_schedule(schedule, epochs * steps_an_epoch),
-    }
-    run = _Run(
-        model,
-        optimizer,
-        schedule,
-        settings,
-        data.task.classes,
-        Path(out) if out is not None else None,
-        device,
-    )
-    run.start(resume, automatic, planned=schedule is not None or follows_progress(loss))
-    precision = settings["precision"]
+    settings["schedule"] = describe_schedule(schedule, steps)
 
-    batches = loader(
-        data, batch_size, shuffle=True, workers=workers, first_epoch=len(run.history), share=share
-    )
-    network = distributed.parallel(model, device)
-    network = torch.compile(network) if compile else network
-    shown = progress and distributed.rank() == 0
-    bar = tqdm(total=epochs, initial=len(run.history), desc="epochs", disable=not shown, leave=False)
+    # 2. What an earlier call left in `out`, if it is of the same settings.
+    kept = Checkpoint(model, optimizer, schedule, settings, data.task.classes, out, device)
+    kept.open(resume, automatic, planned=schedule is not None or follows_progress(loss))
+    precision = settings["precision"]  # that of the checkpoint, where the call said "auto"
+
+    # 3. The epochs that are left.
+    first = len(kept.history)
+    batches = loader(data, batch_size, shuffle=True, workers=workers, first_epoch=first, share=share)
+    network = distributed.wrap_ddp(model, device)
+    hidden = not (progress and distributed.rank() == 0)
+    bar = tqdm(total=epochs, initial=first, desc="epochs", disable=hidden, leave=False)
     with bar, torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        while len(run.history) < epochs and not run.exhausted(patience):
-            epoch = len(run.history) + 1
-            entropy = seed, epoch, distributed.rank()
-            torch.manual_seed(int(np.random.SeedSequence(entropy).generate_state(1)[0]))
-            passed = len(run.history) / epochs, 1 / epochs
-            row = _epoch(network, batches, loss, optimizer, schedule, device, precision, clip, passed)
+        for epoch in range(first + 1, epochs + 1):
+            if kept.exhausted(patience):
+                break
+            _seed_epoch(seed, epoch)
+            done = (epoch - 1) / epochs, 1 / epochs
+            row = {"epoch": epoch, "step": epoch * steps_per_epoch, "precision": precision}
+            row |= train_epoch(network, batches, loss, optimizer, schedule, device, precision, done)
             distributed.average_buffers(model)
-            row = {"epoch": epoch, "step": epoch * steps_an_epoch, "precision": precision, **row}
-            row["seconds"] += run.history[-1]["seconds"] if run.history else 0.0
+            row["seconds"] += kept.history[-1]["seconds"] if kept.history else 0.0
             if not np.isfinite(row["loss"]):
                 raise FloatingPointError(
                     f"loss: expected a finite mean over epoch {epoch}, got {row['loss']}; "
@@ -276,23 +170,53 @@ def fit(
             if validation is not None and (epoch % evaluate_every == 0 or epoch == epochs):
                 begin = time.perf_counter()
                 scores = evaluate(model, validation, batch_size=2 * batch_size).compute()
-                if monitor not in scores:
-                    raise ValueError(f"monitor: expected one of {sorted(scores)}, got {monitor!r}")
                 row |= {"evaluation_seconds": time.perf_counter() - begin, **scores}
                 if isinstance(schedule, ReduceLROnPlateau):
-                    schedule.step(scores[monitor])
-            if run.changes:
-                row["changes"], run.changes = run.changes, []
-            row = distributed.from_first(row)  # times differ
-            run.finish_epoch(row, row.get(monitor))
-            bar.set_postfix({k: f"{row[k]:.3f}" for k in ("loss", monitor) if k in row})
+                    schedule.step(scores[MONITOR])
+            if kept.changes:
+                row["changes"], kept.changes = kept.changes, []
+            row = distributed.broadcast_object(row)  # times differ by process
+            kept.finish_epoch(row, row.get(MONITOR))
+            bar.set_postfix({k: f"{row[k]:.3f}" for k in ("loss", MONITOR) if k in row})
             bar.update()
             if on_epoch:
-                on_epoch(run.history)
-    distributed.from_first(None)  # what the first process writes is there when any returns
+                on_epoch(kept.history)
+    distributed.broadcast_object(None)  # what process 0 writes is there when any returns
     if patience is not None:
-        run.restore_best()
-    return run.history
+        kept.restore_best()
+    return kept.history
+
+
+def train_epoch(network, batches, loss, optimizer, schedule, device, precision, done) -> dict:
+    """Make one pass over ``batches`` and return its mean ``loss``, ``lr``, ``seconds`` and rate.
+
+    Args:
+        done: the share of the training that is done, and the share that this epoch adds, for ``progress``.
+    """
+    network.train()
+    begin, images = time.perf_counter(), 0
+    total = torch.zeros((), dtype=torch.float64 if device.type != "mps" else torch.float32, device=device)
+    rate = optimizer.param_groups[0]["lr"]
+    moved = functools.partial(_to_device, device=device)
+    for step, batch in enumerate(batches):
+        if hasattr(loss, "progress"):  # of epoch and step alone, so that a resumed training ends alike
+            loss.progress = done[0] + done[1] * step / len(batches)
+        image, labels = moved(batch["image"]), moved(batch["labels"])  # [B, 3, H, W], [B, H, W]
+        more = {name: moved(batch[name]) for name in getattr(loss, "inputs", ()) if name in batch}
+        with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16"):
+            logits = network(image)  # [B, K, H, W]
+        value = loss(logits.float(), labels, **more)
+        optimizer.zero_grad(set_to_none=True)
+        value.backward()
+        optimizer.step()
+        if schedule is not None and not isinstance(schedule, ReduceLROnPlateau):
+            schedule.step()
+        total += value.detach() * len(image)  # stays on the device: no wait in each step
+        images += len(image)
+    images *= distributed.world_size()  # their shares are equal
+    mean = float(distributed.all_reduce_sum(total)) / images
+    seconds = time.perf_counter() - begin
+    return {"loss": mean, "lr": rate, "seconds": seconds, "images_per_second": images / seconds}
 
 
 @torch.inference_mode()
@@ -318,10 +242,10 @@ def evaluate(
         that of ``data``.
     """
     counted = scores(data.task.classes)
-    share = rank, _ = distributed.share()
+    share = rank, _ = distributed.rank_and_world_size()
     for batch, predicted in _predictions(model, data, batch_size, workers, progress and rank == 0, share):
         counted.update(predicted, batch["labels"], batch.get("superpixels"))
-    return scores.joined(distributed.gathered(counted))
+    return scores.joined(distributed.all_gather_object(counted))
 
 
 @torch.inference_mode()
@@ -349,227 +273,17 @@ def measure_flicker(
     Returns:
         One value for each image, in the order of ``data``; see there.
     """
-    share = rank, _ = distributed.share()
-    parts = []
-    with evaluating(model) as see:
+    share = rank, _ = distributed.rank_and_world_size()
+    with eval_mode(model) as see:
         batches = loader(data, batch_size, share=share)
-        for batch in tqdm(batches, "flicker", disable=not (progress and rank == 0), leave=False):
-            parts.append(flicker(see, batch["image"], **moves))
-    parts = list(itertools.chain.from_iterable(distributed.gathered(parts)))
+        bar = tqdm(batches, "flicker", disable=not (progress and rank == 0), leave=False)
+        parts = [flicker(see, batch["image"], **moves) for batch in bar]
+    parts = list(itertools.chain.from_iterable(distributed.all_gather_object(parts)))
     return {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
 
 
-def load_checkpoint(
-    path: str | Path, model: nn.Module | None = None, *, best: bool = False, device: str = "cpu"
-) -> tuple[nn.Module, dict]:
-    """Load a trained network from a training folder.
-
-    Args:
-        path: the folder that was ``out`` of :func:`fit`.
-        model: the network to load into; None makes the one of ``networks.NETWORKS`` that the checkpoint
-            describes.
-        best: take the best weights on the validation data instead of the last ones.
-        device: where to put the network.
-
-    Returns:
-        The network in evaluation mode, and the record that lies beside the weights: ``settings``,
-        ``classes``, ``epoch``, ``best_score``, ``best_epoch``.
-
-    Raises:
-        CheckpointError: there is none, it is broken, or it does not fit ``model``.
-    """
-    folder = Path(path)
-    state = _read_state(folder)
-    file = folder / (BEST if best else state["weights"])
-    tensors = _read_tensors(file)
-    if model is None:
-        config = dict(state["settings"]["model"])
-        network = NETWORKS.get(config.pop("name"))
-        if network is None:
-            raise CheckpointError(
-                f"model: expected to be given for a checkpoint of {state['settings']['model']}"
-            )
-        model = network(**config)
-    try:
-        model.load_state_dict(_part(tensors, "model"))
-    except RuntimeError as error:
-        raise CheckpointError(
-            f"{file}: expected the weights of {type(model).__name__}, got others: {error}"
-        ) from None
-    return model.to(pick_device(device), memory_format=torch.channels_last).eval(), state
-
-
-class _Run:
-    """What a training keeps between epochs, in memory and, where ``out`` is given, on disk."""
-
-    def __init__(self, model, optimizer, schedule, settings, classes, out: Path | None, device: torch.device):
-        self.model, self.optimizer, self.schedule = model, optimizer, schedule
-        self.settings, self.classes, self.out, self.device = settings, list(classes), out, device
-        self.machine = {"device": device_name(device), "processes": distributed.world()}
-        self.history: list[dict] = []
-        self.changes: list[str] = []
-        self.best_score, self.best_epoch, self.evaluations_since_best = None, 0, 0
-        self._best: dict[str, torch.Tensor] = {}
-        self.writes = out is not None and distributed.rank() == 0
-
-    def start(self, resume: bool, automatic: bool, planned: bool) -> None:
-        """Load or write the state. ``settings`` then say the precision and the epochs of what comes."""
-        if self.out is None:
-            return
-        # As the first process sees it: the others might already see what it writes.
-        if distributed.from_first(resume and (self.out / STATE).is_file()):
-            self._load(_read_state(self.out), automatic, planned)
-        elif self.writes:
-            # The state before the first epoch: an interrupt in the middle of it can be resumed, too.
-            self._save()
-
-    def exhausted(self, patience: int | None) -> bool:
-        return patience is not None and self.evaluations_since_best >= patience
-
-    def finish_epoch(self, row: dict, score: float | None) -> None:
-        self.history.append(row)
-        if score is not None:
-            self.evaluations_since_best += 1
-            if self.best_score is None or score > self.best_score:
-                self.best_score, self.best_epoch, self.evaluations_since_best = score, row["epoch"], 0
-                self._best = _named("model", {k: v.clone() for k, v in self.model.state_dict().items()})
-                if self.writes:
-                    _save_tensors(self._best, self.out / BEST)
-        if self.writes:
-            self._save()
-
-    def restore_best(self) -> None:
-        tensors = self._best or (_read_tensors(self.out / BEST) if self.best_epoch else {})
-        if tensors:
-            self.model.load_state_dict(_part(tensors, "model"))
-
-    def _save(self) -> None:
-        """Write the weights under a new name, then the record that points to them, then drop the old."""
-        self.out.mkdir(parents=True, exist_ok=True)
-        weights = self.out / f"checkpoint-{len(self.history):04d}.safetensors"
-        optimizer = self.optimizer.state_dict()
-        tensors = _named("model", self.model.state_dict())
-        for index, state in optimizer["state"].items():
-            tensors |= _named(f"optimizer.{index}", {k: torch.as_tensor(v) for k, v in state.items()})
-        _save_tensors(tensors, weights)
-        with atomic(self.out / HISTORY) as part:
-            part.write_text("".join(json.dumps(row) + "\n" for row in self.history), encoding="utf-8")
-        write_json(
-            self.out / STATE,
-            {
-                "format": FORMAT,
-                "settings": self.settings,
-                "machine": self.machine,
-                "classes": self.classes,
-                "epoch": len(self.history),
-                "weights": weights.name,
-                "best_score": self.best_score,
-                "best_epoch": self.best_epoch,
-                "evaluations_since_best": self.evaluations_since_best,
-                "optimizer": optimizer["param_groups"],
-                "schedule": _plain(self.schedule.state_dict()) if self.schedule else None,
-            },
-        )
-        for old in self.out.glob("checkpoint-*.safetensors"):
-            if old != weights:
-                old.unlink()
-
-    def _load(self, state: dict, automatic: bool, planned: bool) -> None:
-        anew = "take another folder, or start anew with resume=False (--restart)"
-        if state.get("format") != FORMAT:
-            raise CheckpointError(
-                f"{self.out}: expected a checkpoint of format {FORMAT}, got one of another version of this "
-                f"library, which can be loaded but not resumed; {anew}"
-            )
-        for key, text in self.settings.items():
-            if UNCLEAR.search(str(text)):
-                raise CheckpointError(
-                    f"{key}: expected a function of a module, functools.partial of one, or an object whose "
-                    f"repr shows its settings, got {text}: nobody can tell whether the training in "
-                    f"{self.out} had the same; {anew}"
-                )
-        saved, other = state["settings"], []
-        tensors = _read_tensors(self.out / state["weights"])
-        ours = json.loads(json.dumps(self.settings))
-        for key, value in ours.items():
-            if (known := saved.get(key)) == value:
-                continue
-            if key == "schedule" and planned and saved["epochs"] != ours["epochs"]:
-                continue  # that is why, and it is said already
-            text = f"{key}: expected {known!r}, got {value!r}"
-            if key == "precision" and automatic:
-                if can_run(known, self.device):
-                    self.settings[key] = known
-                else:
-                    self.changes.append(f"{key}: {known} → {value}")
-            elif key == "precision":
-                other.append(f"{text} ('auto' goes on in {known})")
-            elif key == "epochs" and planned:
-                other.append(f"{text} (the schedule of the rate or of the loss was planned for {known})")
-            elif key == "epochs" and value >= state["epoch"]:
-                self.changes.append(f"{key}: {known} → {value}")
-            else:
-                other.append(text)
-        other += _different(_part(tensors, "model"), self.model.state_dict())[:1]
-        if other:
-            raise CheckpointError(
-                f"{self.out} holds a training with other settings ({'; '.join(other)}); {anew}"
-            )
-        machine = state["machine"]
-        self.changes += [f"{k}: {machine[k]} → {v}" for k, v in self.machine.items() if machine[k] != v]
-        self.model.load_state_dict(_part(tensors, "model"))
-        count = len(list(self.model.parameters()))
-        states = {i: _part(tensors, f"optimizer.{i}") for i in range(count)}
-        self.optimizer.load_state_dict(
-            {"state": {i: s for i, s in states.items() if s}, "param_groups": state["optimizer"]}
-        )
-        if self.schedule:
-            self.schedule.load_state_dict(_from_plain(state["schedule"]))
-        self.best_score, self.best_epoch = state["best_score"], state["best_epoch"]
-        self.evaluations_since_best = state["evaluations_since_best"]
-        lines = (self.out / HISTORY).read_text(encoding="utf-8").splitlines()
-        self.history = [json.loads(line) for line in lines[: state["epoch"]]]
-
-
-def _epoch(network, batches, loss, optimizer, schedule, device, precision, clip, passed) -> dict:
-    """Make one pass over the batches and return its mean loss, rate and time."""
-    network.train()
-    begin, images = time.perf_counter(), 0
-    total = torch.zeros((), dtype=torch.float64 if device.type != "mps" else torch.float32, device=device)
-    rate = optimizer.param_groups[0]["lr"]
-    moved = functools.partial(_to_device, device=device)
-    for step, batch in enumerate(batches):
-        if hasattr(loss, "progress"):  # of epoch and step alone, so that a resumed training goes on exactly
-            loss.progress = passed[0] + passed[1] * step / len(batches)
-        image, labels = (moved(batch[name]) for name in ("image", "labels"))
-        more = {name: moved(batch[name]) for name in getattr(loss, "inputs", ()) if name in batch}
-        with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16"):
-            logits = network(image)
-        value = loss(logits.float(), labels, **more)
-        optimizer.zero_grad(set_to_none=True)
-        value.backward()
-        if clip is not None:
-            nn.utils.clip_grad_norm_(network.parameters(), clip)
-        optimizer.step()
-        if schedule is not None and not isinstance(schedule, ReduceLROnPlateau):
-            schedule.step()
-        total += value.detach() * len(image)  # stays on the device: no wait in each step
-        images += len(image)
-    images *= distributed.world()  # their shares are equal
-    mean = float(distributed.summed(total)) / images
-    seconds = time.perf_counter() - begin
-    return {"loss": mean, "lr": rate, "seconds": seconds, "images_per_second": images / seconds}
-
-
-def _predictions(model, data, batch_size, workers, progress, share=(0, 1)):
-    with evaluating(model) as see:
-        batches = loader(data, batch_size, workers=workers, share=share)
-        for batch in tqdm(batches, "evaluate", disable=not progress, leave=False):
-            yield batch, see(batch["image"])
-
-
 @contextlib.contextmanager
-def evaluating(model: nn.Module) -> Iterator[Callable[[torch.Tensor], torch.Tensor]]:
+def eval_mode(model: nn.Module) -> Iterator[Callable[[torch.Tensor], torch.Tensor]]:
     """Put ``model`` in evaluation mode for a while.
 
     Yields:
@@ -582,6 +296,19 @@ def evaluating(model: nn.Module) -> Iterator[Callable[[torch.Tensor], torch.Tens
         yield lambda images: model(_to_device(images, device)).argmax(1)
     finally:
         model.train(was_training)
+
+
+def _predictions(model, data, batch_size, workers, progress, share=(0, 1)):
+    with eval_mode(model) as see:
+        batches = loader(data, batch_size, workers=workers, share=share)
+        for batch in tqdm(batches, "evaluate", disable=not progress, leave=False):
+            yield batch, see(batch["image"])
+
+
+def _seed_epoch(seed: int, epoch: int) -> None:
+    """Seed torch by (seed, epoch, rank) alone, so that a resumed training draws what the whole one did."""
+    entropy = seed, epoch, distributed.rank()
+    torch.manual_seed(int(np.random.SeedSequence(entropy).generate_state(1)[0]))
 
 
 def _to_device(part: torch.Tensor | Blobs, device: torch.device) -> torch.Tensor | Blobs:
@@ -598,70 +325,3 @@ def _check_fit(epochs, batch_size, evaluate_every, patience, validation) -> None
         raise ValueError(
             f"patience: expected at least 1, and validation data, got {patience} and {validation}"
         )
-
-
-def _adam(parameters):
-    return torch.optim.Adam(parameters, lr=1e-3)
-
-
-def _different(known: dict[str, torch.Tensor], ours: dict[str, torch.Tensor]) -> list[str]:
-    """Return in what names, types and shapes of a network's tensors differ, one text each."""
-    texts = [
-        {
-            name: f"{str(tensor.dtype).removeprefix('torch.')} {list(tensor.shape)}"
-            for name, tensor in part.items()
-        }
-        for part in (known, ours)
-    ]
-    names = dict.fromkeys([*ours, *known])
-    pairs = {name: [text.get(name, "none") for text in texts] for name in names}
-    return [f"model.{name}: expected {a}, got {b}" for name, (a, b) in pairs.items() if a != b]
-
-
-def _read_state(folder: Path) -> dict:
-    try:
-        return json.loads((folder / STATE).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise CheckpointError(f"{folder}: expected a training folder with {STATE}, found none") from None
-    except ValueError as error:
-        raise CheckpointError(f"{folder / STATE}: expected JSON, got: {error}") from None
-
-
-def _read_tensors(file: Path) -> dict[str, torch.Tensor]:
-    try:
-        return load_file(file)
-    except (OSError, safetensors.SafetensorError) as error:
-        raise CheckpointError(f"{file}: expected a safetensors file, got: {error}") from None
-
-
-def _save_tensors(tensors: dict[str, torch.Tensor], path: Path) -> None:
-    with atomic(path) as part:
-        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, part)
-
-
-def _named(prefix: str, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    return {f"{prefix}.{name}": tensor for name, tensor in tensors.items()}
-
-
-def _part(tensors: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
-    prefix += "."
-    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
-
-
-def _plain(state: dict) -> dict:
-    """Return a schedule's state as JSON can hold it: without functions, with infinities as strings."""
-
-    def plain(value):
-        if isinstance(value, list | tuple):
-            return [plain(v) for v in value]
-        if isinstance(value, np.generic | torch.Tensor):
-            value = value.item()
-        return str(value) if isinstance(value, float) and not np.isfinite(value) else value
-
-    values = {key: plain(value) for key, value in state.items()}
-    simple = bool | int | float | str | list | None
-    return {key: value for key, value in values.items() if isinstance(value, simple)}
-
-
-def _from_plain(state: dict) -> dict:
-    return {key: float(value) if value in ("inf", "-inf", "nan") else value for key, value in state.items()}

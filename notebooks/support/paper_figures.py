@@ -19,7 +19,7 @@ from consensus_lib import paths
 from consensus_lib.data import DatasetError, Splits, open_splits
 from consensus_lib.experiments.notebook import MASKS, Lesson, Trained
 from consensus_lib.experiments.results import RESULT, read_results
-from consensus_lib.training.trainer import HISTORY, STATE, CheckpointError, load_checkpoint
+from consensus_lib.training.checkpoint import HISTORY, STATE, CheckpointError, load_checkpoint
 from consensus_lib.viz import tables
 
 

@@ -39,7 +39,7 @@ def main(argv: list[str] | None = None) -> int:
     import psutil
 
     from consensus_lib import paths
-    from consensus_lib.training.trainer import pick_device
+    from consensus_lib.training import pick_device
 
     from . import estimates, fast, right, scoring
     from .filing import Filing, commit, machine

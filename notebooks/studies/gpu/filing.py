@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 import torch
 
 from consensus_lib import paths
-from consensus_lib.training.trainer import device_name
+from consensus_lib.training.devices import device_name
 
 VERSION = 1
 """Raise when a piece measures or trains something else than before: rows of another version are not kept."""

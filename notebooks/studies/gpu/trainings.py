@@ -14,7 +14,7 @@ import torch
 from consensus_lib import paths
 from consensus_lib.data import TASKS
 from consensus_lib.models.networks import FaceOccNet
-from consensus_lib.training.trainer import cosine, pick_precision
+from consensus_lib.training import cosine, pick_precision
 
 from . import data, estimates
 from .filing import Piece
