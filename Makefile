@@ -12,6 +12,7 @@
 #   make data-lfw                   prepare LFW Part Labels (downloads, or reads CONSENSUS_DATA_MIRROR)
 #   make notebooks                  execute the notebooks and store their outputs
 #   make setup | lock               the environment alone | pin it anew
+#   make clean                      remove the cache of decoded images; data sets and runs stay
 
 PYTHON ?= python3
 DATA ?= synthetic
@@ -25,7 +26,7 @@ READY := .venv/.ready
 # and there is other work, on two cores a training step took twelve times as long.
 export GOMP_SPINCOUNT ?= 1000
 
-.PHONY: run figures test test-kernels gpu setup lab data-lfw bench notebooks lint lock
+.PHONY: run figures test test-kernels gpu setup lab data-lfw bench notebooks lint lock clean
 .DELETE_ON_ERROR:
 
 run: setup $(if $(filter lfw_part_labels,$(DATA)),data-lfw)
@@ -88,3 +89,6 @@ lock:
 	.venv/lock/bin/python -m pip install --quiet -e '.[test]'
 	{ head -2 constraints.txt; .venv/lock/bin/python -m pip freeze --exclude-editable | sed 's/+cpu$$//'; } > .venv/lock.txt
 	mv .venv/lock.txt constraints.txt && rm -rf .venv/lock
+
+clean:
+	rm -rf "$${CONSENSUS_DATA_DIR:-data}/cache"

@@ -95,6 +95,26 @@ def test_images_are_decoded_once(tiny_folder):
     torch.testing.assert_close(FaceDataset(tiny_folder, "train", "parts")[0], first)
 
 
+def test_samples_of_a_split_share_one_copy_of_its_pixels(tiny_folder):
+    def cache():
+        return {file.name for file in (paths.data_dir() / "cache").iterdir()}
+
+    train, test = FaceDataset(tiny_folder, "train", "parts"), FaceDataset(tiny_folder, "test", "parts")
+    before = cache()
+    few = FaceDataset(tiny_folder, "train", "parts", limit=3, seed=1)
+    some = FaceDataset(tiny_folder, "test", "parts", ids=["test_03", "test_01"])
+    joined = FaceDataset(tiny_folder, "test+train", "parts")
+    assert cache() == before
+    whole = {row.id: sample for data in (train, test) for row, sample in zip(data.rows, data, strict=True)}
+    for data in (few, some, joined):
+        batch = data.__getitems__(range(len(data)))
+        for row, image, labels in zip(data.rows, batch["image"], batch["labels"], strict=True):
+            assert torch.equal(image, whole[row.id]["image"])
+            assert torch.equal(labels, whole[row.id]["labels"])
+    FaceDataset(tiny_folder, "train", own_task())
+    assert len(cache()) == len(before) + 1  # labels as another task calls them
+
+
 def test_another_index_means_another_cache(tiny_folder):
     train, test = FaceDataset(tiny_folder, "train", "parts"), FaceDataset(tiny_folder, "test", "parts")
     assert not torch.equal(train[0]["image"], test[0]["image"])
@@ -356,7 +376,8 @@ def test_a_data_set_is_handed_on_without_its_pixels(tiny_folder):
         data = FaceDataset(tiny_folder, split, "parts", augment=augment).with_blobs(kind="class")
         before = batches_of(data)
         sent = pickle.dumps(data)
-        assert len(sent) < 10_000 < data._images.nbytes
+        pixels = sum(file.stat().st_size for file in (paths.data_dir() / "cache").iterdir())
+        assert len(sent) < 10_000 < pixels
         for ours, theirs in zip(before, batches_of(pickle.loads(sent)), strict=True):
             assert ours.keys() == theirs.keys()
             assert all(torch.equal(ours[name], theirs[name]) for name in ours if name != "blobs")

@@ -8,7 +8,7 @@ from PIL import Image, ImageDraw
 from scipy import ndimage
 
 from consensus_lib import IGNORE
-from consensus_lib.data.dataset import decode
+from consensus_lib.data.decoded import decode
 from consensus_lib.data.folder import DatasetError, Row
 from consensus_lib.data.images import (
     read_image,

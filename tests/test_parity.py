@@ -20,8 +20,8 @@ from consensus_lib.losses.baselines import (
     total_variation_loss,
 )
 from consensus_lib.metrics.components import count_by_class
+from consensus_lib.metrics.contours import contour_distances
 from consensus_lib.metrics.segmentation import SegmentationScores
-from consensus_lib.metrics.structure import contour_distances
 
 
 def brought(module):

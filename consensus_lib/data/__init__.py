@@ -9,8 +9,9 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
         "augment": ["MILD", "Augment"],
-        "dataset": ["FaceDataset", "loader"],
+        "dataset": ["FaceDataset"],
         "folder": ["DatasetError", "DatasetInfo", "DatasetWriter", "ids_without_subjects_of", "read_info"],
+        "loading": ["loader"],
         "prepared": ["Splits", "is_prepared", "open_splits", "prepared_folder"],
         "tasks": ["TASKS", "Task"],
     },

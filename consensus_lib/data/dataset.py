@@ -4,27 +4,17 @@ import copy
 import hashlib
 import os
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset, Sampler
-from tqdm import tqdm
+from torch.utils.data import Dataset
 
 from consensus_lib import IGNORE, paths
 from consensus_lib.data.augment import Augment
-from consensus_lib.data.folder import DatasetError, Row, check_contrast, read_index, read_info
-from consensus_lib.data.images import (
-    read_image,
-    read_labels,
-    read_layers,
-    read_numbers,
-    resize_image,
-    resize_labels,
-    resize_numbers,
-    resize_shares,
-)
+from consensus_lib.data.decoded import Cache
+from consensus_lib.data.folder import DatasetError, check_contrast, read_index, read_info
 from consensus_lib.data.tasks import Task
 from consensus_lib.data.tasks import task as task_by_name
 from consensus_lib.losses.blobs import Blobs, join_blobs, label_blobs
@@ -32,14 +22,11 @@ from consensus_lib.losses.blobs import Blobs, join_blobs, label_blobs
 _DECODING = 2
 """Raise when the same files are decoded to other values: no cache serves old ones, no training goes on."""
 
-_MAPPED = ("_images", "_labels", "_probabilities", "_superpixels")
-"""What of a data set lies in files of the cache: a process that is handed the data set opens them anew."""
-
 
 class FaceDataset(Dataset):
     """Images and label maps of a prepared data set, for one task.
 
-    Images are decoded once into a cache on disk and mapped into memory from there, so an epoch costs
+    Each split is decoded once into a cache on disk and mapped into memory from there, so an epoch costs
     array copies, not PNG decoding, and workers share the pages. A batch is a dictionary:
 
     ================  =========================  ====================================================
@@ -99,12 +86,13 @@ class FaceDataset(Dataset):
         self.folder = Path(folder)
         self.info = read_info(self.folder)
         # Of the whole description: two series of synthetic faces share an index and differ in their notes.
-        described = (self.folder / "dataset.json").read_bytes()
-        self.fingerprint = hashlib.sha256(described + str(_DECODING).encode()).hexdigest()[:16]
+        described = (self.folder / "dataset.json").read_bytes() + str(_DECODING).encode()
+        version = self.fingerprint = hashlib.sha256(described).hexdigest()[:16]
         self.task = Task.of(self.info) if task is None else task_by_name(task)
         self.split, self.size, self.augment, self.seed = split, size or self.info.size, augment, seed
-        table = self.task.table(self.info.classes)
-        self.rows = [row for row in read_index(self.folder) if row.split in split.split("+")]
+        self.task.table(self.info.classes)  # complains before anything is decoded
+        index = read_index(self.folder)
+        self.rows = [row for row in index if row.split in split.split("+")]
         if not self.rows or set(split.split("+")) - {row.split for row in self.rows}:
             raise DatasetError(f"split: expected one of {self.info.counts} in {self.folder}, got {split!r}")
         if ids is not None:
@@ -129,14 +117,17 @@ class FaceDataset(Dataset):
                 f"split {split!r}: expected labels, but {len(unlabelled)} images of "
                 f"{self.folder} have none, such as {unlabelled[0]}"
             )
-        self._images = self._decoded("image", progress)
-        self._labels = self._decoded("labels", progress, table)
-        self._probabilities = self._decoded("probabilities", progress, table) if probabilities else None
+        cache = Cache(self.folder, self.info, index, version, progress)
+        self._images = cache.open("image", self.rows, self.size)
+        self._labels = cache.open("labels", self.rows, self.size, self.task)
+        self._probabilities = None
+        if probabilities:
+            self._probabilities = cache.open("probabilities", self.rows, self.size, self.task)
         self._mirror = self.task.mirror if self.task.mirrored else None
         self._check_classes(whole=ids is None and (limit is None or limit >= in_split))
         self._superpixels = self._cut = None
         if all(row.superpixels for row in self.rows) and augment is None:
-            self._superpixels = self._decoded("superpixels", progress)
+            self._superpixels = cache.open("superpixels", self.rows, self.size)
 
     def _check_classes(self, whole: bool) -> None:
         """Count the labels, find :attr:`absent`, and say what looks like a mistake."""
@@ -160,15 +151,8 @@ class FaceDataset(Dataset):
             )
 
     def __getstate__(self) -> dict:
-        """Return what a worker process is sent: names of files instead of all pixels."""
-        state = self.__dict__ | {"_kept": {}}
-        return state | {name: getattr(state[name], "filename", None) for name in _MAPPED}
-
-    def __setstate__(self, state: dict) -> None:
-        self.__dict__.update(state)
-        for name in _MAPPED:
-            if state[name]:
-                setattr(self, name, np.load(state[name], mmap_mode="r"))
+        """Return what a worker process is sent: names of files instead of all pixels, and no blobs."""
+        return self.__dict__ | {"_kept": {}}
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -250,142 +234,11 @@ class FaceDataset(Dataset):
 
         On aligned faces it is the floor that any network must beat. Ties go to the lower class.
         """
-        votes = [(np.asarray(self._labels) == c).sum(0) for c in range(len(self.task.classes))]  # K of [H, W]
+        labels = self._labels[np.arange(len(self))]
+        votes = [(labels == c).sum(0) for c in range(len(self.task.classes))]  # K of [H, W]
         return np.argmax(votes, axis=0).astype(np.uint8)
-
-    def _decoded(self, column: str, progress: bool, table: np.ndarray | None = None) -> np.ndarray:
-        """Return the rows' decoded files, uint8 or uint16 ``[N,H,W(,C)]``, mapped from the cache on disk."""
-        version = hashlib.sha256("\n".join([self.fingerprint, *(row.id for row in self.rows)]).encode())
-        version.update(b"" if table is None else table.tobytes())
-        name = f"{self.info.name}-{column}-{self.size}-{version.hexdigest()[:16]}.npy"
-        cached = paths.data_dir() / "cache" / name
-        if not cached.is_file():
-            classes = len(self.info.classes)
-            arrays = np.stack(
-                [
-                    decode(self.folder, row, column, self.size, classes, table)
-                    for row in tqdm(self.rows, f"decode {column}", leave=False, disable=not progress)
-                ]
-            )
-            if column == "probabilities":  # those of source classes that the task takes for one are added
-                into = table[:classes, None] == np.arange(len(self.task.classes))  # [S, K]
-                arrays = np.minimum(arrays @ into.astype(np.uint16), 255).astype(np.uint8)
-            with paths.atomic(cached) as part, part.open("wb") as file:
-                np.save(file, arrays)
-        return np.load(cached, mmap_mode="r")
-
-
-def loader(
-    data: FaceDataset,
-    batch_size: int,
-    *,
-    shuffle: bool = False,
-    workers: int = 0,
-    first_epoch: int = 0,
-    share: tuple[int, int] = (0, 1),
-) -> DataLoader:
-    """Return a ``DataLoader`` over ``data`` whose k-th pass is epoch ``first_epoch + k``.
-
-    Order and augmentation depend on the data set's seed and the epoch only, whatever ``workers`` is.
-
-    Args:
-        data: the data set.
-        batch_size: samples a batch; when shuffling, a last smaller batch is dropped, unless it is the
-            only one.
-        shuffle: a new random order in each epoch.
-        workers: worker processes; 0 loads in this one.
-        first_epoch: the number of the first pass.
-        share: (rank, world), the part of one of several processes; ``batch_size`` is that of all together.
-            When shuffling, each process gets its slice of each batch, all of one size; otherwise its slice
-            of the data, so that the processes' samples, one after the other, are in the data's order.
-
-    Raises:
-        ValueError: ``batch_size`` is below 1, or cannot be shared.
-    """
-    if batch_size < 1:
-        raise ValueError(f"batch_size: expected at least 1, got {batch_size}")
-    rank, world = share
-    places = np.arange(len(data))  # in the order of an epoch
-    if shuffle and world > 1:
-        if batch_size % world or batch_size > len(data):
-            raise ValueError(
-                f"batch_size: expected a multiple of the {world} processes, at most the {len(data)} samples, "
-                f"got {batch_size}"
-            )
-        whole = places[: len(data) // batch_size * batch_size]
-        places = whole.reshape(-1, world, batch_size // world)[:, rank].ravel()
-    elif world > 1:
-        places = np.array_split(places, world)[rank]
-    order = _EpochOrder(len(data), places, data.seed if shuffle else None, first_epoch)
-    # A generator of its own: starting workers then draws nothing from the one that dropout reads.
-    return DataLoader(
-        data,
-        max(1, batch_size // world),
-        sampler=order,
-        num_workers=workers,
-        collate_fn=_as_it_is,
-        drop_last=shuffle and len(data) >= batch_size,
-        persistent_workers=workers > 0,
-        generator=torch.Generator(),
-        pin_memory=torch.cuda.is_available(),
-    )
-
-
-class _EpochOrder(Sampler):
-    """Yield (epoch, index): workers that live on from epoch to epoch then know which one it is."""
-
-    def __init__(self, length: int, places: np.ndarray, seed: int | None, first_epoch: int):
-        self.length, self.places, self.seed, self.epoch = length, places, seed, first_epoch
-
-    def __len__(self) -> int:
-        return len(self.places)
-
-    def __iter__(self) -> Iterator[tuple[int, int]]:
-        epoch, self.epoch = self.epoch, self.epoch + 1
-        order = (
-            np.arange(self.length)
-            if self.seed is None
-            else np.random.default_rng((self.seed, epoch)).permutation(self.length)
-        )
-        return iter([(epoch, index) for index in order[self.places].tolist()])
-
-
-def _as_it_is(batch):
-    return batch
 
 
 def as_images(pictures: np.ndarray) -> torch.Tensor:
     """Return pictures uint8 ``[B,H,W,3]`` as networks take them: float32 ``[B,3,H,W]`` in [-1, 1]."""
     return torch.from_numpy(pictures).permute(0, 3, 1, 2).contiguous().float().div_(127.5).sub_(1)
-
-
-def decode(
-    folder: Path, row: Row, column: str, size: int, classes: int = IGNORE, table: np.ndarray | None = None
-) -> np.ndarray:
-    """Return a file of a prepared data set, resized: image uint8 ``[H,W,3]``, other maps ``[H,W]``.
-
-    A teacher's probabilities come as uint8 ``[H,W,S]``, in 255ths. How each is opened and resized, see
-    :mod:`consensus_lib.data.images`.
-
-    Args:
-        folder: the data set.
-        row: of its index.
-        column: ``"image"``, ``"labels"``, ``"superpixels"`` or ``"probabilities"``.
-        size: side in pixels.
-        classes: how many the data set has, S.
-        table: of a task, uint8 ``[256]``, that labels go through before they are resized; None keeps them.
-
-    Raises:
-        DatasetError: the file is missing, broken, not square, of another kind, or has numbers that are no
-            classes.
-    """
-    if column == "probabilities":
-        layers = read_layers(folder / f"probabilities/{row.id}.png", classes)
-        return np.stack([resize_shares(layer, size) for layer in layers], -1)
-    path = folder / getattr(row, column)
-    if column == "image":
-        return resize_image(read_image(path), size)
-    if column == "superpixels":
-        return resize_numbers(read_numbers(path), size)
-    labels = read_labels(path, classes)
-    return resize_labels(labels if table is None else table[labels], size)

@@ -115,5 +115,5 @@ def _draw(module: str, size: int, images: int) -> Path:
         said = process.communicate()[0]
     if process.returncode:
         shown = " ".join(["python", *command[1:]])
-        raise DatasetError(f"{module}: expected `{shown}` to draw the faces, but it failed; it says why above")
+        raise DatasetError(f"{module}: expected `{shown}` to draw them, but it failed; it says why above")
     return Path(said.splitlines()[-1])

@@ -16,7 +16,8 @@ import pandas as pd
 from PIL import Image, PngImagePlugin
 from tqdm import tqdm
 
-from consensus_lib.data.dataset import as_images, decode
+from consensus_lib.data.dataset import as_images
+from consensus_lib.data.decoded import decode
 from consensus_lib.data.folder import (
     DatasetError,
     DatasetInfo,

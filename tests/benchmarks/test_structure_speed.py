@@ -5,7 +5,7 @@ import time
 import torch
 
 from consensus_lib.data import TASKS
-from consensus_lib.metrics.structure import score_structure
+from consensus_lib.metrics.structure import StructureScores
 from synthetic_faces import CLASSES as SOURCE
 from synthetic_faces import draw_face
 
@@ -21,7 +21,9 @@ def test_927_masks():
     noise = torch.rand(target.shape, generator=generator) < 0.005
     pred = torch.where(noise, target.roll(1, 0), target.roll((1, -1), (1, 2)))
     wall, own = time.perf_counter(), time.process_time()
-    scores = score_structure(pred, target, TASKS["parts"].classes, progress=True)
+    scores = StructureScores(TASKS["parts"].classes)
+    for part in zip(pred.split(32), target.split(32), strict=True):  # few enough to stay in the cache
+        scores.update(*part)
     wall, own = time.perf_counter() - wall, time.process_time() - own
     print(f"\n{MASKS} masks of 128×128: {own:.1f} s of one core, {wall:.1f} s on the clock")
     assert scores.compute()["images"] == MASKS
