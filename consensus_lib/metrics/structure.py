@@ -64,6 +64,7 @@ class StructureScores(SegmentationScores):
     leaves such images out, and a key that no image has: it never returns NaN.
 
     >>> scores = StructureScores(["background", "face"])
+    >>> import torch
     >>> truth = torch.tensor([[[0, 0, 0, 0], [1, 1, 0, 1], [1, 1, 0, 0]]])
     >>> scores.update(truth, truth)
     >>> scores.compute()["island_share"], scores.compute()["hausdorff95"]
