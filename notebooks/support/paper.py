@@ -96,22 +96,19 @@ def quoted(number: int) -> Groups:
 def table1(folder: RunFolder) -> tuple[Groups, list[Column], str]:
     """Reproduce Table 1: face against occlusion; the students of notebook 04 stand for COFW."""
     found = folder.trainings(TRANSFER)
-    areas = {
-        "iou_face": "IoU face",
-        "pixel_accuracy": "acc",
-        "recall_face": "rec face",
-        "mean_recall": "rec all",
-    }
     columns = [
-        *(percent(key, title) for key, title in areas.items()),
+        percent("iou_face", "IoU face"),
+        percent("pixel_accuracy", "acc"),
+        percent("recall_face", "rec face"),
+        percent("mean_recall", "rec all"),
         SPARSITY,
         Column("fps", "fps", digits=1),
     ]
     here = tables.measured(found, {name: name for name in found.name.unique()}, columns, by="name")
     caption = (
         "Reproduction of Table 1. Printed: COFW, face or not. Here: students and teacher of notebook 04, "
-        f"three classes ({found.task.iloc[0]}), and acc and rec all are over all three. {describe_setup(found)}. "
-        "Not the same data: compare within a group only."
+        f"three classes ({found.task.iloc[0]}), and acc and rec all are over all three. "
+        f"{describe_setup(found)}. Not the same data: compare within a group only."
     )
     return quoted(1) | {f"here, {dataset_title(found.dataset.iloc[0])}": here}, columns, caption
 
@@ -165,11 +162,8 @@ def transfer(folder: RunFolder) -> tuple[FaceDataset, pd.DataFrame, dict[str, np
     first = found.drop_duplicates("name")
     row = first.iloc[1]
     if row.dataset != "synthetic_faces":
-        return (
-            folder.data(row).test,
-            found,
-            {STAGES[one["name"]]: _last(folder, one) for _, one in first.iterrows()},
-        )
+        said = {STAGES[one["name"]]: _last(folder, one) for _, one in first.iterrows()}
+        return folder.data(row).test, found, said
     made = synthetic_folder(counts={"test": 24}, seed=UNSEEN, recipe=Recipe(occluded=1.0), progress=False)
     test = FaceDataset(made, "test", row.task, size=int(row.image_size), progress=False)
     said = {STAGES[one["name"]]: predict(folder.network(one), test).numpy() for _, one in first.iterrows()}
@@ -190,9 +184,9 @@ def figure1(folder: RunFolder, width: float) -> tuple[Figure, str]:
     test, found, said = transfer(folder)
     chosen = first_covered(test, said, 3)
     return faces(test, said, chosen, width), (
-        f"Reproduction of Fig. 1. The first {len(chosen)} images of {dataset_title(test.info.name)} with much "
-        f"{test.task.classes[2]}, seen by the networks of the first seed. On the test images of notebook 04, "
-        f"{compared(found, STAGES, 'iou_face', 'component_error')}. {describe_setup(found)}."
+        f"Reproduction of Fig. 1. The first {len(chosen)} images of {dataset_title(test.info.name)} with "
+        f"much {test.task.classes[2]}, seen by the networks of the first seed. On the test images of "
+        f"notebook 04, {compared(found, STAGES, 'iou_face', 'component_error')}. {describe_setup(found)}."
     )
 
 
@@ -201,9 +195,8 @@ def figure2(folder: RunFolder, width: float) -> tuple[Figure, str]:
     test, _, said = transfer(folder)
     if test.task.name != "occlusion":
         raise MissingResult(f"teacher that knows occlusions in {TRANSFER}, as on drawn faces")
-    contours = DrawnExtent(test.folder)(
-        test.__getitems__(range(len(test)))["image"], [r.id for r in test.rows]
-    )
+    images = test.__getitems__(range(len(test)))["image"]
+    contours = DrawnExtent(test.folder)(images, [row.id for row in test.rows])
     steps = [
         factorise.factorise(factorise.hull_mask(contour, test.size, test.size), mask == 1)
         for contour, mask in zip(contours, said["teacher"], strict=True)
@@ -225,10 +218,8 @@ def figure3a(folder: RunFolder | None, width: float) -> tuple[Figure, str]:
         [[0.1, 0.2, 0.1, 0.1], [0.2, 0.9, 0.8, 0.1], [0.1, 0.8, 0.2, 0.2], [0.1, 0.9, 0.8, 0.1]]
     )
     pulls = {}
-    for name, loss in (
-        ("pixel-wise", pixelwise_loss),
-        ("consensus", functools.partial(consensus_loss, alpha=1, beta=1)),
-    ):
+    consensus = functools.partial(consensus_loss, alpha=1, beta=1)
+    for name, loss in (("pixel-wise", pixelwise_loss), ("consensus", consensus)):
         logits = torch.stack([1 - face, face]).double().log()[None].requires_grad_()
         (gradient,) = torch.autograd.grad(loss(logits, labels[None]), logits)
         pulls[name] = (gradient[0, 0] - gradient[0, 1]).numpy()
@@ -245,9 +236,10 @@ def figure3b(folder: RunFolder, width: float) -> tuple[Figure, str]:
     torn, whole = (np.array([_pieces(mask) for mask in kept]) for kept in last.values())
     chosen = int(np.argmax(torn - whole))
     return faces(test, truth_of(test, len(torn)) | last, [chosen], width), (
-        f"Reproduction of Fig. 3, second part. Of {len(torn)} test images of {dataset_title(test.info.name)} the one "
-        f"on which consensus saves most components, {torn[chosen]} to {whole[chosen]}: a picked one. Over all "
-        f"{len(torn)} the mean is {torn.mean():.2f} and {whole.mean():.2f}. Consensus is {OURS}."
+        f"Reproduction of Fig. 3, second part. Of {len(torn)} test images of "
+        f"{dataset_title(test.info.name)} the one on which consensus saves most components, {torn[chosen]} "
+        f"to {whole[chosen]}: a picked one. Over all {len(torn)} the mean is {torn.mean():.2f} and "
+        f"{whole.mean():.2f}. Consensus is {OURS}."
     )
 
 
@@ -256,21 +248,15 @@ def figure4a(folder: RunFolder, width: float) -> tuple[Figure, str]:
     test, found, masks = watched(folder)
     after = sorted({1, *(max(1, round(found.epochs.max() * share)) for share in (0.25, 0.5, 1))})
     colours = test.task.colours
-    rows = [
-        [
-            to_rgb(test[i]["image"]),
-            *(colorize(kept[epoch][i], colours) for epoch in after),
-            colorize(test[i]["labels"], colours),
-        ]
-        for i in (0, 1)
-        for kept in masks.values()
-    ]
+    maps = [(i, [*(kept[e][i] for e in after), test[i]["labels"]]) for i in (0, 1) for kept in masks.values()]
+    rows = [[to_rgb(test[i]["image"]), *(colorize(one, colours) for one in row)] for i, row in maps]
     titles = ["image", *(f"epoch {epoch}" for epoch in after), "truth"]
     figure = image_grid(rows, titles=titles, labels=list(masks) * 2, width=width)
     steps = -(-found.train_images.iloc[0] // found.batch_size.iloc[0])
     return class_legend(figure, test.task.classes, colours), (
         f"Reproduction of Fig. 4a. The first two test images, with {BASE} and with {OURS}, first seed. "
-        f"The paper shows 10,000, 100,000 and 150,000 steps; here an epoch has {steps}. {describe_setup(found)}."
+        f"The paper shows 10,000, 100,000 and 150,000 steps; here an epoch has {steps}. "
+        f"{describe_setup(found)}."
     )
 
 
@@ -285,8 +271,8 @@ def figure4b(folder: RunFolder, width: float) -> tuple[Figure, str]:
     theirs = ", ".join(f"{row['component_error'].values[0]:g}? ({name})" for name, row in printed.items())
     keys = {"component_error": "component error, validation"}
     return plots.curves(histories, keys, x="step", xlabel="steps"), (
-        f"Reproduction of Fig. 4b: mean and range over seeds. {describe_setup(found)}. The authors' curves, on other "
-        f"data, end at about {theirs}."
+        f"Reproduction of Fig. 4b: mean and range over seeds. {describe_setup(found)}. The authors' curves, "
+        f"on other data, end at about {theirs}."
     )
 
 
@@ -308,19 +294,17 @@ def figure4c(folder: RunFolder, width: float) -> tuple[Figure, str]:
     return class_legend(figure, test.task.classes, colours), (
         "Reproduction of Fig. 4c: Eq. 8 on components, each weighed by its size, α = 10, one training each. "
         "Below each mask: mean IoU / component error, of all test images; best are "
-        f"β = {best[0]:g} and {best[1]:g}. "
-        f"{describe_setup(first)}."
+        f"β = {best[0]:g} and {best[1]:g}. {describe_setup(first)}."
     )
 
 
 def figure5(folder: RunFolder, width: float) -> tuple[Figure, str]:
     """Reproduce Fig. 5: covered faces, masks, and the face that each mask leaves."""
     test, found, said = transfer(folder)
-    return faces(
-        test, truth_of(test, len(said["teacher"])) | said, first_covered(test, said, 4), width, cut=(1,)
-    ), (
-        f"Reproduction of Fig. 5 (there COFW, here {dataset_title(test.info.name)}), each mask with the face that it "
-        f"leaves. {describe_setup(found)}."
+    maps = truth_of(test, len(said["teacher"])) | said
+    return faces(test, maps, first_covered(test, said, 4), width, cut=(1,)), (
+        f"Reproduction of Fig. 5 (there COFW, here {dataset_title(test.info.name)}), each mask with the "
+        f"face that it leaves. {describe_setup(found)}."
     )
 
 
@@ -330,7 +314,8 @@ def figure6(folder: RunFolder, width: float) -> tuple[Figure, str]:
     maps = truth_of(test, 4) | {name: kept[max(kept)] for name, kept in masks.items()}
     return faces(test, maps, range(4), width, cut=(1, 2)), (
         f"Reproduction of Fig. 6: the first four test images. On all test images, "
-        f"{compared(found, PAIR, 'mean_iou', 'component_error')}. Consensus is {OURS}. {describe_setup(found)}."
+        f"{compared(found, PAIR, 'mean_iou', 'component_error')}. Consensus is {OURS}. "
+        f"{describe_setup(found)}."
     )
 
 

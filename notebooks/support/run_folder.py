@@ -93,7 +93,7 @@ class RunFolder:
         return [json.loads(line) for line in lines]
 
     def masks(self, training: pd.Series) -> dict[int, np.ndarray]:
-        """Return epoch → predicted masks of the first test images, uint8 ``[n,H,W]``, or raise MissingResult."""
+        """Return epoch → predicted masks of the first images, uint8 ``[n,H,W]``, or raise MissingResult."""
         try:
             with np.load(Path(training.folder) / MASKS) as kept:
                 return dict(zip(kept["epoch"].tolist(), kept["masks"], strict=True))
