@@ -64,6 +64,8 @@ def test_outputs_are_stored_and_clean(notebook):
     assert not [
         output for output in outputs if output.output_type == "error" or output.get("name") == "stderr"
     ]
+    # IPython shows nothing else of a figure without axes.
+    assert not [o for o in outputs if "with 0 Axes" in o.get("data", {}).get("text/plain", "")]
 
 
 def test_the_notebook_that_sweeps_run_shows_its_figure():

@@ -15,8 +15,9 @@ from consensus_lib.losses import pixelwise_loss
 from consensus_lib.viz import plots, tables
 from consensus_lib.viz.images import luminance
 from consensus_lib.viz.tables import Column, Value
-from support import counterparts, paper_figures
-from support.paper_figures import VENUES, Missing, Paper, RunFolder
+from support import paper
+from support.paper_figures import VENUES, Manuscript
+from support.run_folder import MissingResult, RunFolder, describe_setup
 
 RESULT = {
     "notebook": "05_artifact_analysis",
@@ -64,9 +65,9 @@ def write(tmp_path):
 
 
 @pytest.fixture
-def paper(tmp_path):
+def manuscript(tmp_path):
     lesson = notebook.begin("07_paper_figures", out=str(tmp_path / "07_paper_figures"))
-    return Paper(lesson, RunFolder(tmp_path), "cvpr")
+    return Manuscript(lesson, RunFolder(tmp_path), "cvpr")
 
 
 def drawn(_, width):
@@ -76,9 +77,9 @@ def drawn(_, width):
 
 @pytest.mark.parametrize("venue", VENUES)
 @pytest.mark.parametrize("wide", [False, True])
-def test_a_pdf_has_the_width_of_the_venue_and_embedded_fonts(paper, venue, wide):
-    Paper(paper.lesson, paper.folder, venue).figure("one", drawn, wide=wide)
-    pdf = (paper.lesson.out / "figures/one.pdf").read_bytes()
+def test_a_pdf_has_the_width_of_the_venue_and_embedded_fonts(manuscript, venue, wide):
+    Manuscript(manuscript.lesson, manuscript.folder, venue).figure("one", drawn, wide=wide)
+    pdf = (manuscript.lesson.out / "figures/one.pdf").read_bytes()
     width = float(re.search(rb"/MediaBox \[ ?0 0 ([\d.]+)", pdf)[1])
     assert width == pytest.approx(72 * (VENUES[venue].page if wide else VENUES[venue].column), abs=0.01)
     assert b"/FontFile2" in pdf
@@ -87,61 +88,60 @@ def test_a_pdf_has_the_width_of_the_venue_and_embedded_fonts(paper, venue, wide)
     assert b"CreationDate" not in pdf
 
 
-def test_files_are_the_same_on_a_second_run(paper):
+def test_files_are_the_same_on_a_second_run(manuscript):
     rows = {"": {"a & b": {"iou": Value((70.0, 71.0))}}}
-    folder = paper.lesson.out / "figures"
+    folder = manuscript.lesson.out / "figures"
     found = []
     for _ in range(2):
-        paper.figure("one", drawn)
-        paper.table("two", lambda run: (rows, [Column("iou", "IoU")], "A table."))
+        manuscript.figure("one", drawn)
+        manuscript.table("two", lambda run: (rows, [Column("iou", "IoU")], "A table."))
         found.append({path.name: path.read_bytes() for path in sorted(folder.iterdir())})
     assert found[0] == found[1]
-    assert list(found[0]) == [
-        f"{name}.{suffix}" for name in ("one", "two") for suffix in ("pdf", "png", "tex")
-    ]
+    assert list(found[0]) == ["one.pdf", "one.png", "one.tex", "two.tex"]
 
 
-def test_captions_go_into_latex_and_the_document_has_all(paper):
-    paper.figure("one", drawn, wide=True)
-    paper.finish()
-    text = (paper.lesson.out / "figures/one.tex").read_text()
+def test_captions_go_into_latex_and_the_document_has_all(manuscript):
+    manuscript.figure("one", drawn, wide=True)
+    manuscript.finish()
+    text = (manuscript.lesson.out / "figures/one.tex").read_text()
     assert r"\begin{figure*}[t]" in text
     assert r"\caption{50\% of $\alpha$.}\label{fig:one}" in text
-    assert r"\input{figures/one}" in (paper.lesson.out / "paper.tex").read_text()
+    assert r"\input{figures/one}" in (manuscript.lesson.out / "paper.tex").read_text()
 
 
 @pytest.mark.parametrize("venue", VENUES)
-def test_latex_takes_the_document_and_everything_fits_the_columns(paper, venue):
+def test_latex_takes_the_document_and_everything_fits_the_columns(manuscript, venue):
     if shutil.which("pdflatex") is None:
         pytest.skip("LaTeX is not installed")
-    paper = Paper(paper.lesson, paper.folder, venue)
+    manuscript = Manuscript(manuscript.lesson, manuscript.folder, venue)
     for wide in (False, True):
-        paper.figure(f"figure_{wide}", drawn, wide=wide)
+        manuscript.figure(f"figure_{wide}", drawn, wide=wide)
     rows = {"ours": {"a & b, 50%": {"iou": Value((70.0, 71.0))}, "Lovász": {"iou": Value((72.5,))}}}
-    for count in (1, 9):  # that have room, and that have not
-        columns = [Column("iou", "IoU of a class")] * count
-        paper.table(f"table_{count}", lambda run, columns=columns: (rows, columns, "Table of α."))
-    paper.finish()
+    for count, wide in ((2, False), (5, True)):
+        columns = [Column("iou", "IoU")] * count
+        make = lambda run, columns=columns: (rows, columns, "Table of α.")  # noqa: E731
+        manuscript.table(f"table_{count}", make, first="Method", wide=wide)
+    manuscript.finish()
     line = ["pdflatex", "-halt-on-error", "-interaction=nonstopmode", "paper.tex"]
-    done = subprocess.run(line, cwd=paper.lesson.out, capture_output=True, text=True, errors="replace")
+    done = subprocess.run(line, cwd=manuscript.lesson.out, capture_output=True, text=True, errors="replace")
     assert done.returncode == 0, done.stdout
     assert "Overfull" not in done.stdout
 
 
-def test_what_a_run_folder_lacks_is_named_and_no_old_file_stays(paper, capsys):
-    paper.figure("one", drawn)
-    paper.figure("one", counterparts.parts)
-    paper.table("t", counterparts.occlusions)
-    assert paper.skipped == {
+def test_what_a_run_folder_lacks_is_named_and_no_old_file_stays(manuscript, capsys):
+    manuscript.figure("one", drawn)
+    manuscript.figure("one", paper.figure6)
+    manuscript.table("t", paper.table1)
+    assert manuscript.skipped == {
         "one": "trainings of 05_artifact_analysis",
         "t": "trainings of 04_teacher_distillation",
     }
-    assert not list((paper.lesson.out / "figures").glob("one.*"))
+    assert not list((manuscript.lesson.out / "figures").glob("one.*"))
 
 
-def test_an_unknown_venue_is_named(paper):
+def test_an_unknown_venue_is_named(manuscript):
     with pytest.raises(ValueError, match=r"venue: expected one of .* got 'nature'"):
-        Paper(paper.lesson, paper.folder, "nature")
+        Manuscript(manuscript.lesson, manuscript.folder, "nature")
 
 
 def test_trainings_are_those_of_the_newest_setting_and_the_longest(write, tmp_path):
@@ -157,7 +157,7 @@ def test_trainings_are_those_of_the_newest_setting_and_the_longest(write, tmp_pa
         ["b", 0, 4, 32],
     ]
     assert RunFolder(tmp_path).trainings("05_artifact_analysis", "b").name.tolist() == ["b"]
-    with pytest.raises(Missing, match="trainings with c in 05_artifact_analysis"):
+    with pytest.raises(MissingResult, match="trainings with c in 05_artifact_analysis"):
         RunFolder(tmp_path).trainings("05_artifact_analysis", "a", "c")
 
 
@@ -165,23 +165,23 @@ def test_a_setting_has_n_data_and_cost():
     rows = [
         RESULT | {"name": "a", "seed": seed, "epochs": epochs} for seed, epochs in enumerate((1, 2, 4, 8))
     ]
-    assert paper_figures.setting(pd.DataFrame(rows)) == (
+    assert describe_setup(pd.DataFrame(rows)) == (
         "Drawn faces, 8 training and 48 test images of 32 pixels, width 0.0625, 1 to 8 epochs; n = 4, "
         "2 s a training on cpu"
     )
 
 
-def test_figures_of_parts_come_from_trainings_that_notebook_05_leaves(one_data_folder, tmp_path, paper):
+def test_figures_of_parts_come_from_trainings_that_notebook_05_leaves(one_data_folder, tmp_path, manuscript):
     lesson = notebook.begin("05_artifact_analysis", out=str(tmp_path / "05_artifact_analysis"))
     data = open_splits("synthetic", "parts", size=32, images=8)
     about = {"seed": 0, "epochs": 2, "width": 0.0625, "batch_size": 8, "live": False}
-    for name in (*counterparts.PAIR, counterparts.ALONE, "beta 40"):
+    for name in (*paper.PAIR, paper.ALONE, "beta 40"):
         trained = lesson.train(name, data, pixelwise_loss, **about)
-    for name in ("outputs", "learning", "rising", "parts"):
-        paper.figure(name, getattr(counterparts, name))
-    assert paper.made == ["outputs", "learning", "rising", "parts"]
-    paper.table("three", lambda run: counterparts.part_labels(3, run))
-    text = (paper.lesson.out / "figures/three.tex").read_text()
+    for name in ("figure3b", "figure4a", "figure4c", "figure6"):
+        manuscript.figure(name, getattr(paper, name))
+    assert manuscript.made == ["figure3b", "figure4a", "figure4c", "figure6"]
+    manuscript.table("three", lambda run: paper.part_labels(3, run))
+    text = (manuscript.lesson.out / "figures/three.tex").read_text()
     assert "here, this run" in text
     assert "n = 3" in text
 
@@ -189,25 +189,27 @@ def test_figures_of_parts_come_from_trainings_that_notebook_05_leaves(one_data_f
     state["settings"]["data"] = "another"
     for folder in (tmp_path / "05_artifact_analysis").glob("*-seed0-*"):
         (folder / "checkpoint.json").write_text(json.dumps(state))
-    with pytest.raises(Missing, match="synthetic is another version"):
-        counterparts.rising(paper.folder, 3.25)
+    with pytest.raises(MissingResult, match="synthetic is another version"):
+        paper.figure4c(manuscript.folder, 3.25)
 
 
-def test_figures_of_covered_faces_and_curves_come_from_notebooks_04_and_03(one_data_folder, tmp_path, paper):
+def test_figures_of_covered_faces_and_curves_come_from_notebooks_04_and_03(
+    one_data_folder, tmp_path, manuscript
+):
     data = open_splits("synthetic", "occlusion", size=32, images=8)
     about = {"seed": 0, "epochs": 2, "width": 0.0625, "batch_size": 8, "live": False}
     lesson = notebook.begin("04_teacher_distillation", out=str(tmp_path / "04_teacher_distillation"))
-    for name in counterparts.STAGES:
+    for name in paper.STAGES:
         first = {} if name == "teacher" else {"first": name}
         lesson.train(name.replace(", ", "-"), data, pixelwise_loss, **about, **first)
     lesson = notebook.begin("03_consensus_loss", out=str(tmp_path / "03_consensus_loss"))
     for name in ("pixelwise", "consensus"):
         lesson.train(name, data, pixelwise_loss, **about)
-    for name in ("teaser", "factorising", "covered", "over_steps"):
-        paper.figure(name, getattr(counterparts, name))
-    paper.table("one", counterparts.occlusions)
-    assert paper.made == ["teaser", "factorising", "covered", "over_steps", "one"]
-    text = (paper.lesson.out / "figures/one.tex").read_text()
+    for name in ("figure1", "figure2", "figure5", "figure4b"):
+        manuscript.figure(name, getattr(paper, name))
+    manuscript.table("one", paper.table1)
+    assert manuscript.made == ["figure1", "figure2", "figure5", "figure4b", "one"]
+    text = (manuscript.lesson.out / "figures/one.tex").read_text()
     assert "here, drawn faces" in text
     assert "hard labels, tuned" in text
     assert "Softmax + CE, scratch & 76.8" in text
@@ -217,20 +219,20 @@ def test_a_comparison_goes_seed_by_seed():
     rows = [("a", 0, 0.5), ("a", 1, 0.6), ("b", 0, 0.6), ("b", 1, 0.7), ("b", 2, 0.1)]
     found = pd.DataFrame(rows, columns=["name", "seed", "mean_iou"])
     names = {"a": "pixel-wise", "b": "consensus"}
-    assert counterparts.compared(found, names, "mean_iou") == (
+    assert paper.compared(found, names, "mean_iou") == (
         "mean IoU: pixel-wise 0.550, consensus 0.467 (consensus against pixel-wise: better)"
     )
 
 
 def test_the_papers_rows_stand_beside_ours():
     for number, row in ((2, "Structure via consensus, 128 px"), (4, "Structure via consensus, 128 px")):
-        groups, _, caption = counterparts.part_labels(number)
+        groups, _, caption = paper.part_labels(number)
         theirs, ours = groups.values()
         assert theirs[row]["pixel_accuracy"].values == (96.05,)
         assert [len(value["pixel_accuracy"].values) for value in ours.values()] == [3] * 5
         assert "1300 training and 400 test images" in caption
-    lacking = tables.missing(*counterparts.part_labels(2)[:2])
-    assert set(counterparts.METHODS.values()) <= set(lacking["acc (superpixels)"])
+    lacking = tables.missing(*paper.part_labels(2)[:2])
+    assert set(paper.METHODS.values()) <= set(lacking["acc (superpixels)"])
 
 
 def test_colours_of_classes_and_lines_differ_in_grey():

@@ -1,16 +1,14 @@
 import csv
 import re
-from pathlib import Path
+from xml.etree import ElementTree
 
-import matplotlib
 import pandas as pd
 import pytest
-from matplotlib import pyplot as plt
 
-from consensus_lib.viz import plots, tables
+from consensus_lib.viz import tables
 from consensus_lib.viz.tables import Column, Value
+from support.paper import PRINTED, read_printed
 
-PRINTED = Path(__file__).parents[1] / "notebooks/studies/paper_tables.csv"
 IOU, OFF = Column("iou", "IoU", scale=100, digits=1), Column("off", "pieces_off", higher=False)
 GROUPS = {
     "ours": {
@@ -56,7 +54,7 @@ def test_a_caption_explains_the_signs_that_there_are():
 
 
 def test_latex_is_escaped_and_balanced():
-    text = tables.latex(GROUPS, [IOU, OFF], caption="50% of {x}_1 ± α ~ ^ \\", label="tab:a", wide=True)
+    text = tables.to_latex(GROUPS, [IOU, OFF], caption="50% of {x}_1 ± α ~ ^ \\", label="tab:a", wide=True)
     assert (
         r"\caption{50\% of \{x\}\_1 $\pm$ $\alpha$ \textasciitilde{} \textasciicircum{} \textbackslash{}}"
         in text
@@ -72,27 +70,26 @@ def test_latex_is_escaped_and_balanced():
     assert text.isascii()
 
 
+def test_html_has_each_cell_and_marks_the_best_without_styles():
+    text = tables.to_html(GROUPS, [IOU, OFF], first="Method")
+    rows = ElementTree.fromstring(text).iter("tr")
+    assert [["".join(cell.itertext()) for cell in row] for row in rows] == [
+        ["Method", "IoU ↑", "pieces_off ↓"],
+        ["ours (n = 2)", "", ""],
+        ["A & B", "85.0 ± 5.0", "1.50 ± 0.50"],
+        ["C", "85.0 ± 1.0", "2.00 ± 0.00"],
+        ["theirs, as printed", "", ""],
+        ["D", "99.0?", "–"],
+    ]
+    assert re.findall("<b>(.*?)</b>", text) == ["85.0 ± 5.0", "1.50 ± 0.50", "85.0 ± 1.0"]
+    assert "style" not in text
+    assert text == tables.to_html(GROUPS, [IOU, OFF], first="Method")
+
+
 def test_rows_come_from_results_and_gaps_stay():
     results = pd.DataFrame({"variant": ["a", "a", "b"], "iou": [0.1, 0.2, None]})
     rows = tables.measured(results, {"a": "A", "b": "B", "c": "C"}, [IOU, OFF])
     assert rows == {"A": {"iou": Value((10, 20))}, "B": {"iou": Value(())}, "C": {"iou": Value(())}}
-
-
-@pytest.mark.parametrize("width", [3.25, 6.875])
-def test_a_drawn_table_fits_its_width(width):
-    matplotlib.use("Agg")
-    with plt.rc_context():
-        plots.use_style()
-        long = {
-            "a very long name of a group of rows": {"a method with a long name, too": {}} | GROUPS["ours"]
-        }
-        figure = tables.picture(long, [IOU, OFF, *(Column(str(i), "a title") for i in range(5))], width)
-        assert figure.get_figwidth() == width
-        renderer = figure.canvas.get_renderer()
-        boxes = [text.get_window_extent(renderer) for text in figure.texts]
-        assert all(box.x0 >= -1 and box.x1 <= figure.bbox.x1 + 1 for box in boxes)
-        assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
-        plt.close(figure)
 
 
 def test_the_papers_numbers_are_whole_and_agree_with_themselves():
@@ -100,12 +97,12 @@ def test_the_papers_numbers_are_whole_and_agree_with_themselves():
     lines = list(csv.DictReader(PRINTED.read_text(encoding="utf-8").splitlines()))
     assert len({(line["table"], line["row"], line["column"]) for line in lines}) == len(lines)
     assert all(line["source"] and 0 < float(line["value"]) <= 300 for line in lines)
-    for row in tables.read_printed(PRINTED, "table3").values():
+    for row in read_printed(PRINTED, "table3").values():
         value = {key: found.values[0] for key, found in row.items()}
         mean = sum(value[f"iou_{name}"] for name in ("background", "face", "hair")) / 3
         assert mean == pytest.approx(value["mean_iou"], abs=0.011)
     face = 0.633  # share of the face inside the boxes of COFW
-    for name, row in tables.read_printed(PRINTED, "table1").items():
+    for name, row in read_printed(PRINTED, "table1").items():
         value = {key: found.values[0] for key, found in row.items()}
         if name.startswith(("Softmax", "Structure")):
             rest = 2 * value["mean_recall"] - value["recall_face"]
@@ -115,8 +112,8 @@ def test_the_papers_numbers_are_whole_and_agree_with_themselves():
 
 def test_an_unknown_table_or_certainty_is_named(tmp_path):
     with pytest.raises(ValueError, match="table: expected one of"):
-        tables.read_printed(PRINTED, "table9")
+        read_printed(PRINTED, "table9")
     file = tmp_path / "a.csv"
     file.write_text("table,row,column,value,certainty,source\nt,r,c,1,sure,s\n")
     with pytest.raises(ValueError, match=r"certainty: expected one of .* got 'sure'"):
-        tables.read_printed(file, "t")
+        read_printed(file, "t")

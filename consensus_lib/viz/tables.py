@@ -1,17 +1,17 @@
-"""Tables of a paper: mean ± spread, the best in bold, what is missing as a dash; in LaTeX, and as a picture.
+"""Tables of a paper: mean ± spread, the best in bold, what is missing as a dash; in HTML and in LaTeX.
 
 A table is groups of rows, and only rows of one group are compared: two groups may differ in data or setting.
 Notebook 07 makes the tables of the study and lays the paper's printed numbers beside them.
 """
 
-import csv
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+import html
+import re
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
-import matplotlib.pyplot as plt
 import numpy as np
-from matplotlib.figure import Figure
+import pandas as pd
+from pandas.io.formats.style import Styler
 
 MARKS = {"exact": "", "high": "", "medium": "°", "low": "?"}
 """Certainty of a number that was read off a page → what is set behind it."""
@@ -84,26 +84,6 @@ def measured(results, names: Mapping[str, str], columns: Sequence[Column], by: s
     return rows
 
 
-def read_printed(path: str | Path, table: str) -> dict[str, dict[str, Value]]:
-    """Return the rows of one of the paper's tables, as printed, from ``notebooks/studies/paper_tables.csv``.
-
-    Raises:
-        ValueError: there is no such table, or a certainty is unknown.
-    """
-    with open(path, newline="", encoding="utf-8") as file:
-        lines = list(csv.DictReader(file))
-    if table not in (known := sorted({line["table"] for line in lines})):
-        raise ValueError(f"table: expected one of {known}, got {table!r}")
-    rows: dict[str, dict[str, Value]] = {}
-    for line in lines:
-        if line["certainty"] not in MARKS:
-            raise ValueError(f"certainty: expected one of {list(MARKS)}, got {line['certainty']!r}")
-        if line["table"] == table:
-            value = Value((float(line["value"]),), MARKS[line["certainty"]], line["value"])
-            rows.setdefault(line["row"], {})[line["column"]] = value
-    return rows
-
-
 def layout(groups: Groups, columns: Sequence[Column]) -> dict[str, dict[str, list[Cell]]]:
     """Return groups, rows and cells; the number of trainings stands behind each group, or row if they differ.
 
@@ -169,7 +149,26 @@ def escape(text: str) -> str:
     return "".join(_LATEX.get(character, character) for character in text)
 
 
-def latex(
+def to_html(groups: Groups, columns: Sequence[Column], *, first: str = "") -> str:
+    """Return a table for a notebook, in plain tags: a code host drops styles, and with them what is bold.
+
+    Args:
+        groups, columns: the table; see :func:`layout`.
+        first: what stands above the names of the rows.
+    """
+    arrows = {True: " ↑", False: " ↓", None: ""}
+    heads = [html.escape(text) for text in (first, *(c.title + arrows[c.higher] for c in columns))]
+    rows = _rows(
+        groups,
+        columns,
+        group=lambda text: f'<div align="left"><i>{html.escape(text)}</i></div>',
+        name=lambda text: f'<div align="left">{html.escape(text)}</div>',
+        cell=lambda cell: f"<b>{html.escape(cell.text)}</b>" if cell.best else html.escape(cell.text),
+    )
+    return _styler(rows, heads).to_html(exclude_styles=True)
+
+
+def to_latex(
     groups: Groups,
     columns: Sequence[Column],
     *,
@@ -178,7 +177,7 @@ def latex(
     first: str = "",
     wide: bool = False,
 ) -> str:
-    """Return a table for the packages ``booktabs`` and ``graphicx``; type shrinks if it would not fit.
+    """Return a table for the package ``booktabs``, in the size of footnotes.
 
     Args:
         groups, columns: the table; see :func:`layout`.
@@ -189,76 +188,26 @@ def latex(
     """
     arrows = {True: r"\,$\uparrow$", False: r"\,$\downarrow$", None: ""}
     heads = [escape(first), *(escape(column.title) + arrows[column.higher] for column in columns)]
-    lines = []
-    for group, rows in layout(groups, columns).items():
-        lines.append(r"\midrule")
-        if group:
-            lines.append(rf"\multicolumn{{{len(heads)}}}{{@{{}}l}}{{\emph{{{escape(group)}}}}} \\")
-        lines += [" & ".join([escape(name), *map(_latex_cell, row)]) + r" \\" for name, row in rows.items()]
-    environment = "table*" if wide else "table"
-    return "\n".join(
-        [
-            rf"\begin{{{environment}}}[t]",
-            r"\centering\footnotesize\setlength{\tabcolsep}{4pt}",
-            rf"\caption{{{escape(caption)}}}",
-            rf"\label{{{label}}}",
-            r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%",
-            rf"\begin{{tabular}}{{@{{}}l{'c' * len(columns)}@{{}}}}",
-            r"\toprule",
-            " & ".join(heads) + r" \\",
-            *lines,
-            r"\bottomrule",
-            r"\end{tabular}}",
-            rf"\end{{{environment}}}",
-            "",
-        ]
+    rows = _rows(
+        groups,
+        columns,
+        group=lambda text: rf"\multicolumn{{{len(heads)}}}{{@{{}}l}}{{\emph{{{escape(text)}}}}}",
+        name=escape,
+        cell=_latex_cell,
     )
-
-
-def picture(groups: Groups, columns: Sequence[Column], width: float, *, first: str = "") -> Figure:
-    """Draw a table as a figure of this width in inches; type shrinks if it would not fit."""
-    arrows = {True: " ↑", False: " ↓", None: ""}
-    plain = {"weight": "normal", "style": "normal"}
-    lines: list = [[(first, plain), *((column.title + arrows[column.higher], plain) for column in columns)]]
-    rules, heads = [0, 1], []
-    for group, rows in layout(groups, columns).items():
-        if group:
-            heads.append(len(lines))
-            lines.append([(group, plain | {"style": "italic"})])
-        for name, row in rows.items():
-            cells = [(cell.text, plain | {"weight": "bold" if cell.best else "normal"}) for cell in row]
-            lines.append([(name, plain), *cells])
-        rules.append(len(lines))
-    full = plt.rcParams["font.size"]
-    figure = plt.figure(figsize=(width, 1), layout="none")
-    renderer = figure.canvas.get_renderer()
-
-    def inches(text: str, style: dict) -> float:
-        drawn = figure.text(0, 0, text, fontsize=full, **style)
-        found = drawn.get_window_extent(renderer).width / figure.dpi
-        drawn.remove()
-        return found
-
-    sizes = [[inches(*cell) for cell in line] for line in lines]
-    needed = [max(line[c] for line in sizes if c < len(line) > 1) for c in range(len(columns) + 1)]
-    gap = 0.6 * full / 72
-    size = full * min(1, width / (sum(needed) + gap * len(columns)))
-    needed = np.array(needed) * size / full
-    free = (width - needed.sum()) / max(1, len(columns))
-    left = np.concatenate([[0], np.cumsum(needed[:-1] + free)])
-    step = 1.5 * size / 72
-    height = (len(lines) + 0.3) * step
-    figure.set_size_inches(width, height)
-    for number, line in enumerate(lines):
-        y = 1 - (number + 0.65) * step / height
-        for c, (text, style) in enumerate(line):
-            x, side = (left[c], "left") if c == 0 else (left[c] + needed[c] / 2, "center")
-            figure.text(x / width, y, text, fontsize=size, ha=side, va="center", **style)
-    for number in rules:
-        y = 1 - (number + 0.1) * step / height
-        weight = 0.9 if number in (0, len(lines)) else 0.5
-        figure.add_artist(plt.Line2D([0, 1], [y, y], color="black", linewidth=weight, linestyle="-"))
-    return figure
+    text = _styler(rows, heads).to_latex(
+        hrules=True,
+        environment="table*" if wide else "table",
+        position="t",
+        position_float="centering",
+        column_format=f"@{{}}l{'c' * len(columns)}@{{}}",
+        caption=escape(caption),
+        label=label,
+    )
+    text = text.replace("\\centering\n", "\\centering\\footnotesize\\setlength{\\tabcolsep}{4pt}\n", 1)
+    # A title of a group spans its row, of which Styler wrote the empty cells too.
+    text = re.sub(r"^(\\multicolumn.*\}) (?:& *)+\\\\$", r"\\midrule\n\1 \\\\", text, flags=re.MULTILINE)
+    return text.replace("\\midrule\n\\midrule\n", "\\midrule\n")
 
 
 _LATEX = {character: "\\" + character for character in "&%$#_{}"} | {
@@ -302,6 +251,27 @@ def _cell(value: Value | None, column: Column, best: float | None) -> Cell:
         return Cell("", "", "", False)
     spread = f"{np.ptp(value.values) / 2:.{column.digits}f}" if len(value.values) > 1 else ""
     return Cell(mean, spread, value.mark, float(mean) == best)
+
+
+def _rows(
+    groups: Groups,
+    columns: Sequence[Column],
+    group: Callable[[str], str],
+    name: Callable[[str], str],
+    cell: Callable[[Cell], str],
+) -> list[list[str]]:
+    """Return the text of each cell, row by row; a group has a row with its title."""
+    rows = []
+    for title, lines in layout(groups, columns).items():
+        if title:
+            rows.append([group(title), *[""] * len(columns)])
+        rows += [[name(text), *map(cell, cells)] for text, cells in lines.items()]
+    return rows
+
+
+def _styler(rows: Sequence[Sequence[str]], heads: Sequence[str]) -> Styler:
+    frame = pd.DataFrame(rows, columns=range(len(heads)))
+    return frame.style.hide(axis="index").relabel_index(heads, axis="columns")
 
 
 def _latex_cell(cell: Cell) -> str:

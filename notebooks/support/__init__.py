@@ -1,1 +1,1 @@
-"""What the notebooks use and a reader need not understand: checks of exercises, controls, the paper's figures."""
+"""Support of the notebooks."""

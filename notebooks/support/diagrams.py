@@ -122,7 +122,7 @@ def gradient_arrows(probability: np.ndarray, pulls: Mapping[str, np.ndarray], bl
 
 
 def toy_panel(probability: np.ndarray, pull: np.ndarray, blobs: np.ndarray) -> Figure:
-    """Draw one state of a two-class toy: probabilities, the mean of each blob, and :func:`gradient_arrows`."""
+    """Draw one state of a two-class toy: probabilities, mean of each blob, :func:`gradient_arrows`."""
     size = (DOUBLE, DOUBLE / 3)
     figure, (numbers, bars, pulled) = plt.subplots(1, 3, layout="constrained", figsize=size)
     numbers.imshow(probability, vmin=0, vmax=1)

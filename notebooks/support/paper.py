@@ -1,12 +1,14 @@
-"""The paper's figures 1 to 6 and tables 1 to 4, each as far as a run folder has what it shows.
+"""Reproductions of the paper's figures 1 to 6 and tables 1 to 4, from the results in a run folder.
 
 A figure is a function of a run folder and a width in inches, a table one of a run folder; both return a
-caption as well, and raise :class:`~support.paper_figures.Missing` for what is not there. Numbers in a
-caption come from the results. Notebook 07 shows them all and says in which way they differ from the paper's.
+caption too, and raise :class:`~support.run_folder.MissingResult` for results that are not there. Numbers in
+a caption come from the results. Notebook 07 says in which way each differs from the paper's.
 """
 
+import csv
 import functools
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -20,12 +22,13 @@ from consensus_lib.experiments.presets import PRESETS
 from consensus_lib.losses import consensus_loss, pixelwise_loss
 from consensus_lib.metrics.components import count_pieces
 from consensus_lib.teacher import factorise
-from consensus_lib.training.trainer import predict
+from consensus_lib.training import predict
 from consensus_lib.viz import plots, tables
 from consensus_lib.viz.images import class_legend, colorize, image_grid, to_rgb
-from consensus_lib.viz.tables import Column
+from consensus_lib.viz.tables import MARKS, Column, Groups, Value
 from support import diagrams
-from support.paper_figures import Missing, RunFolder, named, setting
+from support.run_folder import MissingResult, RunFolder, dataset_title, describe_setup
+from synthetic_faces import DrawnExtent, Recipe, synthetic_folder
 
 TRANSFER, ARTIFACTS = "04_teacher_distillation", "05_artifact_analysis"
 STAGES = {"teacher": "teacher", "hard labels, tuned": "pixel-wise", "with consensus, tuned": "consensus"}
@@ -43,9 +46,12 @@ METHODS = {
 SCORES = {
     "iou_face": ("face IoU", True),
     "mean_iou": ("mean IoU", True),
-    "component_error": ("components off", False),
+    "component_error": ("component error", False),
 }
 """Score of a caption → its name, and whether more is better."""
+
+PRINTED = paths.root() / "notebooks/studies/paper_tables.csv"
+"""The paper's numbers, with their certainty."""
 
 UNSEEN = 1000
 """Seed of faces that are drawn for figures alone; notebooks train and test with smaller ones."""
@@ -56,36 +62,58 @@ def percent(key: str, title: str) -> Column:
     return Column(key, title, scale=100, digits=1)
 
 
-PIECES = Column("component_error", "spars", higher=False)
+SPARSITY = Column("component_error", "comp. error", higher=False)
+"""The paper's *sparsity*."""
 
 
-def quoted(number: int) -> tables.Groups:
+def read_printed(path: str | Path, table: str) -> dict[str, dict[str, Value]]:
+    """Return the rows of one of the paper's tables, as printed, from a file such as :data:`PRINTED`.
+
+    Raises:
+        ValueError: there is no such table, or a certainty is unknown.
+    """
+    with open(path, newline="", encoding="utf-8") as file:
+        lines = list(csv.DictReader(file))
+    if table not in (known := sorted({line["table"] for line in lines})):
+        raise ValueError(f"table: expected one of {known}, got {table!r}")
+    rows: dict[str, dict[str, Value]] = {}
+    for line in lines:
+        if line["certainty"] not in MARKS:
+            raise ValueError(f"certainty: expected one of {list(MARKS)}, got {line['certainty']!r}")
+        if line["table"] == table:
+            value = Value((float(line["value"]),), MARKS[line["certainty"]], line["value"])
+            rows.setdefault(line["row"], {})[line["column"]] = value
+    return rows
+
+
+def quoted(number: int) -> Groups:
     """Return the group of rows that the paper prints in a table."""
-    rows = tables.read_printed(paths.root() / "notebooks/studies/paper_tables.csv", f"table{number}")
+    rows = read_printed(PRINTED, f"table{number}")
     return {f"Masi et al. 2020, Table {number}, as printed, one training": rows}
 
 
-def occlusions(folder: RunFolder) -> tuple[tables.Groups, list[Column], str]:
-    """Return Table 1: face against what covers it; for COFW stand the students of notebook 04."""
+def table1(folder: RunFolder) -> tuple[Groups, list[Column], str]:
+    """Reproduce Table 1: face against occlusion; the students of notebook 04 stand for COFW."""
     found = folder.trainings(TRANSFER)
-    areas = {
-        "iou_face": "IoU face",
-        "pixel_accuracy": "acc",
-        "recall_face": "rec face",
-        "mean_recall": "rec all",
-    }
-    columns = [*(percent(key, title) for key, title in areas.items()), PIECES, Column("fps", "fps", digits=1)]
+    columns = [
+        percent("iou_face", "IoU face"),
+        percent("pixel_accuracy", "acc"),
+        percent("recall_face", "rec face"),
+        percent("mean_recall", "rec all"),
+        SPARSITY,
+        Column("fps", "fps", digits=1),
+    ]
     here = tables.measured(found, {name: name for name in found.name.unique()}, columns, by="name")
     caption = (
-        "Counterpart of Table 1. Printed: COFW, face or not. Here: students and teacher of notebook 04, "
-        f"three classes ({found.task.iloc[0]}), and acc and rec all are over all three. {setting(found)}. "
-        "Not the same data: compare within a group only."
+        "Reproduction of Table 1. Printed: COFW, face or not. Here: students and teacher of notebook 04, "
+        f"three classes ({found.task.iloc[0]}), and acc and rec all are over all three. "
+        f"{describe_setup(found)}. Not the same data: compare within a group only."
     )
-    return quoted(1) | {f"here, {named(found.dataset.iloc[0])}": here}, columns, caption
+    return quoted(1) | {f"here, {dataset_title(found.dataset.iloc[0])}": here}, columns, caption
 
 
-def part_labels(number: int, folder: RunFolder | None = None) -> tuple[tables.Groups, list[Column], str]:
-    """Return Table 2, 3 or 4, on Part Labels: the paper's rows and those of the study ``rivals.csv``.
+def part_labels(number: int, folder: RunFolder | None = None) -> tuple[Groups, list[Column], str]:
+    """Reproduce Table 2, 3 or 4, on Part Labels: the paper's rows and the study ``rivals.csv``.
 
     Args:
         number: of the table.
@@ -101,7 +129,7 @@ def part_labels(number: int, folder: RunFolder | None = None) -> tuple[tables.Gr
             percent("mean_recall", "rec all"),
             accuracy._replace(title="acc"),
             by_superpixel._replace(title="acc sp"),
-            PIECES,
+            SPARSITY,
         ],
         4: [*(percent(f"f1_{name}", f"F1 {name}") for name in ("face", "hair", "background")), accuracy],
     }[number]
@@ -109,17 +137,17 @@ def part_labels(number: int, folder: RunFolder | None = None) -> tuple[tables.Gr
     study = study[study.variant.isin(METHODS)]
     groups = quoted(number) | {"here, photographs": tables.measured(study, METHODS, columns)}
     printed = "at 128 pixels; reg is dropout and flips" if number == 3 else "at the size named"
-    caption = f"Counterpart of Table {number}. Printed {printed}. Photographs: {setting(study)}."
+    caption = f"Reproduction of Table {number}. Printed {printed}. Photographs: {describe_setup(study)}."
     try:
         mine = folder.trainings(ARTIFACTS) if folder else None
-    except Missing:
+    except MissingResult:
         mine = None
     if mine is not None:
         names = {name: METHODS.get(name, name) for name in mine.name.unique()}
-        groups[f"here, this run, {named(mine.dataset.iloc[0])}"] = tables.measured(
+        groups[f"here, this run, {dataset_title(mine.dataset.iloc[0])}"] = tables.measured(
             mine, names, columns, by="name"
         )
-        caption += f" This run: {setting(mine)}."
+        caption += f" This run: {describe_setup(mine)}."
     return groups, columns, caption
 
 
@@ -129,17 +157,12 @@ def transfer(folder: RunFolder) -> tuple[FaceDataset, pd.DataFrame, dict[str, np
 
     The faces are drawn anew, so that no training saw them, or are the first test photographs.
     """
-    from synthetic_faces import Recipe, synthetic_folder  # the whole workshop that draws
-
     found = folder.trainings(TRANSFER, *STAGES)
     first = found.drop_duplicates("name")
     row = first.iloc[1]
     if row.dataset != "synthetic_faces":
-        return (
-            folder.data(row).test,
-            found,
-            {STAGES[one["name"]]: _last(folder, one) for _, one in first.iterrows()},
-        )
+        said = {STAGES[one["name"]]: _last(folder, one) for _, one in first.iterrows()}
+        return folder.data(row).test, found, said
     made = synthetic_folder(counts={"test": 24}, seed=UNSEEN, recipe=Recipe(occluded=1.0), progress=False)
     test = FaceDataset(made, "test", row.task, size=int(row.image_size), progress=False)
     said = {STAGES[one["name"]]: predict(folder.network(one), test).numpy() for _, one in first.iterrows()}
@@ -155,27 +178,24 @@ def watched(folder: RunFolder) -> tuple[FaceDataset, pd.DataFrame, dict[str, dic
     return folder.data(first.iloc[0]).test, found, masks
 
 
-def teaser(folder: RunFolder, width: float) -> tuple[Figure, str]:
-    """Return Fig. 1: covered faces, the teacher's masks, and a student's without and with consensus."""
+def figure1(folder: RunFolder, width: float) -> tuple[Figure, str]:
+    """Reproduce Fig. 1: covered faces, the teacher's masks, and a student's without and with consensus."""
     test, found, said = transfer(folder)
     chosen = first_covered(test, said, 3)
     return faces(test, said, chosen, width), (
-        f"Counterpart of Fig. 1. The first {len(chosen)} images of {named(test.info.name)} with much "
-        f"{test.task.classes[2]}, seen by the networks of the first seed. On the test images of notebook 04, "
-        f"{compared(found, STAGES, 'iou_face', 'component_error')}. {setting(found)}."
+        f"Reproduction of Fig. 1. The first {len(chosen)} images of {dataset_title(test.info.name)} with "
+        f"much {test.task.classes[2]}, seen by the networks of the first seed. On the test images of "
+        f"notebook 04, {compared(found, STAGES, 'iou_face', 'component_error')}. {describe_setup(found)}."
     )
 
 
-def factorising(folder: RunFolder, width: float) -> tuple[Figure, str]:
-    """Return Fig. 2: from a face's extent and the teacher's mask to blobs and labels."""
-    from synthetic_faces import DrawnExtent
-
+def figure2(folder: RunFolder, width: float) -> tuple[Figure, str]:
+    """Reproduce Fig. 2: from a face's extent and the teacher's mask to blobs and labels."""
     test, _, said = transfer(folder)
     if test.task.name != "occlusion":
-        raise Missing(f"teacher that knows occlusions in {TRANSFER}, as on drawn faces")
-    contours = DrawnExtent(test.folder)(
-        test.__getitems__(range(len(test)))["image"], [r.id for r in test.rows]
-    )
+        raise MissingResult(f"teacher that knows occlusions in {TRANSFER}, as on drawn faces")
+    images = test.__getitems__(range(len(test)))["image"]
+    contours = DrawnExtent(test.folder)(images, [row.id for row in test.rows])
     steps = [
         factorise.factorise(factorise.hull_mask(contour, test.size, test.size), mask == 1)
         for contour, mask in zip(contours, said["teacher"], strict=True)
@@ -184,86 +204,79 @@ def factorising(folder: RunFolder, width: float) -> tuple[Figure, str]:
     image, found = test[chosen]["image"], steps[chosen]
     photo = (255 * to_rgb(image)).round().astype(np.uint8)
     return diagrams.factorisation_steps(photo, contours[chosen], found, test.task.colours), (
-        f"Counterpart of Fig. 2: of {len(test)} faces the one with most recovered occlusion. The outline is "
+        f"Reproduction of Fig. 2: of {len(test)} faces the one with most recovered occlusion. The outline is "
         f"the drawn one, the mask that of the teacher of notebook 04, {test.size} pixels; after cleaning, "
         f"{max(0, found.ids.max() - 1)} components are left."
     )
 
 
-def intuition(folder: RunFolder | None, width: float) -> tuple[Figure, str]:
-    """Return the first part of Fig. 3: where two losses pull on the toy of notebook 03."""
+def figure3a(folder: RunFolder | None, width: float) -> tuple[Figure, str]:
+    """Reproduce the first part of Fig. 3: where two losses pull on the toy of notebook 03."""
     labels = torch.tensor([[0, 0, 0, 0], [0, 1, 1, 0], [0, 1, 1, 0], [0, 1, 1, 0]])
     face = torch.tensor(
         [[0.1, 0.2, 0.1, 0.1], [0.2, 0.9, 0.8, 0.1], [0.1, 0.8, 0.2, 0.2], [0.1, 0.9, 0.8, 0.1]]
     )
     pulls = {}
-    for name, loss in (
-        ("pixel-wise", pixelwise_loss),
-        ("consensus", functools.partial(consensus_loss, alpha=1, beta=1)),
-    ):
+    consensus = functools.partial(consensus_loss, alpha=1, beta=1)
+    for name, loss in (("pixel-wise", pixelwise_loss), ("consensus", consensus)):
         logits = torch.stack([1 - face, face]).double().log()[None].requires_grad_()
         (gradient,) = torch.autograd.grad(loss(logits, labels[None]), logits)
         pulls[name] = (gradient[0, 0] - gradient[0, 1]).numpy()
     return diagrams.gradient_arrows(face.numpy(), pulls, labels.numpy()), (
-        "Counterpart of Fig. 3, first part. A face of six pixels with a hole, and how a step of descent "
+        "Reproduction of Fig. 3, first part. A face of six pixels with a hole, and how a step of descent "
         "moves each pixel: up is towards face. Grey is the probability of face; the line is the blob."
     )
 
 
-def outputs(folder: RunFolder, width: float) -> tuple[Figure, str]:
-    """Return the second part of Fig. 3: a torn mask, and the same face with consensus."""
+def figure3b(folder: RunFolder, width: float) -> tuple[Figure, str]:
+    """Reproduce the second part of Fig. 3: a torn mask, and the same face with consensus."""
     test, _, masks = watched(folder)
     last = {name: kept[max(kept)] for name, kept in masks.items()}
     torn, whole = (np.array([_pieces(mask) for mask in kept]) for kept in last.values())
     chosen = int(np.argmax(torn - whole))
     return faces(test, truth_of(test, len(torn)) | last, [chosen], width), (
-        f"Counterpart of Fig. 3, second part. Of {len(torn)} test images of {named(test.info.name)} the one "
-        f"on which consensus saves most pieces, {torn[chosen]} to {whole[chosen]}: a picked one. Over all "
-        f"{len(torn)} the mean is {torn.mean():.2f} and {whole.mean():.2f}. Consensus is {OURS}."
+        f"Reproduction of Fig. 3, second part. Of {len(torn)} test images of "
+        f"{dataset_title(test.info.name)} the one on which consensus saves most components, {torn[chosen]} "
+        f"to {whole[chosen]}: a picked one. Over all {len(torn)} the mean is {torn.mean():.2f} and "
+        f"{whole.mean():.2f}. Consensus is {OURS}."
     )
 
 
-def learning(folder: RunFolder, width: float) -> tuple[Figure, str]:
-    """Return Fig. 4a: masks while they are learned."""
+def figure4a(folder: RunFolder, width: float) -> tuple[Figure, str]:
+    """Reproduce Fig. 4a: masks while they are learned."""
     test, found, masks = watched(folder)
     after = sorted({1, *(max(1, round(found.epochs.max() * share)) for share in (0.25, 0.5, 1))})
     colours = test.task.colours
-    rows = [
-        [
-            to_rgb(test[i]["image"]),
-            *(colorize(kept[epoch][i], colours) for epoch in after),
-            colorize(test[i]["labels"], colours),
-        ]
-        for i in (0, 1)
-        for kept in masks.values()
-    ]
+    maps = [(i, [*(kept[e][i] for e in after), test[i]["labels"]]) for i in (0, 1) for kept in masks.values()]
+    rows = [[to_rgb(test[i]["image"]), *(colorize(one, colours) for one in row)] for i, row in maps]
     titles = ["image", *(f"epoch {epoch}" for epoch in after), "truth"]
     figure = image_grid(rows, titles=titles, labels=list(masks) * 2, width=width)
     steps = -(-found.train_images.iloc[0] // found.batch_size.iloc[0])
     return class_legend(figure, test.task.classes, colours), (
-        f"Counterpart of Fig. 4a. The first two test images, with {BASE} and with {OURS}, first seed. "
-        f"The paper shows 10,000, 100,000 and 150,000 steps; here an epoch has {steps}. {setting(found)}."
+        f"Reproduction of Fig. 4a. The first two test images, with {BASE} and with {OURS}, first seed. "
+        f"The paper shows 10,000, 100,000 and 150,000 steps; here an epoch has {steps}. "
+        f"{describe_setup(found)}."
     )
 
 
-def over_steps(folder: RunFolder, width: float) -> tuple[Figure, str]:
-    """Return Fig. 4b: components off over the steps, on a logarithmic axis."""
+def figure4b(folder: RunFolder, width: float) -> tuple[Figure, str]:
+    """Reproduce Fig. 4b: component error over the steps, on a logarithmic axis."""
     found = folder.trainings("03_consensus_loss", "pixelwise", "consensus")
     histories = {
         name: [folder.history(row) for _, row in rows.iterrows()]
         for name, rows in found.groupby("name", sort=False)
     }
-    printed = tables.read_printed(paths.root() / "notebooks/studies/paper_tables.csv", "figure4b")
+    printed = read_printed(PRINTED, "figure4b")
     theirs = ", ".join(f"{row['component_error'].values[0]:g}? ({name})" for name, row in printed.items())
-    keys = {"component_error": "components off, validation"}
+    keys = {"component_error": "component error, validation"}
     return plots.curves(histories, keys, x="step", xlabel="steps"), (
-        f"Counterpart of Fig. 4b: mean and range over seeds. {setting(found)}. The authors' curves, on other "
-        f"data, end at about {theirs}."
+        f"Reproduction of Fig. 4b: mean and range over seeds. {describe_setup(found)}. The authors' curves, "
+        f"on other data, end at about {theirs}."
     )
 
 
-def rising(folder: RunFolder, width: float) -> tuple[Figure, str]:
-    """Return Fig. 4c: the same faces with a rising weight of the deviation."""
+def figure4c(folder: RunFolder, width: float) -> tuple[Figure, str]:
+    """Reproduce Fig. 4c: the same faces with a rising weight of the deviation."""
     every = folder.trainings(ARTIFACTS)
     at = {PRESETS["alone"].loss().options["beta"]: ALONE}
     at |= {float(name.split()[1]): name for name in every.name.unique() if name.startswith("beta ")}
@@ -278,31 +291,30 @@ def rising(folder: RunFolder, width: float) -> tuple[Figure, str]:
     figure = image_grid(rows, titles=titles, captions=[["", *below]] * 2, width=width)
     best = [betas[int(first.mean_iou.argmax())], betas[int(first.component_error.argmin())]]
     return class_legend(figure, test.task.classes, colours), (
-        "Counterpart of Fig. 4c: Eq. 8 on components, each weighed by its size, α = 10, one training each. "
-        "Below each mask: mean IoU / components off, of all test images; best are "
-        f"β = {best[0]:g} and {best[1]:g}. "
-        f"{setting(first)}."
+        "Reproduction of Fig. 4c: Eq. 8 on components, each weighed by its size, α = 10, one training each. "
+        "Below each mask: mean IoU / component error, of all test images; best are "
+        f"β = {best[0]:g} and {best[1]:g}. {describe_setup(first)}."
     )
 
 
-def covered(folder: RunFolder, width: float) -> tuple[Figure, str]:
-    """Return Fig. 5: covered faces, masks, and the face that each mask leaves."""
+def figure5(folder: RunFolder, width: float) -> tuple[Figure, str]:
+    """Reproduce Fig. 5: covered faces, masks, and the face that each mask leaves."""
     test, found, said = transfer(folder)
-    return faces(
-        test, truth_of(test, len(said["teacher"])) | said, first_covered(test, said, 4), width, cut=(1,)
-    ), (
-        f"Counterpart of Fig. 5 (there COFW, here {named(test.info.name)}), each mask with the face that it "
-        f"leaves. {setting(found)}."
+    maps = truth_of(test, len(said["teacher"])) | said
+    return faces(test, maps, first_covered(test, said, 4), width, cut=(1,)), (
+        f"Reproduction of Fig. 5 (there COFW, here {dataset_title(test.info.name)}), each mask with the "
+        f"face that it leaves. {describe_setup(found)}."
     )
 
 
-def parts(folder: RunFolder, width: float) -> tuple[Figure, str]:
-    """Return Fig. 6: parts, and what each mask cuts out as face and as hair."""
+def figure6(folder: RunFolder, width: float) -> tuple[Figure, str]:
+    """Reproduce Fig. 6: parts, and what each mask cuts out as face and as hair."""
     test, found, masks = watched(folder)
     maps = truth_of(test, 4) | {name: kept[max(kept)] for name, kept in masks.items()}
     return faces(test, maps, range(4), width, cut=(1, 2)), (
-        f"Counterpart of Fig. 6: the first four test images. On all test images, "
-        f"{compared(found, PAIR, 'mean_iou', 'component_error')}. Consensus is {OURS}. {setting(found)}."
+        f"Reproduction of Fig. 6: the first four test images. On all test images, "
+        f"{compared(found, PAIR, 'mean_iou', 'component_error')}. Consensus is {OURS}. "
+        f"{describe_setup(found)}."
     )
 
 
