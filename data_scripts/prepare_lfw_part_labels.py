@@ -27,7 +27,6 @@ from consensus_lib import IGNORE
 from consensus_lib.data.folder import (
     DatasetError,
     DatasetInfo,
-    DatasetWriter,
     Row,
     check_files,
     read_index,
@@ -35,6 +34,7 @@ from consensus_lib.data.folder import (
     shared_subjects,
 )
 from consensus_lib.data.images import resize_image, resize_labels, resize_numbers
+from consensus_lib.data.writer import DatasetWriter
 from consensus_lib.experiments import command_line
 from consensus_lib.paths import data_dir, data_mirror, shown
 

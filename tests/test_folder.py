@@ -1,4 +1,4 @@
-"""consensus_lib/data/folder.py: a prepared data set appears whole or not at all."""
+"""consensus_lib/data/folder.py and writer.py: a prepared data set appears whole or not at all."""
 
 import io
 import json
@@ -11,7 +11,6 @@ from consensus_lib import IGNORE
 from consensus_lib.data.folder import (
     DatasetError,
     DatasetInfo,
-    DatasetWriter,
     Row,
     check_files,
     ids_without_subjects_of,
@@ -19,6 +18,7 @@ from consensus_lib.data.folder import (
     read_info,
     shared_subjects,
 )
+from consensus_lib.data.writer import DatasetWriter
 
 INFO = DatasetInfo(
     "toy", ("sky", "sea"), ((1, 2, 3), (4, 5, 6)), "nobody", "public domain", 4, notes={"mood": "calm"}

@@ -309,7 +309,7 @@ SLOWLY = """
 import signal, sys, time
 signal.signal(signal.SIGINT, signal.default_int_handler)
 import prepare_lfw_part_labels as lfw
-from consensus_lib.data.folder import DatasetWriter
+from consensus_lib.data.writer import DatasetWriter
 add = DatasetWriter.add
 DatasetWriter.add = lambda *arguments, **options: (add(*arguments, **options), time.sleep(0.02))
 sys.exit(lfw.main(sys.argv[1:]))

@@ -200,14 +200,6 @@ def test_occluders_can_be_turned_off_and_mixed():
     assert len(set(most)) > 1
 
 
-def test_supersampling_shows_the_same_scene():
-    plain, fine = (
-        draw_face(2, 4, 64, recipe=Recipe(camera=False, occluded=0), supersample=k) for k in (1, 3)
-    )
-    assert fine.image.shape == plain.image.shape
-    assert (fine.labels == plain.labels).mean() > 0.93
-
-
 @pytest.mark.parametrize(
     "arguments",
     [(-1, 0), (2**32, 0), (0, -1), (0, 2**32), (0, 0, 31), (0, 0, 2000), (0.5, 0), (0, True), (0, 0, 64.0)],

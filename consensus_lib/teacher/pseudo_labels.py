@@ -21,7 +21,6 @@ from consensus_lib.data.decoded import decode
 from consensus_lib.data.folder import (
     DatasetError,
     DatasetInfo,
-    DatasetWriter,
     Row,
     ids_without_subjects_of,
     is_made,
@@ -29,6 +28,7 @@ from consensus_lib.data.folder import (
     read_info,
 )
 from consensus_lib.data.tasks import TASKS
+from consensus_lib.data.writer import DatasetWriter
 from consensus_lib.paths import atomic
 from consensus_lib.teacher.extents import FaceExtent
 from consensus_lib.teacher.factorise import OPENING, Cleaning, factorise, hull_mask

@@ -1,20 +1,9 @@
-"""The names, numbers and colours of the label map. ``datasets.tasks`` maps them to what a network learns."""
+"""The names, numbers and colours of the label map; a task maps the names to what a network learns."""
 
 CLASSES = (
-    "background",
-    "skin",
-    "hair",
-    "brows",
-    "eyes",
-    "nose",
-    "mouth",
-    "ears",
-    "neck",
-    "cloth",
-    "glasses",
-    "occluder",
-    "sunglasses",
-)
+    "background", "skin", "hair", "brows", "eyes", "nose", "mouth", "ears", "neck", "cloth", "glasses",
+    "occluder", "sunglasses",
+)  # fmt: skip
 
 # Wong's palette for colour-blind readers (Nature Methods 8, 441, 2011), with tints of it for the classes
 # that lie inside or beside the face, so that neighbours differ in lightness too.
@@ -36,17 +25,5 @@ COLOURS = (
 
 # Sunglasses hide the face as an occluder does, but Part Labels counts them as face: they are a class apart.
 (
-    BACKGROUND,
-    SKIN,
-    HAIR,
-    BROWS,
-    EYES,
-    NOSE,
-    MOUTH,
-    EARS,
-    NECK,
-    CLOTH,
-    GLASSES,
-    OCCLUDER,
-    SUNGLASSES,
-) = range(len(CLASSES))
+    BACKGROUND, SKIN, HAIR, BROWS, EYES, NOSE, MOUTH, EARS, NECK, CLOTH, GLASSES, OCCLUDER, SUNGLASSES,
+) = range(len(CLASSES))  # fmt: skip

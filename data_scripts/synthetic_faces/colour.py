@@ -23,24 +23,8 @@ def screen(image: np.ndarray) -> np.ndarray:
     return _TO_SCREEN[(np.clip(image, 0, 1) * 4095 + 0.5).astype(np.int16)]
 
 
-MONK = np.stack(
-    [
-        linear(swatch)
-        for swatch in (
-            "#f6ede4",
-            "#f3e7db",
-            "#f7ead0",
-            "#eadaba",
-            "#d7bd96",
-            "#a07e56",
-            "#825c43",
-            "#604134",
-            "#3a312a",
-            "#292420",
-        )
-    ]
-)
-
+_SWATCHES = "#f6ede4 #f3e7db #f7ead0 #eadaba #d7bd96 #a07e56 #825c43 #604134 #3a312a #292420"
+MONK = np.stack([linear(swatch) for swatch in _SWATCHES.split()])
 BLOOD = np.array([1.22, 0.92, 0.80], np.float32)
 
 HAIR_COLOURS = {

@@ -36,9 +36,7 @@ class FaceSample:
     record: dict
 
 
-def draw_face(
-    seed: int, index: int, size: int = 128, *, recipe: Recipe | None = None, supersample: int = 1
-) -> FaceSample:
+def draw_face(seed: int, index: int, size: int = 128, *, recipe: Recipe | None = None) -> FaceSample:
     """Draw sample ``index`` of the endless series ``seed``.
 
     Every sample depends on its own (seed, index) only, so any part of a series can be drawn alone, in any
@@ -49,7 +47,6 @@ def draw_face(
         index: number of the sample, 0 to 2³²-1.
         size: height and width in pixels, 32 to 1024.
         recipe: which ingredients to use.
-        supersample: draw at so many times the size and reduce; 4 for figures at 512 pixels.
 
     Returns:
         the sample.
@@ -61,16 +58,15 @@ def draw_face(
     >>> sample.image.shape, sample.labels.dtype.name
     ((64, 64, 3), 'uint8')
     """
-    seed, index, size, supersample = _checked(seed=seed, index=index, size=size, supersample=supersample)
+    seed, index, size = _checked(seed=seed, index=index, size=size)
     recipe = recipe or Recipe()
-    full = size * supersample
     person = draw_person(seed, index, recipe)
-    view = _aim(stream(seed, index, "view"), person, full)
+    view = _aim(stream(seed, index, "view"), person, size)
     lamps = light.draw_light(stream(seed, index, "light")) if recipe.light else light.flat_light()
     image, record = _backdrop(seed, index, recipe, view, lamps)
     drawn = render(person, view, lamps, recipe)
     image.reshape(-1, 3)[drawn.pixel] = drawn.colour
-    labels, face = np.zeros((full, full), np.uint8), np.zeros((full, full), bool)
+    labels, face = np.zeros((size, size), np.uint8), np.zeros((size, size), bool)
     labels.ravel()[drawn.pixel] = drawn.label
     face.ravel()[drawn.face] = True
 
@@ -81,14 +77,11 @@ def draw_face(
     record["glasses"] = _spectacles(seed, index, stage, image, labels)
     complete = labels.copy()
     record["occluders"], covered = _occlude(seed, index, recipe, stage, image, labels)
-    outside = np.zeros((full, full), bool)
+    outside = np.zeros((size, size), bool)
     if recipe.camera:
-        outside = camera.corners(stream(seed, index, "corners"), full, face)
+        outside = camera.corners(stream(seed, index, "corners"), size, face)
     labels[outside] = complete[outside] = BACKGROUND
     covered &= ~outside
-    image, labels, complete, face, covered, outside = _reduce(
-        supersample, image, labels, complete, face, covered, outside
-    )
 
     rng = stream(seed, index, "camera")
     # A camera meters the whole picture: dark skin stays darker, or the background would burn out.
@@ -112,7 +105,7 @@ def draw_face(
 
 def _checked(**numbers) -> list[int]:
     """Return the arguments of :func:`draw_face` as plain integers, or complain."""
-    limits = {"seed": (0, 2**32), "index": (0, 2**32), "size": (32, 1025), "supersample": (1, 9)}
+    limits = {"seed": (0, 2**32), "index": (0, 2**32), "size": (32, 1025)}
     for name, value in numbers.items():
         low, high = limits[name]
         whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
@@ -232,22 +225,6 @@ def _stranger(stage: layers.Stage, rng: np.random.Generator, person: Person, rec
     cover, shown = np.zeros(size * size, np.float32), np.zeros((size * size, 3), np.float32)
     cover[drawn.pixel], shown[drawn.pixel] = 1, drawn.colour
     return layers.Layer(cover.reshape(size, size), shown.reshape(size, size, 3), OCCLUDER, 0.2)
-
-
-def _reduce(factor: int, image, *maps):
-    """Average the image over blocks of ``factor`` pixels; give each map's block its most frequent value."""
-    if factor == 1:
-        return image, *maps
-    size = image.shape[0] // factor
-    small = [image.reshape(size, factor, size, factor, 3).mean((1, 3))]
-    for values in maps:
-        votes = values.reshape(size, factor, size, factor)
-        if values.dtype == bool:
-            small.append(votes.mean((1, 3)) >= 0.5)
-        else:
-            counts = np.stack([(votes == number).sum((1, 3)) for number in range(len(CLASSES))])
-            small.append(counts.argmax(0).astype(np.uint8))
-    return small
 
 
 def outline(face: np.ndarray, points: int = CONTOUR_POINTS) -> np.ndarray:

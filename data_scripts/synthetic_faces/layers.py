@@ -67,7 +67,7 @@ class _Stencil:
     """A canvas on which shapes are drawn finer than the image and averaged, which gives soft edges."""
 
     def __init__(self, size: int):
-        self.finer = max(1, min(4, 2048 // size))  # large images are reduced later and need less
+        self.finer = max(1, min(4, 2048 // size))  # large images need less
         self.picture = Image.new("L", (self.finer * size, self.finer * size))
         self.pen = ImageDraw.Draw(self.picture)
 

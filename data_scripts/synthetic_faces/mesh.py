@@ -7,7 +7,7 @@ ends at the back, so the first and the last column coincide.
 The rasteriser answers, for every pixel centre, which triangle is seen there and which point of it. It hands
 back *fragments*: one entry for each covered pixel with its depth and the interpolated attributes. Fragments
 of several meshes are then resolved against each other by depth. Edges are hard here, so that a label is
-never a mixture; the camera's blur, or supersampling, makes them soft in the image.
+never a mixture; the camera's blur makes them soft in the image.
 """
 
 import dataclasses

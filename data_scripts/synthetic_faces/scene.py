@@ -14,22 +14,9 @@ from synthetic_faces.mesh import Fragments
 from synthetic_faces.skin import Look, Paint, soft
 
 FABRICS = (
-    "#101114",
-    "#1b1e27",
-    "#24304a",
-    "#3b3d42",
-    "#6b6d70",
-    "#8c1f2b",
-    "#2f5f8f",
-    "#d9d7d2",
-    "#f2f1ee",
-    "#c9b28a",
-    "#5b4632",
-    "#2f4b36",
-    "#a8c0d8",
-    "#d88aa0",
-    "#e0b030",
-)
+    "#101114", "#1b1e27", "#24304a", "#3b3d42", "#6b6d70", "#8c1f2b", "#2f5f8f", "#d9d7d2", "#f2f1ee",
+    "#c9b28a", "#5b4632", "#2f4b36", "#a8c0d8", "#d88aa0", "#e0b030",
+)  # fmt: skip
 
 
 def random_colour(rng: np.random.Generator, strength: float = 1.0) -> np.ndarray:

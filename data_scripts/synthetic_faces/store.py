@@ -23,7 +23,8 @@ import numpy as np
 from PIL import Image, PngImagePlugin
 from tqdm import tqdm
 
-from consensus_lib.data.folder import DatasetInfo, DatasetWriter, is_made
+from consensus_lib.data.folder import DatasetInfo, is_made
+from consensus_lib.data.writer import DatasetWriter
 from consensus_lib.paths import atomic, data_dir, locked
 from synthetic_faces.classes import CLASSES, COLOURS
 from synthetic_faces.draw import draw_face

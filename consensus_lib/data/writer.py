@@ -1,0 +1,240 @@
+"""``DatasetWriter``: a prepared data set, in the format of :mod:`consensus_lib.data.folder`, written whole.
+
+It is written to a sibling named ``.NAME.partial`` and renamed when complete, so a half-made data set
+never looks whole.
+"""
+
+import csv
+import dataclasses
+import hashlib
+import json
+import shutil
+import unicodedata
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from consensus_lib import IGNORE
+from consensus_lib.data.folder import INDEX_COLUMNS, DatasetInfo, Row, check_contrast
+from consensus_lib.data.images import DatasetError, read_image, read_labels
+from consensus_lib.paths import atomic, write_json
+
+_RESERVED = {"con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(1, 10))}
+"""What Windows takes for a device, whatever suffix follows."""
+
+
+class DatasetWriter:
+    """Write a prepared data set so that it appears whole or not at all.
+
+    Used as a context manager. Leaving the block normally completes the folder. An error inside, an interrupt
+    (Ctrl-C) or a killed process keeps the samples that are whole, in ``.NAME.partial`` beside the folder, and
+    the next writer with the same plan goes on from there: ask :meth:`has` before making a sample. Remove that
+    folder to start anew.
+
+    Args:
+        folder: the folder to make. Must not exist.
+        info: name, classes, colours, …; ``counts`` and ``index_sha256`` are filled in here.
+        plan: whatever else the content depends on (JSON). A partial folder with another plan is
+            started anew.
+
+    Raises:
+        FileExistsError: ``folder`` exists already.
+        DatasetError: on completion, the label maps of a split have one class and 255 = ignore alone, as masks
+            of 0 and 255 do; they are removed.
+    """
+
+    def __init__(self, folder: str | Path, info: DatasetInfo, plan: dict | None = None):
+        self.folder = Path(folder)
+        if self.folder.exists():
+            raise FileExistsError(f"folder: expected a new folder, but {self.folder} exists")
+        self.info = info
+        self.partial = self.folder.with_name(f".{self.folder.name}.partial")
+        self._rows: dict[str, Row] = {}
+        self._counts: dict[str, np.ndarray] = {}  # split → pixels of each number, [256]
+        self._palette = np.zeros((256, 3), np.uint8)
+        self._palette[: len(info.colours)] = info.colours
+        self._palette[IGNORE] = 255
+        # JSON round trip: what is compared is what can be stored.
+        self._plan = json.loads(json.dumps({"info": dataclasses.asdict(info), "plan": plan}))
+
+    def __enter__(self) -> "DatasetWriter":
+        plan_file = self.partial / "plan.json"
+        try:
+            if json.loads(plan_file.read_text(encoding="utf-8")) != self._plan:
+                shutil.rmtree(self.partial)
+        except (FileNotFoundError, ValueError):
+            shutil.rmtree(self.partial, ignore_errors=True)
+        for name in ("images", "labels", "superpixels"):
+            (self.partial / name).mkdir(parents=True, exist_ok=True)
+            for unfinished in (self.partial / name).glob(".*"):  # of a process that was killed while writing
+                unfinished.unlink()
+        write_json(plan_file, self._plan)
+        return self
+
+    def __exit__(self, kind, error, trace) -> None:
+        if kind is None:
+            self._complete()
+        elif issubclass(kind, Exception):
+            stored = sum(1 for _ in (self.partial / "images").glob("[!.]*"))
+            if stored:
+                error.add_note(
+                    f"{stored} samples are kept in {self.partial.name} for the next writer with the same plan"
+                )
+            else:
+                shutil.rmtree(self.partial, ignore_errors=True)
+
+    def has(self, id: str, jpeg: bool = False) -> bool:
+        """Say whether an earlier, interrupted writer already stored this sample whole."""
+        # The image is written last, so it stands for the whole sample.
+        return (self.partial / f"images/{id}{'.jpg' if jpeg else '.png'}").is_file()
+
+    def add(
+        self,
+        id: str,
+        split: str,
+        subject: str,
+        *,
+        image: np.ndarray | bytes | None = None,
+        labels: np.ndarray | None = None,
+        superpixels: np.ndarray | None = None,
+        jpeg: bool = False,
+    ) -> None:
+        """Add one sample. Without ``image``, register one that :meth:`has` found.
+
+        Args:
+            id: file name without suffix, unique in the data set: letters of any language, spaces and most
+                signs, but nothing that a common file system refuses.
+            split: ``train``, ``validation``, ``test`` or ``unlabelled``.
+            subject: who is shown; subjects must not cross splits silently, so they are in the index.
+            image: uint8 ``[H,W,3]``, or the bytes of a square image file of any size, which are kept as they
+                are. Labels belong to the image as it is shown, its EXIF orientation applied.
+            labels: uint8 ``[H,W]`` of class numbers and 255, or None for an unlabelled image.
+            superpixels: integer ``[H,W]`` below 65,536, or None.
+            jpeg: store (or, for bytes, name) the image as JPEG instead of PNG.
+
+        Raises:
+            DatasetError: wrong shape or type, an unknown class number, bytes that are no such image, an id
+                that is no file name or is given twice, or no image where none is stored.
+        """
+        _check_id(id)
+        if id in self._rows:
+            raise DatasetError(f"id: expected each id once, got {id!r} again")
+        if image is None and not self.has(id, jpeg):
+            raise DatasetError(f"image of {id}: expected an image, or one stored before, got neither")
+        image_name = f"images/{id}{'.jpg' if jpeg else '.png'}"
+        label_name, superpixel_name = f"labels/{id}.png", f"superpixels/{id}.png"
+        if image is not None:  # all is checked before anything is written
+            if superpixels is not None:
+                self._check(id, "superpixels", superpixels, integer=True)
+                if superpixels.min() < 0 or superpixels.max() > 65_535:  # would wrap around without a word
+                    raise DatasetError(
+                        f"superpixels of {id}: expected 0..65535, "
+                        f"got {superpixels.min()}..{superpixels.max()}"
+                    )
+            if labels is not None:
+                self._check(id, "labels", labels, integer=True)
+                unknown = set(np.unique(labels).tolist()) - {*range(len(self.info.classes)), IGNORE}
+                if unknown:
+                    raise DatasetError(
+                        f"labels of {id}: expected 0..{len(self.info.classes) - 1} or "
+                        f"{IGNORE}, got {sorted(unknown)}"
+                    )
+            if isinstance(image, bytes):
+                read_image(image, f"image of {id}")
+            else:
+                self._check(id, "image", image, channels=3)
+            self._store(label_name, labels, np.uint8)
+            self._store(superpixel_name, superpixels, np.uint16)
+            if isinstance(image, bytes):
+                with atomic(self.partial / image_name) as part:
+                    part.write_bytes(image)
+            else:
+                self._save(image_name, Image.fromarray(image), **({"quality": 95} if jpeg else {}))
+        self._rows[id] = Row(
+            id,
+            split,
+            subject,
+            image_name,
+            label_name if (self.partial / label_name).is_file() else "",
+            superpixel_name if (self.partial / superpixel_name).is_file() else "",
+        )
+        if self._rows[id].labels:
+            if image is None:
+                labels = read_labels(self.partial / label_name, len(self.info.classes))
+            counts = self._counts.setdefault(split, np.zeros(256, np.int64))
+            counts += np.bincount(labels.ravel(), minlength=256)
+
+    def _check(self, id: str, name: str, array: np.ndarray, channels: int = 0, integer: bool = False) -> None:
+        shape = (self.info.size, self.info.size, *([channels] if channels else []))
+        right_type = np.issubdtype(array.dtype, np.integer) if integer else array.dtype == np.uint8
+        if array.shape != shape or not right_type:
+            kind = "integers" if integer else "uint8"
+            raise DatasetError(
+                f"{name} of {id}: expected {kind} {list(shape)}, got {array.dtype} {list(array.shape)}"
+            )
+
+    def _store(self, name: str, numbers: np.ndarray | None, kind: type) -> None:
+        """Save a map, or remove what an unfinished sample of this id left."""
+        if numbers is None:
+            (self.partial / name).unlink(missing_ok=True)
+            return
+        picture = Image.fromarray(numbers.astype(kind))
+        if kind == np.uint8:
+            picture.putpalette(self._palette.tobytes())  # turns mode L into P, pixel values kept
+        self._save(name, picture)
+
+    def _save(self, name: str, picture: Image.Image, **options) -> None:
+        with atomic(self.partial / name) as part:
+            picture.save(part, **options)
+
+    def _complete(self) -> None:
+        for split, counts in self._counts.items():
+            try:
+                check_contrast(counts, self.info.classes, f"labels of the split {split!r}")
+            except DatasetError:  # not to go on with
+                shutil.rmtree(self.partial, ignore_errors=True)
+                raise
+        rows = sorted(self._rows.values(), key=lambda row: row.id)
+        named = {name for row in rows for name in (row.image, row.labels, row.superpixels)}
+        with (self.partial / "index.csv").open("w", newline="", encoding="utf-8") as lines:
+            writer = csv.writer(lines, lineterminator="\n")
+            writer.writerow(INDEX_COLUMNS)
+            writer.writerows(dataclasses.astuple(row) for row in rows)
+        info = dataclasses.replace(
+            self.info,
+            counts=dict(sorted(Counter(row.split for row in rows).items())),
+            index_sha256=hashlib.sha256((self.partial / "index.csv").read_bytes()).hexdigest(),
+        )
+        write_json(self.partial / "dataset.json", dataclasses.asdict(info))
+        (self.partial / "plan.json").unlink()
+        for name in ("images", "labels", "superpixels"):
+            for file in (self.partial / name).iterdir():
+                if f"{name}/{file.name}" not in named:  # of a sample that only an earlier writer had
+                    file.unlink()
+        for name in ("labels", "superpixels"):
+            if not any((self.partial / name).iterdir()):
+                (self.partial / name).rmdir()
+        self.partial.replace(self.folder)
+
+
+def _check_id(id: str) -> None:
+    """Refuse what cannot be a file's name on a common file system, and say why.
+
+    Raises:
+        DatasetError: so it is.
+    """
+    unfit = ("Cc", "Cs", "Zl", "Zp")  # control signs, surrogates, line and paragraph separators
+    wrong = sorted({sign for sign in id if sign in '<>:"/\\|?*' or unicodedata.category(sign) in unfit})
+    length = len(f"{id}.png".encode(errors="replace"))
+    reason = (
+        (not id and "an empty one")
+        or (wrong and f"{wrong}, which file systems refuse")
+        or (id.startswith(".") and "a leading dot, which hides files")
+        or (id != id.strip() and "a space at an end")
+        or (id.split(".")[0].lower() in _RESERVED and "a device's name on Windows")
+        or (length > 255 and f"{length} bytes in UTF-8 with its suffix, where file systems take 255")
+    )
+    if reason:
+        raise DatasetError(f"id: expected a file name without suffix, got {id!r}: {reason}")
