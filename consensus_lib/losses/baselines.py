@@ -1,6 +1,6 @@
 """Losses that teach structure, each written from its own paper's equations, and thin modules over them.
 
-They are rivals of the consensus loss; :data:`consensus_lib.experiments.rivals.RIVALS` names them all.
+They are baselines of the consensus loss; :data:`consensus_lib.losses.registry.BASELINES` names them all.
 
 Shapes: logits ``[B,K,H,W]``, labels int64 ``[B,H,W]`` with 255 = ignore. A pixel to ignore has gradient 0
 whatever its logits are, infinite ones and NaN too, and all losses return 0 where every pixel is ignored. A
