@@ -2,7 +2,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from consensus_lib.models.networks import NETWORKS, FaceOccNet, UNet, count_parameters
+from consensus_lib.data import FaceDataset
+from consensus_lib.models.networks import NETWORKS, FaceOccNet, MostFrequentLabel, UNet, count_parameters
+from consensus_lib.training import evaluate, predict
 
 
 def test_full_width_has_the_published_number_of_parameters():
@@ -115,3 +117,13 @@ def test_a_wrong_image_is_refused(kind, shape):
 def test_wrong_arguments_are_refused(kind, arguments):
     with pytest.raises(ValueError, match=f"{next(iter(arguments))}: expected"):
         kind(**arguments)
+
+
+def test_the_constant_prediction_is_the_most_frequent_label_of_each_pixel(tiny_folder):
+    data, test = (FaceDataset(tiny_folder, split, "parts") for split in ("train", "test"))
+    votes = torch.stack([F.one_hot(data[i]["labels"], 3) for i in range(len(data))]).sum(0)
+    constant = MostFrequentLabel(data)
+    assert all(torch.equal(one.long(), votes.argmax(-1)) for one in predict(constant, test))
+    assert 0.3 < evaluate(constant, test).compute()["mean_iou"] < 0.95
+    with pytest.raises(ValueError, match=r"image: expected \[B,3,32,32\], got \[1, 3, 16, 16\]"):
+        constant(torch.zeros(1, 3, 16, 16))

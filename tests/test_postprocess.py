@@ -11,12 +11,14 @@ from consensus_lib import IGNORE
 from consensus_lib.data import FaceDataset
 from consensus_lib.metrics.components import count_by_class
 from consensus_lib.models.postprocess import (
+    POSTPROCESSING,
     FlipAveraged,
     Relabelled,
     WithCRF,
     fill_holes,
     local_crf,
     open_classes,
+    options_at,
     remove_small_components,
 )
 from consensus_lib.training.trainer import evaluate, predict
@@ -313,3 +315,17 @@ def test_wrong_arguments_are_named():
             call()
     with pytest.raises(TypeError, match=r"options: expected some of \['max_size'\], got 'min_size'"):
         Relabelled(Crooked(), fill_holes, min_size=3)
+
+
+def test_each_method_by_name_wraps_a_network():
+    assert len({method.title for method in POSTPROCESSING.values()}) == len(POSTPROCESSING) == 5
+    for name, method in POSTPROCESSING.items():
+        corrected = method.make(nn.Conv2d(3, 4, 1), **options_at(64).get(name, {}))
+        assert corrected(torch.randn(2, 3, 8, 8)).shape == (2, 4, 8, 8)
+    assert POSTPROCESSING["components"].make(nn.Identity(), min_size=5).options["min_size"] == 5
+
+
+def test_sizes_in_pixels_follow_the_image():
+    assert options_at(128) == {"components": {"min_size": 16}, "holes": {"max_size": 16}}
+    assert options_at(64)["components"]["min_size"] == 4
+    assert options_at(16)["holes"]["max_size"] == 2

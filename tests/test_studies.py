@@ -10,8 +10,9 @@ import distillation
 import rivals
 import transfer
 from consensus_lib import paths
-from consensus_lib.experiments.rivals import RIVALS
+from consensus_lib.losses import PRESETS
 from consensus_lib.metrics.comparison import read_differences
+from consensus_lib.models import POSTPROCESSING
 from consensus_lib.teacher.pseudo_labels import Rules, choose
 
 SMALL = ["--size", "32", "--width", "0.0625"]
@@ -96,7 +97,7 @@ def test_rivals(run, tmp_path):
     names = [rivals.BASE, rivals.RECOMMENDED]
     found = run(rivals, ["--losses", *names, "--seeds", "3", "4", "--epochs", "1", "--split", "validation"])
     assert found.split.eq("validation").all()
-    repairs = [rival.title for rival in RIVALS.values() if rival.acts == "inference"]
+    repairs = [method.title for method in POSTPROCESSING.values()]
     assert found.variant.tolist() == [names[0], *repairs, names[1]] * 2
     for base, others in ((names[0], [*repairs, names[1]]), (names[1], [names[0], *repairs])):
         differences = read_differences(tmp_path / "table-differences.csv", base)
@@ -153,6 +154,6 @@ def test_what_was_chosen_is_stored_once_more_with_other_seeds_and_images():
     found = pd.read_csv(rivals.TABLE.with_stem("rivals-again"))
     assert not found.isna().any(axis=None)
     assert found.split.eq("validation").all()
-    chosen = [rivals.BASE, "Lovász-Softmax", *(preset.title for preset in rivals.presets.PRESETS.values())]
+    chosen = [rivals.BASE, "Lovász-Softmax", *(preset.title for preset in PRESETS.values())]
     for name in chosen:
         assert found[found.variant == name].seed.tolist() == [3, 4, 5]

@@ -25,5 +25,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "size_marginalised_loss",
         ],
         "distillation": ["DistillationLoss", "soft_loss"],
+        "registry": ["BASELINES", "LOSSES", "PRESETS", "make_loss"],
     },
 )

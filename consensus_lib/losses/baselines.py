@@ -1,8 +1,9 @@
 """Baselines of the consensus loss as modules; each function is written from its own paper's equations.
 
-The functions are in :mod:`~consensus_lib.losses.regions` and :mod:`~consensus_lib.losses.neighbours`. Most
-take ``pixel_weight``, the weight of an added :func:`~consensus_lib.losses.pixelwise_loss`: 1 for those that
-their papers add to cross-entropy, 0 for those that stand for themselves.
+They are baselines of the consensus loss; :data:`consensus_lib.losses.registry.BASELINES` names them all. The
+functions are in :mod:`~consensus_lib.losses.regions` and :mod:`~consensus_lib.losses.neighbours`. Most take
+``pixel_weight``, the weight of an added :func:`~consensus_lib.losses.pixelwise_loss`: 1 for those that their
+papers add to cross-entropy, 0 for those that stand for themselves.
 """
 
 from collections.abc import Callable

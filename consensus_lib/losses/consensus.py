@@ -289,6 +289,7 @@ class ConsensusLoss(nn.Module):
     ):
         super().__init__()
         self.cut = {"kind": kind, "connectivity": connectivity, "min_size": min_size, "specks": specks}
+        merge_defaults(consensus_loss, options)  # refuses an option that there is not
         self.options, self.progress = options, 0.0
         self._still = 0.0, 0  # a progress, and how many losses were asked for at it
 

@@ -5,7 +5,7 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
-        "networks": ["NETWORKS", "FaceOccNet", "UNet", "count_parameters"],
-        "postprocess": ["FlipAveraged", "Relabelled", "WithCRF"],
+        "networks": ["NETWORKS", "FaceOccNet", "MostFrequentLabel", "UNet", "count_parameters"],
+        "postprocess": ["POSTPROCESSING", "FlipAveraged", "Relabelled", "WithCRF"],
     },
 )

@@ -3,6 +3,7 @@
 import itertools
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 FIRST, MIDDLE, DEEP, JOINED = 64, 128, 256, 512
@@ -172,6 +173,34 @@ def _check(num_classes: int, width: float, dropout: float, least: float) -> None
         raise ValueError(f"dropout: expected a probability in [0, 1), got {dropout}")
     if width < least:
         raise ValueError(f"width: expected at least {least}, got {width}")
+
+
+class MostFrequentLabel(nn.Module):
+    """The constant prediction: at each pixel the most frequent label of ``data``, whatever the image.
+
+    On aligned faces any network must beat it, and it belongs beside every score.
+
+    Args:
+        data: the training samples, such as a :class:`~consensus_lib.data.FaceDataset`: its
+            ``most_frequent_labels()``, uint8 ``[H,W]``, and ``task.classes``. Images to predict must have
+            this size.
+
+    >>> constant = evaluate(MostFrequentLabel(train), test)      # doctest: +SKIP
+    """
+
+    def __init__(self, data):
+        super().__init__()
+        self.register_buffer("labels", torch.from_numpy(data.most_frequent_labels()).long())
+        self.num_classes = len(data.task.classes)
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        """Return one-hot logits float ``[B,K,H,W]`` for images ``[B,3,H,W]``."""
+        if image.shape[-2:] != self.labels.shape:
+            raise ValueError(
+                f"image: expected [B,3,{','.join(map(str, self.labels.shape))}], got {list(image.shape)}"
+            )
+        one_hot = F.one_hot(self.labels, self.num_classes).permute(2, 0, 1)  # [K, H, W]
+        return one_hot.to(image.dtype).expand(len(image), -1, -1, -1)
 
 
 class _Residual(nn.Module):

@@ -1,11 +1,13 @@
-"""What is done to a prediction after the network: the rivals of the loss that act at test time.
+"""Post-processing: what corrects a prediction after the network, at test time.
 
 Functions of label maps or logits, and modules that put a network and one of them together: ``evaluate``
 and ``predict`` take these as any network. Label maps are int64 ``[B,H,W]``; pixels of 255 = ignore stay.
 """
 
+import functools
 import math
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import scipy.ndimage
@@ -277,6 +279,42 @@ class Relabelled(nn.Module):
     def extra_repr(self) -> str:
         """Return the function and its settings."""
         return ", ".join(filter(None, (self.function.__name__, format_kwargs(self.options))))
+
+
+class PostProcessing(NamedTuple):
+    """A method that corrects predictions: its name in tables, its source, and what wraps a network in it.
+
+    ``make`` returns a module from the network and, by keyword, the method's options.
+    """
+
+    title: str
+    source: str
+    make: Callable[..., nn.Module]
+
+
+def _relabelled(function: Callable[..., torch.Tensor]) -> Callable[..., nn.Module]:
+    return functools.partial(Relabelled, function=function)
+
+
+POSTPROCESSING = {
+    "components": PostProcessing(
+        "small components removed", "common practice", _relabelled(remove_small_components)
+    ),
+    "holes": PostProcessing("holes filled", "common practice", _relabelled(fill_holes)),
+    "opening": PostProcessing("opening of each class", "Serra, 1982", _relabelled(open_classes)),
+    "crf": PostProcessing("local CRF", "Krähenbühl and Koltun, NeurIPS 2011", WithCRF),
+    "flip": PostProcessing("average over flips", "Krizhevsky et al., NeurIPS 2012", FlipAveraged),
+}
+"""Post-processing by name."""
+
+
+def options_at(size: int) -> dict[str, dict[str, int]]:
+    """Return the options of post-processing whose sizes are in pixels, for images of ``size`` × ``size``.
+
+    Areas of 16 pixels in an image of 128×128, and as large a share of any other.
+    """
+    area = max(2, round((size / 32) ** 2))
+    return {"components": {"min_size": area}, "holes": {"max_size": area}}
 
 
 def _check_labels(labels: torch.Tensor) -> None:

@@ -18,9 +18,8 @@ from consensus_lib.data import MILD, open_splits
 from consensus_lib.data.prepared import prepared_folder
 from consensus_lib.experiments import notebook, results
 from consensus_lib.experiments.command_line import SEED, Parser, number, refusing, whole
-from consensus_lib.experiments.rivals import MostFrequentLabel
 from consensus_lib.losses import ConsensusLoss, Ramp, pixelwise_loss
-from consensus_lib.models.networks import FaceOccNet, check_network
+from consensus_lib.models.networks import FaceOccNet, MostFrequentLabel, check_network
 from consensus_lib.training.trainer import evaluate
 
 DEVIATION = {"alpha": 0.0, "pixel_weight": 1.0}

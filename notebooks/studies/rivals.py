@@ -1,4 +1,4 @@
-"""Consensus and rivals under one protocol: the study behind notebook 05 and ``consensus_lib.experiments.presets``.
+"""Consensus and baselines under one protocol: the study behind notebook 05 and ``losses.registry.PRESETS``.
 
     python notebooks/studies/rivals.py
 
@@ -23,16 +23,16 @@ from pathlib import Path
 from consensus_lib import paths
 from consensus_lib.data import MILD, open_splits
 from consensus_lib.data.prepared import prepared_folder
-from consensus_lib.experiments import notebook, presets, results
+from consensus_lib.experiments import notebook, results
 from consensus_lib.experiments.command_line import SEED, Parser, number, refusing, whole
-from consensus_lib.experiments.rivals import RIVALS, options_at
-from consensus_lib.losses import ConsensusLoss, pixelwise_loss
+from consensus_lib.losses import BASELINES, PRESETS, ConsensusLoss, pixelwise_loss
 from consensus_lib.metrics.comparison import paired_bootstrap
 from consensus_lib.metrics.structure import StructureScores
 from consensus_lib.models.networks import FaceOccNet, check_network
+from consensus_lib.models.postprocess import POSTPROCESSING, options_at
 from consensus_lib.training.trainer import evaluate
 
-BASE, RECOMMENDED = "cross-entropy", presets.PRESETS["recommended"].title
+BASE, RECOMMENDED = "cross-entropy", PRESETS["recommended"].title
 EFFECTS = {
     f"{kind}, beta {beta:g}, size weight {weight:g}": ConsensusLoss(kind, beta=beta, size_weight=weight)
     for kind, beta, weight in (
@@ -44,8 +44,8 @@ EFFECTS = {
 }
 LOSSES = (
     {BASE: pixelwise_loss}
-    | {preset.title: preset.loss() for preset in presets.PRESETS.values()}
-    | {rival.title: rival.make() for rival in RIVALS.values() if rival.acts == "training"}
+    | {preset.title: preset.make() for preset in PRESETS.values()}
+    | {baseline.title: baseline.make() for baseline in BASELINES.values()}
     | EFFECTS
 )
 SCORES = ("mean_iou", "component_error", "hole_error", "betti0_error", "island_share_error", "boundary_f1_2",
@@ -97,13 +97,11 @@ def main(argv: list[str] | None = None, table: Path = TABLE) -> None:
             done = lesson.train(name, data, LOSSES[name], variant=name, **setting)
             found.setdefault(name, []).append(done.scores)
             rows += (made := results.read_results(done.folder))
-            for key, rival in RIVALS.items() if name == BASE else ():
-                if rival.acts == "inference":
-                    treated = rival.make(done.network, **options_at(a.size).get(key, {}))
-                    found.setdefault(rival.title, []).append(
-                        evaluate(treated, data.test, scores=StructureScores)
-                    )
-                    rows.append(made[0] | {"variant": rival.title} | found[rival.title][-1].compute())
+            for key, method in POSTPROCESSING.items() if name == BASE else ():
+                corrected = method.make(done.network, **options_at(a.size).get(key, {}))
+                scores = evaluate(corrected, data.test, scores=StructureScores)
+                found.setdefault(method.title, []).append(scores)
+                rows.append(made[0] | {"variant": method.title} | scores.compute())
     command = shlex.join(["python", "notebooks/studies/rivals.py", *argv])
     results.write_table(a.table, rows, command)
     gains = [

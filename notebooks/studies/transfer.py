@@ -21,9 +21,8 @@ from consensus_lib.data.prepared import prepared_folder
 from consensus_lib.experiments import notebook, results
 from consensus_lib.experiments.command_line import Parser, number, refusing, whole
 from consensus_lib.experiments.notebook import Trained
-from consensus_lib.experiments.rivals import MostFrequentLabel
 from consensus_lib.losses import pixelwise_loss
-from consensus_lib.models.networks import FaceOccNet, check_network
+from consensus_lib.models.networks import FaceOccNet, MostFrequentLabel, check_network
 from consensus_lib.training.trainer import evaluate
 from synthetic_faces import Recipe, synthetic_folder
 

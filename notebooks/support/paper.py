@@ -18,8 +18,7 @@ from matplotlib.figure import Figure
 from consensus_lib import paths
 from consensus_lib.data import FaceDataset
 from consensus_lib.experiments.notebook import verdict
-from consensus_lib.experiments.presets import PRESETS
-from consensus_lib.losses import consensus_loss, pixelwise_loss
+from consensus_lib.losses import PRESETS, consensus_loss, pixelwise_loss
 from consensus_lib.metrics.components import count_pieces
 from consensus_lib.teacher import factorise
 from consensus_lib.training import predict
@@ -278,7 +277,7 @@ def figure4b(folder: RunFolder, width: float) -> tuple[Figure, str]:
 def figure4c(folder: RunFolder, width: float) -> tuple[Figure, str]:
     """Reproduce Fig. 4c: the same faces with a rising weight of the deviation."""
     every = folder.trainings(ARTIFACTS)
-    at = {PRESETS["alone"].loss().options["beta"]: ALONE}
+    at = {PRESETS["alone"].make().options["beta"]: ALONE}
     at |= {float(name.split()[1]): name for name in every.name.unique() if name.startswith("beta ")}
     betas = sorted(at)
     first = folder.trainings(ARTIFACTS, *(at[beta] for beta in betas)).drop_duplicates("name")

@@ -8,8 +8,8 @@ import pandas as pd
 import torch
 
 from consensus_lib.data import DatasetError, Splits, open_splits
-from consensus_lib.experiments import results
 from consensus_lib.experiments.notebook import MASKS
+from consensus_lib.experiments.results import RESULT, read_results
 from consensus_lib.training.checkpoint import HISTORY, STATE, CheckpointError, load_checkpoint
 
 
@@ -60,12 +60,12 @@ class RunFolder:
         Raises:
             MissingResult: there is no training, or none of a name.
         """
-        results = results.read_results(self.folder / notebook)
+        results = read_results(self.folder / notebook)
         if not results:
             raise MissingResult(f"trainings of {notebook}")
         table = pd.DataFrame(results)
         table["name"] = table["first"].fillna(table.loss) if "first" in table else table.loss
-        table["made"] = [(Path(folder) / results.RESULT).stat().st_mtime for folder in table.folder]
+        table["made"] = [(Path(folder) / RESULT).stat().st_mtime for folder in table.folder]
         table = table.sort_values("made", kind="stable")
         same = ["dataset", "task", "image_size", "width"]
         table = table[(table[same] == table[same].iloc[-1]).all(axis=1)]

@@ -1,0 +1,84 @@
+"""Losses by name: each makes a loss, wrong names and options are told, presets claim what the tables hold."""
+
+import pytest
+import torch
+
+from consensus_lib import paths
+from consensus_lib.losses import BASELINES, LOSSES, PRESETS, make_loss, pixelwise_loss
+from consensus_lib.metrics.comparison import read_differences
+
+STUDIES = paths.root() / "notebooks/studies"
+OWN = """
+import torch
+
+class TopoLoss(torch.nn.Module):
+    def __init__(self, weight=1.0):
+        super().__init__()
+        self.weight = weight
+
+    def forward(self, logits, labels):
+        return self.weight * logits.square().mean()
+
+def scaled(logits, labels, *, scale=1.0):
+    return scale * logits.square().mean()
+
+number = 3
+"""
+
+
+@pytest.fixture
+def own(tmp_path, monkeypatch):
+    """A module with losses of one's own on the path."""
+    (tmp_path / "own_losses.py").write_text(OWN)
+    monkeypatch.syspath_prepend(tmp_path)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_each_name_makes_a_loss(name):
+    logits = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    labels = (torch.arange(8) > 3).long().expand(2, 8, 8).contiguous()
+    loss = make_loss(name)
+    loss(logits, labels).backward()
+    assert logits.grad.abs().sum() > 0
+    assert " at 0x" not in repr(loss) or loss is pixelwise_loss  # it stands in checkpoints
+    assert {*PRESETS, *BASELINES} < set(LOSSES)
+    assert len({one.title for one in (PRESETS | BASELINES).values()}) == len(PRESETS | BASELINES)
+
+
+def test_options_reach_the_loss(own):
+    assert make_loss("focal", gamma=1.0).options["gamma"] == 1.0
+    assert make_loss("consensus", beta=2.0).options == {"beta": 2.0}
+    assert make_loss("consensus", kind="class").cut["kind"] == "class"
+    ones = torch.ones(1, 2, 4, 4), torch.zeros(1, 4, 4, dtype=torch.int64)
+    assert make_loss("own_losses:TopoLoss", weight=2.0)(*ones) == 2
+    assert make_loss("own_losses:scaled", scale=3.0)(*ones) == 3
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "expected"),
+    [
+        ("topo", {}, "loss: expected one of .*'consensus'.*'focal'.* or MODULE:ATTRIBUTE, got 'topo'"),
+        ("no_such_module:Loss", {}, "loss: expected .*, got 'no_such_module:Loss'"),
+        ("own_losses:Nothing", {}, "loss: expected .*, got 'own_losses:Nothing'"),
+        ("own_losses:number", {}, "loss: expected .*, got 'own_losses:number'"),
+        ("focal", {"alpa": 1}, "loss_options: expected options of focal, .*'alpa'"),
+        ("consensus", {"alpa": 1}, "loss_options: expected options of consensus, .*'alpa'"),
+        ("cross-entropy", {"weight": 1}, "loss_options: expected options of cross-entropy, .*'weight'"),
+        ("own_losses:TopoLoss", {"alpa": 1}, "loss_options: .*'alpa'"),
+        ("own_losses:scaled", {"alpa": 1}, "loss_options: .*'alpa'"),
+    ],
+)
+def test_wrong_names_and_options_are_told(own, name, options, expected):
+    with pytest.raises(ValueError, match=expected):
+        make_loss(name, **options)
+
+
+@pytest.mark.parametrize("preset", PRESETS.values(), ids=PRESETS)
+def test_a_preset_claims_what_both_tables_hold_and_no_more(preset):
+    words = {}
+    for table in ("rivals-differences.csv", "rivals-again-differences.csv"):
+        for key, differences in read_differences(STUDIES / table, "cross-entropy").items():
+            word = differences[preset.title].word(key in ("mean_iou", "boundary_f1_2"))
+            words.setdefault(key, []).append(word)
+    assert set(preset.held) == {key for key, found in words.items() if found == ["better", "better"]}
+    assert set(preset.harmed) == {key for key, found in words.items() if "worse" in found}
