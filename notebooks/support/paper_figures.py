@@ -18,7 +18,8 @@ from matplotlib.figure import Figure
 from consensus_lib import paths
 from consensus_lib.data import DatasetError, Splits, open_splits
 from consensus_lib.experiments import runs
-from consensus_lib.experiments.notebook import MASKS, Lesson, Trained
+from consensus_lib.experiments.notebook import Lesson
+from consensus_lib.experiments.train import MASKS, read_masks
 from consensus_lib.training.checkpoint import HISTORY, STATE, CheckpointError, load_checkpoint
 from consensus_lib.viz import tables
 
@@ -162,14 +163,14 @@ class RunFolder:
         return [json.loads(line) for line in lines]
 
     def masks(self, training: pd.Series) -> dict[int, np.ndarray]:
-        """Return epoch → masks of the first test images; see :meth:`consensus_lib.experiments.notebook.Trained.masks`.
+        """Return epoch → masks of the first test images; see :meth:`consensus_lib.experiments.train.Trained.masks`.
 
         Raises:
             Missing: they were not kept.
         """
         if not (Path(training.folder) / MASKS).is_file():
             raise Missing(f"{MASKS} of {training['name']}")
-        return Trained(None, [], None, Path(training.folder)).masks()
+        return read_masks(Path(training.folder))
 
     def data(self, training: pd.Series) -> Splits:
         """Return the images that a training learned from and was tested on; draw them anew if need be.
