@@ -4,7 +4,7 @@ import importlib
 import sys
 
 COMMANDS = {
-    "train": "consensus_lib.experiments.train",
+    "train": "consensus_lib.experiments.train_command",
     "sweep": "consensus_lib.experiments.sweeps",
     "run": "consensus_lib.experiments.notebooks",
 }

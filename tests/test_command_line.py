@@ -7,7 +7,7 @@ import pytest
 
 import prepare_lfw_part_labels
 from consensus_lib import paths
-from consensus_lib.experiments import command_line, train
+from consensus_lib.experiments import command_line, train_command
 from consensus_lib.training import load_checkpoint
 
 TINY = ["--dataset", "lfw_part_labels", "--size", "32", "--width", "0.0625", "--batch-size", "4"]
@@ -53,7 +53,11 @@ def refused(main, arguments, capsys):
             "--seed 4294967296",
             "argument --seed: expected a whole number of at least 0 and at most 4294967295",
         ),
-        ("--beta nan", "argument --beta: expected a finite number, got nan"),
+        ("--loss topo", "loss: expected one of ['cross-entropy', 'consensus', "),
+        ("--loss own:Topo", "or MODULE:ATTRIBUTE, got 'own:Topo': No module named 'own'"),
+        ("--loss focal --loss-options alpa=1", "loss_options: expected options of focal, got {'alpa': 1}: "),
+        ("--loss-options beta", "loss_options: expected NAME=VALUE, got 'beta'"),
+        ("--network nobody", "argument --network: invalid choice: 'nobody'"),
         ("--workers -1", "argument --workers: expected a whole number of at least 0, got -1"),
         ("--precision half", "argument --precision: invalid choice: 'half'"),
         ("--task nose", "argument --task: invalid choice: 'nose'"),
@@ -68,34 +72,34 @@ def test_a_training_refuses_wrong_values_before_data_are_drawn(
 ):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "there").write_text("a file")
-    assert expected in refused(train.main, arguments.split(), capsys)
+    assert expected in refused(train_command.main, arguments.split(), capsys)
     assert [path.name for path in tmp_path.iterdir()] == ["there"]
 
 
 def test_a_training_is_resumed_or_begun_anew_from_the_command_line(write_tiny, capsys):
     write_tiny(paths.data_dir() / "lfw_part_labels-128")
     first = [*TINY, "--device", "cpu", "--precision", "bfloat16", "--out", str(paths.runs_dir())]
-    assert train.main([*first, "--epochs", "1"]) == 0
+    assert train_command.main([*first, "--epochs", "1"]) == 0
     _, state = load_checkpoint(paths.runs_dir())
     assert state["settings"]["precision"] == "bfloat16"
     auto = ["--precision", "auto"]
-    assert train.main([*first, *auto, "--epochs", "1", "--resume"]) == 0
+    assert train_command.main([*first, *auto, "--epochs", "1", "--resume"]) == 0
     capsys.readouterr()
     for changed in (["--precision", "float32", "--epochs", "1"], [*auto, "--epochs", "2"]):
         with pytest.raises(SystemExit) as left:
-            train.main([*first, *changed])
+            train_command.main([*first, *changed])
         assert left.value.code == 2
         said = capsys.readouterr().err
         assert f"{changed[0].strip('-') if changed[1] == 'float32' else 'epochs'}: expected" in said
         assert "start again with resume=False (--restart)" in said
         assert "Traceback" not in said
-    assert train.main([*first, *auto, "--epochs", "2", "--restart"]) == 0
+    assert train_command.main([*first, *auto, "--epochs", "2", "--restart"]) == 0
     assert load_checkpoint(paths.runs_dir())[1]["epoch"] == 2
 
 
 def test_a_loss_that_is_not_finite_is_a_line_and_not_a_wrong_argument(write_tiny, capsys):
     write_tiny(paths.data_dir() / "lfw_part_labels-128")
-    assert train.main([*TINY, "--device", "cpu", "--learning-rate", "1e30"]) == 1
+    assert train_command.main([*TINY, "--device", "cpu", "--learning-rate", "1e30"]) == 1
     assert "loss: expected a finite mean over epoch 1" in capsys.readouterr().err
 
 

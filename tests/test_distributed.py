@@ -17,7 +17,7 @@ import torch.distributed as dist
 from torch import nn
 
 from consensus_lib.data import Augment, FaceDataset
-from consensus_lib.experiments.train import main
+from consensus_lib.experiments.train_command import main
 from consensus_lib.losses import ConsensusLoss, pixelwise_loss
 from consensus_lib.metrics.structure import StructureScores
 from consensus_lib.models.networks import FaceOccNet
@@ -288,7 +288,18 @@ def test_the_entry_point_trains_with_torchrun_and_goes_on_alone(tmp_path, write_
     out = tmp_path / "out"
     arguments = [
         *("--dataset", "lfw_part_labels", "--size", "32", "--images", "8", "--width", "0.0625"),
-        *("--epochs", "1", "--batch-size", "4", "--loss", "consensus", "--beta", "2", "--device", "cpu"),
+        *(
+            "--epochs",
+            "1",
+            "--batch-size",
+            "4",
+            "--loss",
+            "consensus",
+            "--device",
+            "cpu",
+            "--loss-options",
+            "beta=2",
+        ),
         *("--out", str(out)),
     ]
     torchrun = [
@@ -306,7 +317,7 @@ def test_the_entry_point_trains_with_torchrun_and_goes_on_alone(tmp_path, write_
     )
     assert done.returncode == 0, done.stderr
     together = json.loads((out / "result.json").read_text())
-    assert (together["processes"], together["beta"], together["kind"]) == (2, 2.0, "component")
+    assert (together["processes"], together["loss_options"]) == (2, "beta=2")
     assert together["images"] == 4
     assert done.stdout.count("mean IoU") == 1  # one of them speaks
     # The checkpoint does not tell how many processes made it: one finds the training finished.

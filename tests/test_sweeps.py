@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from consensus_lib import paths
 from consensus_lib.experiments import results, sweep_plan, sweeps
-from consensus_lib.experiments.notebook import _keep_masks
+from consensus_lib.experiments.train import keep_masks
 
 PARAMETERS = """
 way: str = "fine"  # how the run ends
@@ -427,14 +427,14 @@ def test_a_run_begun_in_the_other_precision_goes_on(tmp_path, write_tiny, monkey
     nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=KERNEL), tmp_path / "book.ipynb")
     sweep = sweeps.plan({"notebook": tmp_path / "book.ipynb"})
     (number,) = sweep.runs
-    work, kept = tmp_path / "out" / number / "work", _keep_masks
+    work, kept = tmp_path / "out" / number / "work", keep_masks
 
     def stop(*arguments):
         kept(*arguments)
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("consensus_lib.experiments.notebook._keep_masks", stop)
+        patch.setattr("consensus_lib.experiments.train.keep_masks", stop)
         with pytest.raises(KeyboardInterrupt):
             exec(TRAINS, {"precision": "auto", "out": str(work)})
     (record,) = work.glob("*/checkpoint.json")

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from consensus_lib.data import Augment, FaceDataset, Splits
-from consensus_lib.experiments.train import outcome
+from consensus_lib.experiments.train import summarize_training
 from consensus_lib.losses import ConsensusLoss, PixelwiseLoss, Ramp, consensus_loss, pixelwise_loss
 from consensus_lib.metrics.segmentation import SegmentationScores
 from consensus_lib.metrics.stability import flicker
@@ -203,7 +203,7 @@ def test_another_device_is_recorded_where_it_trained_and_reaches_the_result(
     monkeypatch.setattr(checkpoint, "device_name", lambda device: "another")
     model, history = train(data, validation=validation, out=tmp_path / "run")
     monkeypatch.undo()
-    result = outcome(model, Splits(data, validation, validation), history)
+    result = summarize_training(model, Splits(data, validation, validation), history)
     assert result["changes"] == [f"epoch 2: device: {devices.device_name(torch.device('cpu'))} → another"]
     assert result["precision"] == "float32"
     assert train(data, validation=validation, out=tmp_path / "run")[1] == history  # nothing was trained here

@@ -1,92 +1,237 @@
-"""One training from the shell: ``python -m consensus_lib train``, or ``torchrun -m consensus_lib train``."""
+"""One training, one result: what notebooks, studies, sweeps and the command line train with."""
 
-import argparse
-import sys
+import ast
+import dataclasses
+import hashlib
+import json
+import os
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
 
+import numpy as np
 import torch
-from torch import nn
 
-from consensus_lib import losses, paths
-from consensus_lib.data import MILD, TASKS, Splits, loader, open_splits
-from consensus_lib.experiments import command_line, results
-from consensus_lib.models.networks import FaceOccNet, check_network, count_parameters
-from consensus_lib.training import (
-    CheckpointError,
-    cosine,
-    distributed,
-    evaluate,
-    fit,
-    pick_device,
-    pick_precision,
-)
-from consensus_lib.training.devices import device_name
+from consensus_lib import paths
+from consensus_lib.data import MILD, Augment, FaceDataset, Splits, open_splits
+from consensus_lib.experiments import results
+from consensus_lib.losses.registry import Loss, make_loss
+from consensus_lib.metrics.segmentation import SegmentationScores
+from consensus_lib.models.networks import NETWORKS, check_network, count_parameters
+from consensus_lib.training import distributed
+from consensus_lib.training.checkpoint import STATE, load_checkpoint
+from consensus_lib.training.devices import device_name, pick_device
+from consensus_lib.training.settings import describe
+from consensus_lib.training.trainer import cosine, eval_mode, evaluate, fit
+
+MASKS = "masks.npz"
+PREVIEWS = 16
+"""Of so many test images, the first, the predicted masks are kept after each epoch."""
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Train one network as the notebooks do, score it on the test split, file the result; return 0.
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """What is trained.
 
-    A training whose loss is no longer finite returns 1, in a line that says so.
+    Attributes:
+        data: name of a data set, see :func:`consensus_lib.data.open_splits`, or a prepared folder.
+        task: classes to learn; None takes those of the data set.
+        size: side of the images in pixels.
+        images: training images; 0 takes all real ones.
+        augment: variation of the training images, or None.
+        loss: name or import path, see :func:`consensus_lib.losses.make_loss`; or a loss that is made already.
+        loss_options: keyword arguments of a loss by name.
+        title: the loss's name in results; empty takes ``loss``.
+        network: one of :data:`consensus_lib.models.networks.NETWORKS`.
+        width, dropout: of the network.
+        epochs, batch_size, precision: as for :func:`consensus_lib.training.fit`.
+        learning_rate: of Adam, before the cosine schedule.
+        seed: of the weights and the dropout, and of the data where they are opened by ``data``.
+        start: a training's folder whose last weights to start from; None starts from random ones.
+
+    Raises:
+        ValueError: there is no such network, loss or option, or the network cannot take images of this size.
     """
-    parser = _parser()
-    given = parser.parse_args(argv)
-    name, loss = given.loss, losses.pixelwise_loss
-    weights = {key: getattr(given, key) for key in ("alpha", "beta", "size_weight", "pixel_weight")}
-    if name == "consensus":
-        loss = losses.ConsensusLoss(given.kind, **weights)
-    opened = {"size": given.size, "images": given.images, "augment": MILD, "seed": given.seed}
-    with command_line.refusing(parser):
-        device = distributed.init(given.device)
-        pick_precision(given.precision, pick_device(device))
-        check_network(FaceOccNet, given.size, given.width, given.dropout)
-        data = distributed.main_process_first(lambda: open_splits(given.dataset, given.task, **opened))
-        loader(data.train, given.batch_size, shuffle=True, share=distributed.rank_and_world_size())
-    out = given.out or paths.runs_dir() / "training" / f"{given.dataset}-{given.task}-{name}-seed{given.seed}"
-    torch.manual_seed(given.seed)
-    network = FaceOccNet(len(data.train.task.classes), given.width, given.dropout)
-    try:
-        history = fit(
-            network,
-            data.train,
-            loss,
-            epochs=given.epochs,
-            batch_size=given.batch_size,
-            validation=data.validation,
-            optimizer=lambda parameters: torch.optim.Adam(parameters, lr=given.learning_rate),
-            schedule=cosine,
-            seed=given.seed,
-            device=device,
-            precision=given.precision,
-            workers=given.workers,
-            out=out,
-            resume=given.resume,
-        )
-    except CheckpointError as error:
-        parser.error(str(error))
-    except FloatingPointError as error:
-        print(f"{parser.prog}: {error}", file=sys.stderr)
-        return 1
-    scores = evaluate(network, data.test, workers=given.workers).compute()
+
+    data: str = "synthetic"
+    task: str | None = "parts"
+    size: int = 64
+    images: int = 600
+    augment: Augment | None = MILD
+    loss: str | Loss = "consensus"
+    loss_options: dict = dataclasses.field(default_factory=dict)
+    title: str = ""
+    network: str = "FaceOccNet"
+    width: float = 0.25
+    dropout: float = 0.0
+    epochs: int = 8
+    batch_size: int = 16
+    learning_rate: float = 0.01
+    precision: str = "auto"
+    seed: int = 0
+    start: Path | None = None
+
+    def __post_init__(self):
+        if self.network not in NETWORKS:
+            raise ValueError(f"network: expected one of {list(NETWORKS)}, got {self.network!r}")
+        check_network(NETWORKS[self.network], self.size, self.width, self.dropout)
+        self.made_loss()
+
+    def made_loss(self) -> Loss:
+        """Return the loss, a new one where it goes by a name."""
+        return make_loss(self.loss, **self.loss_options) if isinstance(self.loss, str) else self.loss
+
+    def open_data(self) -> Splits:
+        """Open the data, in process 0 first, which renders or decodes them."""
+        return distributed.main_process_first(self._open)
+
+    def _open(self) -> Splits:
+        more = {"size": self.size, "augment": self.augment, "seed": self.seed}
+        folder = Path(self.data)
+        if not (folder / "dataset.json").is_file():
+            return open_splits(self.data, self.task, images=self.images, **more)
+        train = FaceDataset(folder, "train", self.task, limit=self.images or None, **more)
+        others = (FaceDataset(folder, name, self.task, size=self.size) for name in ("validation", "test"))
+        return Splits(train, *others)
+
+
+class Trained(NamedTuple):
+    """What a training leaves.
+
+    Attributes:
+        network: with its last weights.
+        history: one dictionary for each epoch; see :func:`consensus_lib.training.fit`.
+        scores: on the test split.
+        folder: with the checkpoint, the history, the masks and ``result.json``.
+        key: a digest of the weights and the test images, in the names of what :meth:`kept` keeps.
+    """
+
+    network: torch.nn.Module
+    history: list[dict]
+    scores: SegmentationScores
+    folder: Path
+    key: str = ""
+
+    def masks(self) -> dict[int, np.ndarray]:
+        """Return epoch → the masks it predicted for the first ``PREVIEWS`` test images, uint8 ``[n,H,W]``."""
+        return read_masks(self.folder)
+
+    def kept(self, name: str, measure: Callable, kind: type[SegmentationScores] | None = None):
+        """Return what ``measure`` found about this training, now or when it was asked before.
+
+        It lies in the training's folder, under its name, the weights and the test images that it is about.
+
+        Args:
+            name: of the measurement; another one where anything else that it depends on differs.
+            measure: returns scores, or a dictionary of arrays.
+            kind: the scores' class; None for a dictionary.
+        """
+        return _kept(self.folder / f"{name}-{self.key}.npz", measure, kind)
+
+
+def run(
+    config: Config,
+    data: Splits | None = None,
+    *,
+    out: str | Path,
+    device: str = "auto",
+    workers: int | None = None,
+    evaluate_every: int = 1,
+    scores: type[SegmentationScores] = SegmentationScores,
+    resume: bool = True,
+    progress: bool = True,
+    on_epoch: Callable[[list[dict]], None] | None = None,
+    notebook: str = "training",
+    **about,
+) -> Trained:
+    """Train one network, score it on the test split, and file ``result.json`` last.
+
+    Adam with a cosine schedule. Called again, a training is resumed, or found finished.
+
+    Args:
+        config: what to train.
+        data: where to train, to validate and to test; None opens what ``config`` names. The fields ``data``,
+            ``task``, ``size``, ``images`` and ``augment`` of ``config`` are not used where data are given.
+        out: folder of the checkpoint, the masks and the result; one for each configuration.
+        workers: processes that load data; None takes none on a CPU, else up to 4.
+        evaluate_every: epochs from one validation to the next.
+        scores: which scores to take of the test split; see :func:`consensus_lib.training.evaluate`.
+        device, resume, progress, on_epoch: as for :func:`consensus_lib.training.fit`.
+        notebook: who trains, for the result.
+        about: whatever else the result should say.
+
+    Raises:
+        CheckpointError, FloatingPointError: as :func:`consensus_lib.training.fit`.
+    """
+    out, device, loss = Path(out), pick_device(device), config.made_loss()
+    data = config.open_data() if data is None else data
+    if workers is None:
+        workers = 0 if device.type == "cpu" else min(4, os.cpu_count() or 1)
+    torch.manual_seed(config.seed)
+    model = NETWORKS[config.network](len(data.train.task.classes), config.width, config.dropout)
+    if config.start:
+        model, _ = load_checkpoint(config.start, model)
+    previews = data.test.__getitems__(range(min(PREVIEWS, len(data.test))))["image"]
+
+    def after_epoch(history: list[dict]) -> None:
+        if distributed.rank() == 0:
+            keep_masks(out / MASKS, model, previews, len(history))
+        if on_epoch:
+            on_epoch(history)
+
+    cut = getattr(loss, "cut", None)
+    history = fit(
+        model,
+        data.train.with_blobs(**cut) if cut else data.train,
+        loss,
+        epochs=config.epochs,
+        batch_size=config.batch_size,
+        validation=data.validation,
+        evaluate_every=evaluate_every,
+        optimizer=lambda parameters: torch.optim.Adam(parameters, lr=config.learning_rate),
+        schedule=cosine,
+        seed=config.seed,
+        device=str(device),
+        precision=config.precision,
+        workers=workers,
+        out=out,
+        resume=resume,
+        progress=progress,
+        on_epoch=after_epoch,
+    )
+    key = _key(out, data.test)
+    name = f"{scores.__name__}-{scores.VERSION}-{key}.npz"
+    tested = _kept(out / name, lambda: evaluate(model, data.test, workers=workers, scores=scores), scores)
+    if config.loss_options:
+        about["loss_options"] = " ".join(f"{key}={value}" for key, value in config.loss_options.items())
     if distributed.rank() == 0:
         results.write_result(
             out,
-            notebook="training",
-            loss=name,
-            **({"kind": given.kind, **weights} if name == "consensus" else {}),
-            **{k: getattr(given, k) for k in ("task", "seed", "epochs", "width", "dropout", "batch_size")},
-            learning_rate=given.learning_rate,
-            image_size=given.size,
-            train_images=len(data.train),
-            **outcome(network, data, history),
-            device=device_name(pick_device(device)),
+            notebook=notebook,
+            loss=config.title or (config.loss if isinstance(config.loss, str) else describe(config.loss)),
+            seed=config.seed,
+            **_settings(config, data),
+            trained_on=data.train.info.name,
+            **summarize_training(model, data, history),
+            device=device_name(device),
             processes=distributed.world_size(),
-            **scores,
+            **about,
+            **tested.compute(),
         )
-        print(f"{results.as_text(results.read_results(out))}\n\nCheckpoint and result: {paths.shown(out)}")
-    distributed.shutdown()
-    return 0
+    return Trained(model, history, tested, out, key)
 
 
-def outcome(model: nn.Module, data: Splits, history: list[dict]) -> dict:
+def folder_name(config: Config, data: Splits) -> str:
+    """Return a folder's name: the loss's title, the seed, and a hash of all that makes another training."""
+    train, loss = data.train, config.made_loss()
+    key = [_settings(config, data), train.fingerprint, train.seed, repr(train.augment), describe(loss)]
+    key = json.dumps([*key, config.precision, config.start and Path(config.start).name])
+    slug = re.sub(r"[^\w.-]+", "-", config.title or str(config.loss))
+    return f"{slug}-seed{config.seed}-{hashlib.sha256(key.encode()).hexdigest()[:8]}"
+
+
+def summarize_training(model: torch.nn.Module, data: Splits, history: list[dict]) -> dict:
     """Return what a result says of a finished training beside its settings and scores."""
     return {
         "dataset": data.test.info.name,
@@ -100,43 +245,67 @@ def outcome(model: nn.Module, data: Splits, history: list[dict]) -> dict:
     }
 
 
-def _parser() -> command_line.Parser:
-    parser = command_line.Parser(
-        prog="python -m consensus_lib train",
-        description="Train one network. With several GPUs: torchrun --nproc-per-node N -m "
-        "consensus_lib train. Called again, it goes on from the checkpoint in its folder, also on another "
-        "kind of machine.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-    )
-    add = parser.add_argument
-    whole, number = command_line.whole, command_line.number
-    add("--dataset", default="synthetic", help="synthetic or lfw_part_labels")
-    add("--task", choices=list(TASKS), default="parts", help="classes to learn")
-    add("--size", type=whole(1), default=64, help="side of the images in pixels")
-    add("--images", type=whole(0), default=600, help="training images; 0 is all, of real data")
-    add("--width", type=number(0), default=0.25, help="of the network; 1 is the paper's")
-    add("--dropout", type=number(0), default=0.0, help="of the network")
-    add("--epochs", type=whole(1), default=8, help="passes over the training images")
-    add("--batch-size", type=whole(1), default=16, help="images a step, of all processes together")
-    add("--learning-rate", type=number(0), default=0.01, help="of Adam, before the cosine schedule")
-    seed = "of weights, order, augmentation and dropout"
-    add("--seed", type=whole(0, command_line.SEED), default=0, help=seed)
-    add("--loss", choices=["cross-entropy", "consensus"], default="consensus", help="what is minimised")
-    kinds = ["class", "component", "occlusion", "pixel"]  # superpixels need the image
-    add("--kind", choices=kinds, default="component", help="consensus: how labels are cut into blobs")
-    add("--alpha", type=number(), default=10.0, help="consensus: weight of the match with the label")
-    add("--beta", type=number(), default=5.0, help="consensus: weight of the deviation from the mean")
-    add("--size-weight", type=number(), default=0.0, help="consensus: 0 weighs blobs alike, 1 pixels")
-    add("--pixel-weight", type=number(), default=0.0, help="consensus: weight of an added cross-entropy")
-    add("--device", default="auto", help="auto, cpu, cuda, …")
-    precisions = ["auto", "float32", "bfloat16"]
-    forward = "of the forward pass; auto is the checkpoint's, or at first what the device is fast in"
-    add("--precision", choices=precisions, default="auto", help=forward)
-    add("--workers", type=whole(0), default=0, help="processes that load data, for each that trains")
-    add("--out", type=command_line.folder, help="folder; by default one below the runs folder")
-    again = parser.add_mutually_exclusive_group()
-    again.add_argument("--resume", action="store_true", default=True, help="go on from the checkpoint")
-    again.add_argument(
-        "--restart", dest="resume", action="store_false", help="train anew over the checkpoint"
-    )
-    return parser
+def keep_masks(file: Path, model: torch.nn.Module, images: torch.Tensor, epoch: int) -> None:
+    """Add what ``model`` predicts after an epoch; masks of later ones, of a lost training, are dropped."""
+    with eval_mode(model) as see, torch.inference_mode():
+        masks = {epoch: see(images).to("cpu", torch.uint8).numpy()}
+    if file.is_file():
+        masks = {number: found for number, found in read_masks(file.parent).items() if number < epoch} | masks
+    with paths.atomic(file) as part, part.open("wb") as stream:
+        np.savez_compressed(stream, epoch=list(masks), masks=np.stack(list(masks.values())))
+
+
+def read_masks(folder: Path) -> dict[int, np.ndarray]:
+    """Return epoch → masks uint8 ``[n,H,W]`` of a training's folder; see :meth:`Trained.masks`."""
+    with np.load(folder / MASKS) as kept:
+        return dict(zip(kept["epoch"].tolist(), kept["masks"], strict=True))
+
+
+def parse_options(words: Sequence[str]) -> dict:
+    """Return options from words ``NAME=VALUE``; a value is a Python literal, or else text.
+
+    Raises:
+        ValueError: a word is of another form.
+
+    >>> parse_options("beta=2 kind=class".split())
+    {'beta': 2, 'kind': 'class'}
+    """
+    options = {}
+    for word in words:
+        name, equals, value = word.partition("=")
+        if not (equals and name.isidentifier()):
+            raise ValueError(f"loss_options: expected NAME=VALUE, got {word!r}")
+        try:
+            options[name] = ast.literal_eval(value)
+        except (ValueError, SyntaxError):
+            options[name] = value
+    return options
+
+
+def _settings(config: Config, data: Splits) -> dict:
+    names = ("epochs", "network", "width", "dropout", "batch_size", "learning_rate")
+    known = {"task": data.train.task.name, "image_size": data.train.size, "train_images": len(data.train)}
+    return {name: getattr(config, name) for name in names} | known
+
+
+def _key(folder: Path, test: FaceDataset) -> str:
+    """Return a digest of the weights in a training's folder and of the images that they are tested on."""
+    weights = folder / json.loads((folder / STATE).read_text(encoding="utf-8"))["weights"]
+    tested = [test.fingerprint, test.task.name, *test.task.classes, test.size, *(row.id for row in test.rows)]
+    return hashlib.sha256(weights.read_bytes() + json.dumps(tested).encode()).hexdigest()[:12]
+
+
+def _kept(file: Path, measure: Callable, kind: type[SegmentationScores] | None):
+    """Return what ``file`` holds; every process measures, and process 0 writes, where there is no file."""
+    if not distributed.broadcast_object(file.is_file()):
+        found = measure()
+        if distributed.rank() == 0 and kind:
+            found.save(file)
+        elif distributed.rank() == 0:
+            with paths.atomic(file) as part, part.open("wb") as stream:
+                np.savez_compressed(stream, **found)
+        distributed.broadcast_object(None)
+    if kind:
+        return kind.load(file)
+    with np.load(file) as kept:
+        return dict(kept)

@@ -28,7 +28,15 @@ from torch import nn
 from consensus_lib import IGNORE
 from consensus_lib.losses import fused
 from consensus_lib.losses.blobs import Blobs, as_blobs, label_blobs
-from consensus_lib.losses.inputs import accumulator, check, check_range, format_kwargs, known_logits, upcast
+from consensus_lib.losses.inputs import (
+    accumulator,
+    check,
+    check_range,
+    format_kwargs,
+    known_logits,
+    merge_defaults,
+    upcast,
+)
 
 
 def pixelwise_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:

@@ -6,12 +6,14 @@ and still be torn. Notebook 02 shows both beside pictures; ``structure.py`` look
 """
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
 
 from consensus_lib import IGNORE
 from consensus_lib.metrics.components import count_by_class
+from consensus_lib.paths import atomic
 
 
 class SegmentationScores:
@@ -26,6 +28,9 @@ class SegmentationScores:
     >>> scores.compute()["mean_iou"], scores.compute()["component_error"]
     (1.0, 0.0)
     """
+
+    VERSION = 1
+    """Raise when the same maps give other counts: scores saved before are then counted again."""
 
     def __init__(self, classes: Sequence[str]):
         if len(classes) < 2 or len(set(classes)) != len(classes):
@@ -50,6 +55,30 @@ class SegmentationScores:
             scores._pieces += part._pieces
             scores._superpixels += part._superpixels
         return scores
+
+    def save(self, path: str | Path) -> None:
+        """Write what was counted of each image as one ``.npz`` file, atomically; :meth:`load` reads it."""
+        with atomic(path) as part, part.open("wb") as file:
+            np.savez_compressed(file, classes=self.classes, **self._arrays())
+
+    @classmethod
+    def load(cls, path: str | Path) -> "SegmentationScores":
+        """Return the scores that :meth:`save` wrote."""
+        with np.load(path) as kept:
+            scores = cls(kept["classes"].tolist())
+            scores._take(dict(kept))
+        return scores
+
+    def _arrays(self) -> dict[str, np.ndarray]:
+        return {
+            "confusion": np.concatenate(self._confusion),
+            "pieces": np.concatenate(self._pieces),
+            "superpixels": self._superpixels,
+        }
+
+    def _take(self, arrays: dict[str, np.ndarray]) -> None:
+        self._confusion, self._pieces = [arrays["confusion"]], [arrays["pieces"]]
+        self._superpixels = arrays["superpixels"]
 
     def update(
         self, pred: torch.Tensor, target: torch.Tensor, superpixels: torch.Tensor | None = None

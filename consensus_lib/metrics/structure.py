@@ -83,6 +83,15 @@ class StructureScores(SegmentationScores):
             scores._structure += part._structure
         return scores
 
+    def _arrays(self) -> dict[str, np.ndarray]:
+        rows = {key: np.concatenate([part[key] for part in self._structure]) for key in self._structure[0]}
+        return super()._arrays() | {f"structure_{key}": values for key, values in rows.items()}
+
+    def _take(self, arrays: dict[str, np.ndarray]) -> None:
+        super()._take(arrays)
+        of_structure = [key for key in arrays if key.startswith("structure_")]
+        self._structure = [{key.removeprefix("structure_"): arrays[key] for key in of_structure}]
+
     def compute(self) -> dict[str, float | list[str] | int]:
         """Return all scores, as a flat dictionary that JSON can hold."""
         scores = super().compute()

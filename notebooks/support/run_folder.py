@@ -8,8 +8,8 @@ import pandas as pd
 import torch
 
 from consensus_lib.data import DatasetError, Splits, open_splits
-from consensus_lib.experiments.notebook import MASKS
 from consensus_lib.experiments.results import RESULT, read_results
+from consensus_lib.experiments.train import MASKS, read_masks
 from consensus_lib.training.checkpoint import HISTORY, STATE, CheckpointError, load_checkpoint
 
 
@@ -95,8 +95,7 @@ class RunFolder:
     def masks(self, training: pd.Series) -> dict[int, np.ndarray]:
         """Return epoch → predicted masks of the first images, uint8 ``[n,H,W]``, or raise MissingResult."""
         try:
-            with np.load(Path(training.folder) / MASKS) as kept:
-                return dict(zip(kept["epoch"].tolist(), kept["masks"], strict=True))
+            return read_masks(Path(training.folder))
         except OSError:
             raise MissingResult(f"{MASKS} of {training['name']}") from None
 
