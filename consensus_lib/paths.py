@@ -8,8 +8,7 @@ CONSENSUS_RUNS_DIR       what a run leaves: notebooks, figures, checkpoints     
 CONSENSUS_DATA_MIRROR    folder or URL that holds the archives and registry.txt   the public addresses
 =======================  ======================================================  =================
 
-``<root>`` is the checkout that this package was imported from, or the current folder where it was
-installed elsewhere.
+``<root>`` is the checkout of this package, or the current folder where it is installed elsewhere.
 """
 
 import contextlib
@@ -19,10 +18,7 @@ import secrets
 from collections.abc import Iterator
 from pathlib import Path
 
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None
+from filelock import FileLock, Timeout
 
 _CHECKOUT = Path(__file__).resolve().parents[1]
 
@@ -48,10 +44,9 @@ def data_mirror() -> str | None:
 
 
 def shown(path: str | os.PathLike) -> str:
-    """Return ``path`` as a person wants to read it: without the part that is this machine's.
+    """Return ``path`` without the part that is this machine's, which must not be in a stored notebook.
 
-    Relative to the checkout where it lies inside, else to the runs or data folder by its variable's name.
-    Stored notebook outputs go through this, so that no machine's absolute path is ever committed.
+    It is relative to the checkout where it lies inside, else to the runs or data folder, by their variable.
     """
     path = Path(path).resolve()
     places = {"": root(), "$CONSENSUS_RUNS_DIR/": runs_dir(), "$CONSENSUS_DATA_DIR/": data_dir()}
@@ -67,10 +62,6 @@ def atomic(path: str | os.PathLike) -> Iterator[Path]:
 
     A reader sees the old file or the new one, never half of one. If the block raises, the temporary
     file is removed and ``path`` stays as it was.
-
-    >>> import tempfile
-    >>> with atomic(Path(tempfile.mkdtemp()) / "result.json") as part:
-    ...     _ = part.write_text("{}")
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -85,37 +76,23 @@ def atomic(path: str | os.PathLike) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def locked(path: str | os.PathLike, wait: bool = True) -> Iterator[int | None]:
-    """Hold a lock of the operating system, which a process that is killed cannot leave behind.
+def locked(path: str | os.PathLike, wait: bool = True) -> Iterator[bool]:
+    """Hold a lock of the operating system, which a killed process cannot leave behind, and yield True.
 
-    flock on Linux and macOS, also between machines where their file system passes it on, as NFS 4 does;
-    Windows has none, and nobody is waited for.
-
-    Args:
-        path: of the lock file, made if need be and left where it is.
-        wait: for whoever holds it.
-
-    Yields:
-        The lock file's descriptor; None if somebody holds the lock and this is not to wait.
+    With ``wait=False`` and somebody else at it, yield False at once. The lock file stays where it is.
     """
     Path(path).parent.mkdir(parents=True, exist_ok=True)
-    with Path(path).open("ab") as file:
-        if fcntl:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-            except BlockingIOError:
-                yield None
-                return
-        yield file.fileno()
+    lock = FileLock(path)
+    with contextlib.suppress(Timeout):
+        lock.acquire(blocking=wait)
+    try:
+        yield lock.is_locked
+    finally:
+        lock.release()
 
 
 def write_json(path: str | os.PathLike, value) -> None:
-    """Write ``value`` as indented JSON, atomically. NaN is refused: JSON has none.
-
-    Raises:
-        ValueError: ``value`` holds NaN or infinity.
-        TypeError: ``value`` holds something that JSON cannot.
-    """
+    """Write ``value`` as indented JSON, atomically; a ValueError if it holds NaN or infinity."""
     text = json.dumps(value, indent=2, allow_nan=False) + "\n"
     with atomic(path) as part:
         part.write_text(text, encoding="utf-8")

@@ -2,6 +2,8 @@
 
 import concurrent.futures
 import os
+import subprocess
+import sys
 
 import pytest
 
@@ -41,8 +43,23 @@ def test_atomic_leaves_modes_to_the_umask_in_every_thread(tmp_path):
 
 def test_a_lock_has_one_holder_and_ends_with_it(tmp_path):
     with paths.locked(tmp_path / "new/lock") as held:
-        assert held is not None
+        assert held
         with paths.locked(tmp_path / "new/lock", wait=False) as other:
-            assert other is None
+            assert not other
     with paths.locked(tmp_path / "new/lock", wait=False) as again:
-        assert again is not None
+        assert again
+
+
+def test_a_killed_holder_leaves_no_lock(tmp_path):
+    hold = (
+        "import sys, time; from consensus_lib import paths\n"
+        "with paths.locked(sys.argv[1]): print(flush=True); time.sleep(60)"
+    )
+    holder = subprocess.Popen([sys.executable, "-c", hold, tmp_path / "lock"], stdout=subprocess.PIPE)
+    with holder:
+        holder.stdout.readline()
+        with paths.locked(tmp_path / "lock", wait=False) as held:
+            assert not held
+        holder.kill()
+    with paths.locked(tmp_path / "lock", wait=False) as held:
+        assert held

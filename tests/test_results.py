@@ -64,3 +64,15 @@ def test_results_gather_in_one_table(tmp_path):
     assert table.seed.tolist() == [0, 1]
     assert table.iou_face[1] == 0.3333
     assert set(table) == {*GOOD, "iou_face", "command"}
+
+
+def test_the_table_is_also_parquet_where_pyarrow_is(tmp_path, monkeypatch):
+    rows = {"id": ["a", "b"], "anything": [1, "text"], "rate": [1.0, None], "deep": [True, None]}
+    monkeypatch.setattr(results.importlib.util, "find_spec", lambda name: None)
+    assert results.write_tables(pd.DataFrame(rows), tmp_path) == [tmp_path / "table.csv"]
+    pytest.importorskip("pyarrow", reason="pyarrow is not installed")
+    monkeypatch.undo()
+    assert len(results.write_tables(pd.DataFrame(rows), tmp_path)) == 2
+    found = pd.read_parquet(tmp_path / "table.parquet")
+    assert found.anything.tolist() == ["1", "text"]
+    assert found.rate.isna().tolist() == found.deep.isna().tolist() == [False, True]

@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from consensus_lib import paths
-from consensus_lib.experiments import results, sweep_plan, sweeps
+from consensus_lib.experiments import results, sweep_plan, sweep_run, sweeps
 from consensus_lib.experiments.train import keep_masks
 
 PARAMETERS = """
@@ -108,7 +108,7 @@ def described(tmp_path, notebook):
 
 
 def command(file, out, *more):
-    return [sys.executable, "-m", "consensus_lib.experiments.sweeps", str(file), "--out", str(out), *more]
+    return [sys.executable, "-m", "consensus_lib", "sweep", str(file), "--out", str(out), *more]
 
 
 def wait_for(condition, seconds=60):
@@ -352,30 +352,18 @@ def test_missing_runs_are_rows_and_counted_beside_every_mean(zoo):
     assert len(table) == len(WAYS)
     assert table.mean_iou.notna().sum() == 2
     assert {"rate", "seed", "seconds", "run_seconds", "device", "folder"} <= set(table)
-    found = sweeps.summarise(table, by=["rate", "deep"], of=["mean_iou", "holes"])
+    found = results.summarise(table, by=["rate", "deep"], of=["mean_iou", "holes"])
     assert found.score.tolist() == ["mean_iou", "holes"]
     assert found["mean"].tolist() == [pytest.approx(0.1), 1]
     assert found.n.tolist() == [2, 2]
     assert found.missing.tolist() == [len(WAYS) - 2] * 2
-    each = sweeps.summarise(table, by=["way"], of=["mean_iou"]).set_index("way")
+    each = results.summarise(table, by=["way"], of=["mean_iou"]).set_index("way")
     assert math.isnan(each["mean"]["raises"])
     assert math.isnan(each["std"]["fine"])
 
 
 def test_results_of_a_sweep_are_not_counted_twice(zoo):
     assert len(results.read_results(zoo[1])) == 2
-
-
-def test_the_table_is_also_parquet_where_pyarrow_is(tmp_path, monkeypatch):
-    rows = {"id": ["a", "b"], "anything": [1, "text"], "rate": [1.0, None], "deep": [True, None]}
-    monkeypatch.setattr(sweeps.importlib.util, "find_spec", lambda name: None)
-    assert sweeps.write_tables(pd.DataFrame(rows), tmp_path) == [tmp_path / "table.csv"]
-    pytest.importorskip("pyarrow", reason="pyarrow is not installed")
-    monkeypatch.undo()
-    assert len(sweeps.write_tables(pd.DataFrame(rows), tmp_path)) == 2
-    found = pd.read_parquet(tmp_path / "table.parquet")
-    assert found.anything.tolist() == ["1", "text"]
-    assert found.rate.isna().tolist() == found.deep.isna().tolist() == [False, True]
 
 
 # Stopping, going on, sharing
@@ -486,6 +474,7 @@ def test_interrupting_ends_kernels_and_a_second_driver_runs_nothing_twice(descri
     assert "the same command goes on" in driver.communicate()[1].decode()
     assert driver.returncode == 130
     assert not alive(tmp_path)
+    assert len(list((tmp_path / "stopped").glob("*/began"))) == 1
     drivers = [subprocess.Popen(command(file, out), stdout=subprocess.DEVNULL) for _ in range(2)]
     assert [driver.wait() for driver in drivers] == [0, 0]
     began = [file.read_text() for file in out.glob("*/began")]
@@ -507,7 +496,7 @@ def test_a_changed_notebook_makes_results_stale_and_never_mixes_them(described, 
     table = sweeps.gather(sweep, out)
     assert table.status.tolist() == ["done", "stale"]
     assert table.mean_iou.isna().tolist() == [False, True]
-    assert sweeps.summarise(table, ["rate"], ["mean_iou"]).n.tolist() == [1]
+    assert results.summarise(table, ["rate"], ["mean_iou"]).n.tolist() == [1]
     other = write_notebook(tmp_path / "book.ipynb", third="pass")
     found = sweeps.run_sweep(sweep, tmp_path / "late")  # planned before the change
     assert [state["status"] for state in found.values()] == ["failed"]
@@ -568,10 +557,10 @@ def test_each_worker_has_a_gpu_of_its_own(described, tmp_path, monkeypatch):
     assert sorted(sweeps.gather(sweep, tmp_path / "out").gpu.astype(str)) == ["4", "5"]
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert sweeps._gpus() == []
+    assert sweep_run.visible_gpus() == []
     (tmp_path / "nvidia-smi").write_text("#!/bin/sh\necho 'GPU 0: A\nGPU 1: B'\n")
     (tmp_path / "nvidia-smi").chmod(0o755)
-    assert sweeps._gpus() == ["0", "1"]
+    assert sweep_run.visible_gpus() == ["0", "1"]
 
 
 def test_a_sweep_needs_a_worker(notebook):
@@ -583,7 +572,7 @@ def test_a_run_that_no_worker_could_begin_is_a_row_too(notebook, tmp_path, monke
     def broken(*_):
         raise OSError("no room")
 
-    monkeypatch.setattr(sweeps, "attempt", broken)
+    monkeypatch.setattr(sweep_run, "attempt", broken)
     sweep = sweeps.plan({"notebook": notebook, "seeds": 2})
     sweeps.run_sweep(sweep, tmp_path / "out")
     table = sweeps.gather(sweep, tmp_path / "out")

@@ -215,7 +215,3 @@ def main(argv: list[str] | None = None) -> int:
         f"checkpoints: {shown(out)}\n\n{as_text(read_results(out))}"
     )
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

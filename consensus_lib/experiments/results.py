@@ -4,10 +4,11 @@
 """
 
 import hashlib
+import importlib.util
 import json
 import math
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import consensus_lib
@@ -94,6 +95,47 @@ def as_text(results: Iterable[dict]) -> str:
     shown = ["notebook", "dataset", "loss", "seed", "mean_iou", "component_error", "holes", "seconds"]
     table = pd.DataFrame(results, columns=shown).rename(columns=heads)
     return table.to_string(index=False, float_format="{:.3f}".format)
+
+
+def write_tables(table, out: str | Path) -> list[Path]:
+    """Write a table as ``out/table.csv``, and as Parquet where pyarrow is installed; return the files."""
+    files = [Path(out) / "table.csv"]
+    with atomic(files[0]) as part:
+        table.to_csv(part, index=False)
+    if importlib.util.find_spec("pyarrow"):
+        files.append(files[0].with_suffix(".parquet"))
+        mixed = [name for name, values in table.items() if values.dropna().map(type).nunique() > 1]
+        # A column of Parquet has one type: numbers among words become words.
+        table = table.assign(**{name: table[name].map(str, na_action="ignore") for name in mixed})
+        with atomic(files[1]) as part:
+            table.to_parquet(part, index=False)
+    return files
+
+
+def summarise(table, by: Sequence[str], of: Sequence[str]):
+    """Average scores over runs, and say over how many.
+
+    Args:
+        table: from :func:`consensus_lib.experiments.sweeps.gather`; stale rows are left out.
+        by: columns whose values make a group, such as ``["alpha", "beta"]``.
+        of: columns to average.
+
+    Returns:
+        A data frame with a row for each group and score: ``by``, ``score``, ``mean``, ``std`` (of a sample;
+        none of one value), ``n`` values, and how many are ``missing``, because their run is not done.
+    """
+    import pandas as pd
+
+    rows = []
+    for group, found in table[table.status != "stale"].groupby(list(by), sort=True, dropna=False):
+        for score in of:
+            values = found[score].dropna() if score in found else found.index[:0].to_series(dtype=float)
+            rows.append(
+                dict(zip(by, group, strict=True))
+                | {"score": score, "mean": values.mean(), "std": values.std(), "n": len(values)}
+                | {"missing": len(found) - len(values)}
+            )
+    return pd.DataFrame(rows)
 
 
 def library_hash() -> str:

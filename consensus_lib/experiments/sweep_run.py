@@ -1,9 +1,9 @@
 """One run of a sweep: a process of its own, which ends with everything that it started.
 
-An engine calls :func:`attempt` in a thread of the driver or of a Dask worker. It holds the run's lock, starts
-this module as a process, the *guard*, and waits. The guard forks a child, in which papermill runs the
-notebook, and watches the child, the clock, and a pipe that closes when the process of the engine ends, in
-whatever way. Then it kills what is left below it: child, kernel, and what the kernel started.
+A worker of Dask calls :func:`attempt`. It starts this module as a process, the *guard*, and waits. The guard
+holds the run's lock, forks a child, in which papermill runs the notebook, and watches the child, the clock,
+and a pipe that closes when the worker's process ends, in whatever way. Then it kills what is left below it:
+child, kernel, and what the kernel started. Dask cannot do this: it ends its own processes, not theirs.
 
 A run's folder, named by its id, holds
 
@@ -15,8 +15,6 @@ A run's folder, named by its id, holds
 ``status.json``  ``failed``, ``timeout`` or ``died``, why, and after how many seconds
 ``result.json``  the results of its trainings; written last, and only this file makes the run done
 ===============  ================================================================================
-
-Locks are those of :func:`consensus_lib.paths.locked`.
 """
 
 import contextlib
@@ -30,8 +28,8 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
-from threading import Event
 
 import psutil
 
@@ -39,13 +37,34 @@ from consensus_lib.experiments.results import RESULT, provenance, read_results
 from consensus_lib.experiments.sweep_plan import notebook_hash
 from consensus_lib.paths import locked, write_json
 
-RUN, STATUS, WORK, LOG = "run.json", "status.json", "work", "log.txt"
-CODES = {"done": 0, "failed": 10, "timeout": 11, "stopped": 12, "died": 13}
+RUN, STATUS, WORK, LOCK, LOG = "run.json", "status.json", "work", "lock", "log.txt"
+CODES = {"done": 0, "failed": 10, "timeout": 11, "stopped": 12, "died": 13, "busy": 14}
 """What the guard's exit code says; any other one is that of a guard that died."""
+GUARD = "consensus_lib.experiments.sweep_run"
 TICK = 0.05  # seconds between two looks of the guard at the clock
 
 
-def attempt(run: dict, gpu: str | None = None, stop: Event | None = None) -> dict:
+class RunDied(RuntimeError):
+    """A run's process or kernel died: tried again by Dask. Its first argument is the outcome."""
+
+
+def on_worker(run: dict, gpus: Sequence[str] = ()) -> dict:
+    """Be the task of a Dask worker: :func:`attempt`, with one of ``gpus`` by the worker's number.
+
+    Raises:
+        RunDied: so that Dask tries it again.
+    """
+    from distributed import get_worker  # takes more than a second
+
+    # Set by Dask's nannies, with which a run would train at less than half of its speed.
+    os.environ.pop("MALLOC_TRIM_THRESHOLD_", None)
+    outcome = attempt(run, gpus[get_worker().name % len(gpus)] if gpus else None)
+    if outcome["status"] == "died":
+        raise RunDied(outcome)
+    return outcome
+
+
+def attempt(run: dict, gpu: str | None = None) -> dict:
     """Run a notebook once, unless it is done or somebody else is at it.
 
     Args:
@@ -53,61 +72,84 @@ def attempt(run: dict, gpu: str | None = None, stop: Event | None = None) -> dic
             in seconds or None, ``threads`` for numerical libraries, and ``source``: hash of the library with
             which a run of another one is begun anew, even if it is done; None keeps what any library made.
         gpu: the one that the run may see; None leaves it what the process sees.
-        stop: set by who wants the run to end.
 
     Returns:
         ``status`` (``done``, ``failed``, ``timeout``, ``died``, ``stopped`` or ``busy``), ``seconds`` and,
         where there is one, ``error``.
     """
-    folder = Path(run["folder"])
-    begin = time.perf_counter()
-    with locked(folder / "lock", wait=False) as lock:
-        if lock is None:
+    folder, begin = Path(run["folder"]), time.perf_counter()
+    with locked(folder / LOCK, wait=False) as free:  # only to save a process: the guard takes the lock
+        if not free:
             return {"status": "busy", "seconds": 0.0}
-        if run["source"] and made_with(folder) not in (None, run["source"]):
-            (folder / RESULT).unlink(missing_ok=True)
-            shutil.rmtree(folder / WORK, ignore_errors=True)  # a checkpoint in it would be resumed
-        if (folder / RESULT).is_file():
-            return {"status": "done", "seconds": 0.0}
-        (folder / STATUS).unlink(missing_ok=True)
-        environment = os.environ | {"OMP_NUM_THREADS": str(run["threads"])}
-        if gpu is not None:
-            environment["CUDA_VISIBLE_DEVICES"] = gpu
-        # One process a run: papermill changes the folder, and a kernel that dies should take nobody along.
-        with (folder / LOG).open("ab") as log:
-            guard = subprocess.Popen(
-                [sys.executable, "-m", "consensus_lib.experiments.sweep_run"],
-                stdin=subprocess.PIPE,
-                stdout=log,
-                stderr=log,
-                env=environment,
-                pass_fds=[lock],  # held until the last process that writes here has ended
-                start_new_session=True,  # Ctrl-C is the driver's
-            )
+    environment = os.environ | {"OMP_NUM_THREADS": str(run["threads"])}
+    if gpu is not None:
+        environment["CUDA_VISIBLE_DEVICES"] = gpu
+    # One process a run: papermill changes the folder, and a kernel that dies should take nobody along.
+    with (
+        (folder / LOG).open("ab") as log,
+        subprocess.Popen(
+            [sys.executable, "-m", GUARD, str(folder)],
+            stdin=subprocess.PIPE,
+            stdout=log,
+            stderr=log,
+            env=environment,
+            start_new_session=True,  # Ctrl-C is the driver's
+        ) as guard,
+    ):
         with contextlib.suppress(BrokenPipeError):
-            guard.stdin.write(json.dumps(run | {"lock": lock}).encode() + b"\n")
+            guard.stdin.write(json.dumps(run).encode() + b"\n")
             guard.stdin.flush()
-        while True:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                code = guard.wait(timeout=0.1)
-                break
-            if stop is not None and stop.is_set() and not guard.stdin.closed:
-                guard.stdin.close()
+        code = guard.wait()
         with contextlib.suppress(BrokenPipeError):
             guard.stdin.close()
-        status = next((name for name, known in CODES.items() if known == code), "died")
-        outcome = {"status": status, "seconds": time.perf_counter() - begin}
-        if status in ("failed", "timeout", "died"):
-            with contextlib.suppress(OSError, ValueError):  # none was written, or the disk is full
-                outcome["error"] = json.loads((folder / STATUS).read_text(encoding="utf-8"))["error"]
-            reasons = {
-                "timeout": f"not done after {run['timeout']} s",
-                "failed": "no reason could be written",
-            }
-            outcome.setdefault("error", reasons.get(status, _end(code)))
-            with contextlib.suppress(OSError):
-                write_json(folder / STATUS, outcome)
-        return outcome
+    status = next((name for name, known in CODES.items() if known == code), "died")
+    outcome = {"status": status, "seconds": time.perf_counter() - begin}
+    if status in ("failed", "timeout", "died"):
+        with contextlib.suppress(OSError, ValueError):  # none was written, or the disk is full
+            outcome["error"] = json.loads((folder / STATUS).read_text(encoding="utf-8"))["error"]
+        reasons = {"timeout": f"not done after {run['timeout']} s", "failed": "no reason could be written"}
+        outcome.setdefault("error", reasons.get(status, _end(code)))
+        with contextlib.suppress(OSError):
+            write_json(folder / STATUS, outcome)
+    return outcome
+
+
+def visible_gpus() -> list[str]:
+    """Return what CUDA_VISIBLE_DEVICES may name, without asking torch."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        return [name for name in visible.split(",") if name.strip()]
+    if not shutil.which("nvidia-smi"):
+        return []
+    listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True).stdout
+    return [str(number) for number, line in enumerate(listed.splitlines()) if line.startswith("GPU")]
+
+
+def stop_runs(out: Path) -> None:
+    """End the runs in ``out`` that this process started, and return when nothing of them is left."""
+    told, quiet = set(), 0
+    while quiet < 3:  # one may just be about to start
+        guards = {process for process in psutil.Process().children() if _guards(process, out)}
+        for process in guards - told:
+            process.terminate()
+        told |= guards
+        quiet = 0 if guards else quiet + 1
+        time.sleep(TICK)
+
+
+def _guards(process: psutil.Process, out: Path) -> bool:
+    with contextlib.suppress(psutil.Error):
+        line = process.cmdline()
+        return GUARD in line and Path(line[-1]).parent == out
+    return False
+
+
+def read_state(folder: Path) -> dict:
+    """Return what the files of a run say, with its ``status``; ``missing`` if nothing."""
+    for name, status in ((RESULT, {"status": "done"}), (STATUS, {})):
+        with contextlib.suppress(OSError, ValueError):
+            return json.loads((folder / name).read_text(encoding="utf-8")) | status
+    return {"status": "missing", "seconds": None}
 
 
 def made_with(folder: Path) -> str | None:
@@ -126,9 +168,23 @@ def _end(code: int) -> str:
 
 def main() -> int:
     """Be the guard of one run, which comes as a line of JSON on stdin; return the exit code."""
-    run = json.loads(sys.stdin.readline())
-    os.set_inheritable(run["lock"], False)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(CODES["stopped"]))
+    run = json.loads(sys.stdin.readline())
+    folder = Path(run["folder"])
+    with locked(folder / LOCK, wait=False) as mine:
+        if not mine:
+            return CODES["busy"]
+        if run["source"] and made_with(folder) not in (None, run["source"]):
+            (folder / RESULT).unlink(missing_ok=True)
+            shutil.rmtree(folder / WORK, ignore_errors=True)  # a checkpoint in it would be resumed
+        if (folder / RESULT).is_file():
+            return CODES["done"]
+        (folder / STATUS).unlink(missing_ok=True)
+        return _watch(run)
+
+
+def _watch(run: dict) -> int:
+    """Fork the child that runs the notebook, wait for its end, and see to it; return the exit code."""
     # Kernels are no longer below us when the child dies, unless orphans come to us.
     _prctl(36, 1)  # PR_SET_CHILD_SUBREAPER
     kernels = tempfile.mkdtemp(prefix="kernels-")
@@ -136,6 +192,7 @@ def main() -> int:
     deadline = time.monotonic() + (run["timeout"] or float("inf"))
     child = os.fork()
     if child == 0:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
         _prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG: do not outlive the guard
         os._exit(_work(run, Path(kernels)))
     try:

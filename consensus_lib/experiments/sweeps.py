@@ -25,27 +25,23 @@ commit, version and source hash are recorded with each result and are columns of
 import contextlib
 import importlib.util
 import json
-import os
-import queue
-import shutil
-import subprocess
+import logging
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from consensus_lib.experiments import command_line
-from consensus_lib.experiments.results import RESULT, library_hash
+from consensus_lib.experiments import command_line, sweep_run
+from consensus_lib.experiments.results import RESULT, library_hash, write_tables
 from consensus_lib.experiments.sweep_plan import Sweep, plan, read_sweep
-from consensus_lib.experiments.sweep_run import RUN, STATUS, WORK, attempt, made_with
-from consensus_lib.paths import atomic, shown, write_json
+from consensus_lib.paths import shown, write_json
+
+if TYPE_CHECKING:
+    from distributed import Client
 
 __all__ = ["Sweep", "plan", "read_sweep"]  # those of another module, which belong to this one's use
 
-TABLE = "table"
 TIMEOUT = 30  # seconds in which a scheduler should answer
 
 
@@ -85,51 +81,49 @@ def run_sweep(
         on_change: called with the progress when it changes.
 
     Returns:
-        id → what became of the run: see :func:`consensus_lib.experiments.sweep_run.attempt`.
+        id → what became of the run: ``status`` and ``seconds``, see
+        :func:`consensus_lib.experiments.sweep_run.attempt`.
     """
     if workers < 1:
         raise ValueError(f"workers: expected at least 1, got {workers}")
     out = Path(out).resolve()
     source = library_hash() if rerun_outdated else None
-    states = ((number, _state(out, number, source)) for number in sweep.runs)
-    found = {
-        n: {"status": "done", "seconds": state["seconds"]} for n, state in states if state["status"] == "done"
-    }
-    left = dict.fromkeys((number for number in sweep.runs if number not in found), retries)
-    engine = _dask(scheduler, retries) if scheduler else _local(workers)
-    ended: queue.SimpleQueue[Future] = queue.SimpleQueue()
-    pending: dict[Future, str] = {}
-    with engine as (submit, slots):
+    states = _states(sweep, out, source)
+    found = {number: state for number, state in states.items() if state["status"] == "done"}
+    if len(found) == len(states):
+        return found
+    with _dask(workers, scheduler, out) as client:
+        from distributed import as_completed
 
-        def start(number: str) -> None:
-            future = submit(_task(sweep, out, number, source))
-            pending[future] = number
-            future.add_done_callback(ended.put)
+        given = client.scheduler_info(n_workers=-1)["workers"].values()
+        resources = {"GPU": 1} if any("GPU" in worker["resources"] for worker in given) else None
+        gpus = [] if scheduler else sweep_run.visible_gpus()
+
+        def start(number: str):
+            run = _task(sweep, out, number, source)
+            future = client.submit(
+                sweep_run.on_worker, run, gpus, pure=False, retries=retries, resources=resources
+            )
+            numbers[future.key] = number
+            return future
 
         def tell() -> None:
             if on_change:
-                on_change(_progress(sweep, found, len(pending), slots()))
+                slots = sum(client.nthreads().values())
+                on_change(_progress(sweep, found, len(states) - len(found), slots))
 
-        for number in left:
-            start(number)
+        numbers: dict[str, str] = {}
+        pending = as_completed([start(number) for number in states if number not in found], client.loop)
         tell()
-        while pending:
-            try:
-                future = ended.get(timeout=1)
-            except queue.Empty:
-                continue
-            number = pending.pop(future)
+        for future in pending:
+            number = numbers.pop(future.key)
             outcome = _outcome(future, out / number)
             if outcome["status"] == "busy":  # another driver is at it: look again later
-                time.sleep(0.5 if len(pending) <= slots() else 0.05)
-                start(number)
-                continue
-            if outcome["status"] == "died" and left[number] > 0:
-                left[number] -= 1
-                start(number)
-                continue
-            found[number] = outcome
-            tell()
+                time.sleep(0.5 / (1 + len(numbers)))
+                pending.add(start(number))
+            else:
+                found[number] = outcome
+                tell()
     return {number: found[number] for number in sweep.runs}
 
 
@@ -146,13 +140,15 @@ def _task(sweep: Sweep, out: Path, number: str, source: str | None) -> dict:
     }
 
 
-def _outcome(future: Future, folder: Path) -> dict:
+def _outcome(future, folder: Path) -> dict:
     try:
         return future.result()
+    except sweep_run.RunDied as died:
+        return died.args[0]
     except Exception as error:  # a cluster gave the run up, or the disk is too full to begin
         outcome = {"status": "died", "error": f"{type(error).__name__}: {error}", "seconds": 0.0}
         with contextlib.suppress(OSError):
-            write_json(folder / STATUS, outcome)
+            write_json(folder / sweep_run.STATUS, outcome)
         return outcome
 
 
@@ -167,80 +163,40 @@ def _progress(sweep: Sweep, found: dict[str, dict], pending: int, slots: int) ->
     )
 
 
-Engine = Iterator[tuple[Callable[[dict], Future], Callable[[], int]]]
-
-
 @contextlib.contextmanager
-def _local(workers: int) -> Engine:
-    """Yield a function that starts a run, and one that tells how many run at a time."""
-    gpus = _gpus()
-    places: queue.SimpleQueue[str | None] = queue.SimpleQueue()
-    for place in range(workers):
-        places.put(gpus[place % len(gpus)] if gpus else None)
-    stop = threading.Event()
+def _dask(workers: int, scheduler: str | None, out: Path) -> Iterator["Client"]:
+    """Yield a client of the scheduler at an address, or of a cluster in this process.
 
-    def work(run: dict) -> dict:
-        gpu = places.get()
-        try:
-            return attempt(run, gpu, stop)
-        finally:
-            places.put(gpu)
-
-    executor = ThreadPoolExecutor(workers)
-    try:
-        yield (lambda run: executor.submit(work, run)), (lambda: workers)
-    finally:
-        stop.set()
-        executor.shutdown(cancel_futures=True)
-
-
-def _gpus() -> list[str]:
-    """Return what CUDA_VISIBLE_DEVICES may name, without asking torch."""
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if visible is not None:
-        return [name for name in visible.split(",") if name.strip()]
-    if not shutil.which("nvidia-smi"):
-        return []
-    listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True).stdout
-    return [str(number) for number, line in enumerate(listed.splitlines()) if line.startswith("GPU")]
-
-
-@contextlib.contextmanager
-def _dask(address: str, retries: int) -> Engine:
-    """As :func:`_local`, on the workers of a Dask scheduler."""
-    if importlib.util.find_spec("distributed") is None:
-        raise ValueError("scheduler: expected Dask, got none; pip install 'consensus-lib[dask]'")
-    from distributed import Client
-
-    with Client(address, timeout=TIMEOUT, set_as_default=False) as client:
-        client.wait_for_workers(1)  # in a queue, they take their time
-        workers = client.scheduler_info(n_workers=-1)["workers"].values()
-        resources = {"GPU": 1} if any("GPU" in worker["resources"] for worker in workers) else None
-        executor: Executor = client.get_executor(pure=False, retries=retries, resources=resources)
-        try:
-            yield (lambda run: executor.submit(_on_worker, run)), (lambda: sum(client.nthreads().values()))
-        finally:
-            executor.shutdown(wait=False)
-
-
-def _on_worker(run: dict) -> dict:
-    """Be the task of a Dask worker.
-
-    Dask sets a variable with which its workers give memory back at once. A run would inherit it, and train at
-    less than half of its speed.
+    Its workers are threads: each run is a process of its own anyway, and nobody else can connect to them.
     """
-    os.environ.pop("MALLOC_TRIM_THRESHOLD_", None)
-    return attempt(run)
+    from distributed import Client, LocalCluster  # takes more than a second
+
+    if scheduler:
+        with Client(scheduler, timeout=TIMEOUT, set_as_default=False) as client:
+            client.wait_for_workers(1)  # in a queue, they take their time
+            yield client
+        return
+    page = "127.0.0.1:0"  # Dask's dashboard, where bokeh is installed: seen from this machine alone
+    options = {"n_workers": workers, "threads_per_worker": 1, "processes": False, "memory_limit": 0}
+    options |= {"dashboard_address": page, "worker_dashboard_address": page, "silence_logs": logging.ERROR}
+    with LocalCluster(**options) as cluster, Client(cluster, set_as_default=False) as client:
+        if importlib.util.find_spec("bokeh"):
+            print(f"dashboard: {cluster.dashboard_link}", file=sys.stderr)
+        try:
+            yield client
+        except BaseException:
+            client.close()  # so that no other run is handed out
+            sweep_run.stop_runs(out)
+            raise
 
 
-def _state(out: Path, number: str, source: str | None = None) -> dict:
-    """Return what the files of a run say; ``missing`` if nothing, ``outdated`` if not of the source given."""
-    outdated = source and made_with(out / number) not in (None, source)
-    for name, status in ((RESULT, "outdated" if outdated else "done"), (STATUS, None)):
-        with contextlib.suppress(OSError, ValueError):
-            read = json.loads((out / number / name).read_text(encoding="utf-8"))
-            return read if status is None else read | {"status": status}
-    return {"status": "missing", "seconds": None}
+def _states(sweep: Sweep, out: Path, source: str | None) -> dict[str, dict]:
+    """Return id → what the files of a run say; ``outdated`` if done, but with another source than given."""
+    states = {number: sweep_run.read_state(out / number) for number in sweep.runs}
+    for number, state in states.items():
+        if source and state["status"] == "done" and sweep_run.made_with(out / number) != source:
+            state["status"] = "outdated"
+    return states
 
 
 def gather(sweep: Sweep, out: str | Path):
@@ -259,13 +215,13 @@ def gather(sweep: Sweep, out: str | Path):
 
     out, rows = Path(out), []
     for number, parameters in sweep.runs.items():
-        state = _state(out, number)
+        state = sweep_run.read_state(out / number)
         about = {"id": number, "status": state["status"]}
         about |= {"run_seconds": state["seconds"], "error": state.get("error")}
         about |= state.get("provenance", {})
         rows += [(about, parameters, training) for training in state.get("trainings", [{}])]
     for number in stale(sweep, out):
-        parameters = json.loads((out / number / RUN).read_text(encoding="utf-8"))["parameters"]
+        parameters = json.loads((out / number / sweep_run.RUN).read_text(encoding="utf-8"))["parameters"]
         rows.append(({"id": number, "status": "stale", "run_seconds": None, "error": None}, parameters, {}))
     differs = {
         key for _, known, training in rows for key in training if key in known and known[key] != training[key]
@@ -282,59 +238,10 @@ def stale(sweep: Sweep, out: str | Path) -> list[str]:
     """Return the ids of runs in ``out`` of the same notebook's file, but of other code."""
     found = []
     for file in sorted(Path(out).glob(f"*/{RESULT}")):
-        known = json.loads(file.with_name(RUN).read_text(encoding="utf-8"))
+        known = json.loads(file.with_name(sweep_run.RUN).read_text(encoding="utf-8"))
         if Path(known["notebook"]).name == sweep.notebook.name and known["code"] != sweep.code:
             found.append(file.parent.name)
     return found
-
-
-def write_tables(table, out: str | Path) -> list[Path]:
-    """Write a table as CSV, and as Parquet where pyarrow is installed; return the files."""
-    files = [Path(out) / f"{TABLE}.csv"]
-    with atomic(files[0]) as part:
-        table.to_csv(part, index=False)
-    if importlib.util.find_spec("pyarrow"):
-        files.append(files[0].with_suffix(".parquet"))
-        mixed = [name for name, values in table.items() if values.dropna().map(type).nunique() > 1]
-        # A column of Parquet has one type: numbers among words become words.
-        table = table.assign(**{name: table[name].map(str, na_action="ignore") for name in mixed})
-        with atomic(files[1]) as part:
-            table.to_parquet(part, index=False)
-    return files
-
-
-def summarise(table, by: Sequence[str], of: Sequence[str]):
-    """Average scores over runs, and say over how many.
-
-    Args:
-        table: from :func:`gather`; stale rows are left out.
-        by: columns whose values make a group, such as ``["alpha", "beta"]``.
-        of: columns to average.
-
-    Returns:
-        A data frame with a row for each group and score: ``by``, ``score``, ``mean``, ``std`` (of a sample;
-        none of one value), ``n`` values, and how many are ``missing``, because their run is not done.
-    """
-    import pandas as pd
-
-    rows = []
-    for group, found in table[table.status != "stale"].groupby(list(by), sort=True, dropna=False):
-        for score in of:
-            values = found[score].dropna() if score in found else found.index[:0].to_series(dtype=float)
-            rows.append(
-                dict(zip(by, group, strict=True))
-                | {"score": score, "mean": values.mean(), "std": values.std(), "n": len(values)}
-                | {"missing": len(found) - len(values)}
-            )
-    return pd.DataFrame(rows)
-
-
-def estimate(sweep: Sweep, out: str | Path, workers: int, rerun_outdated: bool = False) -> Progress:
-    """Return the progress as the folder has it, with ``workers`` at what is left."""
-    source = library_hash() if rerun_outdated else None
-    states = {number: _state(Path(out), number, source) for number in sweep.runs}
-    done = {number: state for number, state in states.items() if state["status"] == "done"}
-    return _progress(sweep, done, len(states) - len(done), workers)
 
 
 def as_cells(progress: Progress) -> dict[str, str]:
@@ -363,11 +270,15 @@ def _terminal() -> Callable[[Progress], None]:
     return draw
 
 
+def _varied(sweep: Sweep, number: str) -> str:
+    return "  ".join(f"{name}={sweep.runs[number][name]}" for name in sweep.varied)
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run a sweep; return 0 if all its runs are done."""
     parser = command_line.Parser(prog="python -m consensus_lib sweep", description="Run a sweep.")
     parser.add_argument(
-        "sweep", type=Path, help="YAML file; its keys stand at the top of consensus_lib/experiments/sweeps.py"
+        "sweep", type=Path, help="YAML file; consensus_lib/experiments/sweeps.py has its keys at the top"
     )
     parser.add_argument("--out", type=command_line.folder, required=True, help="folder of the runs")
     where = parser.add_mutually_exclusive_group()
@@ -383,12 +294,12 @@ def main(argv: list[str] | None = None) -> int:
     try:
         sweep = read_sweep(given.sweep)
         if given.dry_run:
-            source = library_hash() if given.rerun_outdated else None
-            for number, parameters in sweep.runs.items():
-                chosen = "  ".join(f"{name}={parameters[name]}" for name in sweep.varied)
-                print(f"{number}  {_state(given.out, number, source)['status']:8}  {chosen}")
-            left = estimate(sweep, given.out, given.workers, given.rerun_outdated)
-            print(f"\n{len(sweep.runs)} runs\n{_as_text(left)}")
+            states = _states(sweep, given.out, library_hash() if given.rerun_outdated else None)
+            for number, state in states.items():
+                print(f"{number}  {state['status']:8}  {_varied(sweep, number)}")
+            done = {number: state for number, state in states.items() if state["status"] == "done"}
+            left = _progress(sweep, done, len(states) - len(done), given.workers)
+            print(f"\n{len(states)} runs\n{_as_text(left)}")
             return 0
         options = {"workers": given.workers, "scheduler": given.scheduler, "retries": given.retries}
         options |= {"rerun_outdated": given.rerun_outdated}
@@ -406,11 +317,6 @@ def main(argv: list[str] | None = None) -> int:
         print(f"{sources} sources of the library in column source; --rerun-outdated leaves one")
     failed = {number: state for number, state in found.items() if state["status"] != "done"}
     for number, state in failed.items():
-        chosen = ", ".join(f"{name}={sweep.runs[number][name]}" for name in sweep.varied)
-        print(f"{state['status']}: {chosen or number}: {state.get('error')}")
-        print(f"  {shown(given.out / number / WORK)}")
+        print(f"{state['status']}: {_varied(sweep, number) or number}: {state.get('error')}")
+        print(f"  {shown(given.out / number / sweep_run.WORK)}")
     return 1 if failed else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -95,7 +95,7 @@ def main(argv: list[str] | None = None) -> int:
         )
         return 0
     with paths.locked(work / ".lock", wait=False) as lock:
-        if lock is None:
+        if not lock:
             parser.error(f"--out: expected a folder that no other call writes, got {out}")
         try:
             filing = Filing(out, work, given.budget, about, scoring.score, pool, begun)
