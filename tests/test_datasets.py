@@ -14,6 +14,7 @@ from consensus_lib.data import (
     DatasetWriter,
     FaceDataset,
     Task,
+    is_prepared,
     loader,
     open_splits,
 )
@@ -191,10 +192,18 @@ def test_a_task_of_ones_own_is_taken_wherever_a_name_is(tiny_folder, tmp_path, m
     for ours, theirs in zip(data, parts, strict=True):
         assert torch.equal(ours["labels"], (theirs["labels"] == 1).long())
     (paths.data_dir() / "lfw_part_labels-128").symlink_to(tiny_folder)
-    for task in (own_task(), None, "parts"):
-        splits = open_splits("lfw_part_labels", task, size=32, images=0)
+    (paths.data_dir() / "mine-128").symlink_to(tiny_folder)
+    for name, task in (("lfw_part_labels", own_task()), ("mine", None), (str(tiny_folder), "parts")):
+        assert is_prepared(name)
+        splits = open_splits(name, task, size=32, images=0)
         assert splits.test.task.classes == (task.classes if isinstance(task, Task) else parts.task.classes)
     assert len({own_task(), own_task(), own_task(name="other")}) == 2  # it can be a key
+    assert not is_prepared("nobody")
+    assert not is_prepared(tmp_path / "nowhere")
+    with pytest.raises(ValueError, match=r"dataset: expected one of .* got 'nobody'"):
+        open_splits("nobody", None)
+    with pytest.raises(DatasetError, match="nowhere: expected a prepared data set"):
+        open_splits(tmp_path / "nowhere", None)
 
 
 @pytest.mark.parametrize(

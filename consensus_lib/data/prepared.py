@@ -33,8 +33,8 @@ class Splits(NamedTuple):
     test: FaceDataset
 
 
-def is_prepared(name: str, size: int = 128) -> bool:
-    """Say whether the data set can be opened without a download."""
+def is_prepared(name: str | os.PathLike, size: int = 128) -> bool:
+    """Say whether the data set, a name or a folder, can be opened without a download."""
     return name in DRAWN or _folder(name, size).is_dir()
 
 
@@ -54,10 +54,8 @@ def prepared_folder(name: str | os.PathLike, *, size: int = 128, images: int = 6
     """
     if name in DRAWN:
         return _draw(DRAWN[name], size, images)
-    if isinstance(name, os.PathLike) or Path(name).name != name:
-        return Path(name)
     folder = _folder(name, size)
-    if folder.is_dir():
+    if folder.is_dir() or folder == Path(name):
         return folder
     if name not in SCRIPTS:
         known = [*DRAWN, *SCRIPTS]
@@ -98,8 +96,10 @@ def open_splits(
     return Splits(train, *(FaceDataset(folder, split, task, size=size) for split in ("validation", "test")))
 
 
-def _folder(name: str, size: int) -> Path:
-    return paths.data_dir() / f"{name}-{size}"
+def _folder(name: str | os.PathLike, size: int) -> Path:
+    """Return the folder of a data set: a path, or anything with a separator in it, is its own."""
+    named = isinstance(name, str) and Path(name).name == name
+    return paths.data_dir() / f"{name}-{size}" if named else Path(name)
 
 
 def _draw(module: str, size: int, images: int) -> Path:
