@@ -41,7 +41,6 @@ def test_the_shape_of_a_notebook(notebook):
     assert notebook.metadata.kernelspec.name == "python3"
     assert len({cell.id for cell in notebook.cells}) == len(notebook.cells)
     lengths = sorted(len(cell.source.splitlines()) for cell in code_cells(notebook))
-    assert len(lengths) <= 25
     assert lengths[len(lengths) // 2] <= 8
     assert sum(length <= 20 for length in lengths) >= 0.95 * len(lengths)
     assert lengths[-1] <= 30
