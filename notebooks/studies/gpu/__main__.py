@@ -4,7 +4,6 @@ Run it from the checkout's root; README.md beside this file says what it files. 
 where it stopped: what is filed for this device is not done again.
 """
 
-import argparse
 import datetime
 import os
 import re
@@ -12,28 +11,30 @@ import shlex
 import sys
 from pathlib import Path
 
+from consensus_lib.command_line import Parser, number, whole
+
 HERE = Path(__file__).parent
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run the programme; return the exit code."""
     argv = sys.argv[1:] if argv is None else argv
-    parser = argparse.ArgumentParser(
-        prog="python -m notebooks.studies.gpu", description=__doc__.split(":")[0]
-    )
+    parser = Parser(prog="python -m notebooks.studies.gpu", description=__doc__.split(":")[0])
     parser.add_argument("--profile", default="full", choices=["full", "smoke"], help="sizes; see recipes.py")
     parser.add_argument("--data", type=Path, help="prepared folder of labelled photographs, for part 3")
-    parser.add_argument("--budget", type=float, default=780, help="seconds from this process's start on")
+    parser.add_argument("--budget", type=number(0), default=780, help="seconds from this process's start on")
     parser.add_argument("--out", type=Path, help="folder of the result files (default: results/DEVICE here; smoke: a new one below the runs folder)")  # fmt: skip
     parser.add_argument("--device", default="auto", help="auto, cuda or cpu")
     parser.add_argument(
-        "--workers", type=int, help="processes that draw and score (default: all cores but one)"
+        "--workers", type=whole(0), help="processes that draw and score (default: all cores but one)"
     )
     parser.add_argument("--parts", default="1234", help="which parts to run, such as 12")
     parser.add_argument(
         "--estimates", action="store_true", help="write estimates.csv (or --out), and run nothing"
     )
     given = parser.parse_args(argv)
+    if not given.parts or set(given.parts) - set("1234"):
+        parser.error(f"--parts: expected some of 1234, got {given.parts!r}")
 
     # Below, so that the processes of the pool, which import this file, do not load what they do not need.
     import psutil
@@ -80,8 +81,8 @@ def main(argv: list[str] | None = None) -> int:
             "3": trainings.table3(),
             "4": trainings.occlusion(),
         }
-        for number in given.parts:
-            yield from parts[number]
+        for part in given.parts:
+            yield from parts[part]
 
     if given.estimates:
         nothing = Filing(HERE / "none", HERE / "none", 0, about, scoring.score)

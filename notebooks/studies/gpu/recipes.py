@@ -1,6 +1,6 @@
 """What is trained, and how large: the one place to add a recipe or to change a size.
 
-A later issue adds a line to ``RECIPES``; parts 3 and 4 then train it with every seed, and file it beside the
+Add a line to ``RECIPES``, and parts 3 and 4 train it with every seed and file it beside the
 others. Nothing that is filed is repeated for it.
 """
 
