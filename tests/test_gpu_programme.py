@@ -29,7 +29,7 @@ from gpu.trainings import NEAR, TABLE3, Trainings
 
 ROOT = Path(__file__).parents[1]
 SMOKE = PROFILES["smoke"]
-NOT_THERE = ["papermill", "pooch", "yaml", "matplotlib", "filelock", "ipywidgets", "nbformat", "IPython"]
+NOT_THERE = ["papermill", "pooch", "yaml", "matplotlib", "ipywidgets", "nbformat", "IPython"]
 ABOUT = {"profile": "smoke", "device": "cpu"}
 
 

@@ -11,7 +11,7 @@ import shlex
 import sys
 from pathlib import Path
 
-from consensus_lib.command_line import Parser, number, whole
+from consensus_lib.experiments.command_line import Parser, number, whole
 
 HERE = Path(__file__).parent
 
