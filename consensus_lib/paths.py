@@ -18,7 +18,10 @@ import secrets
 from collections.abc import Iterator
 from pathlib import Path
 
-from filelock import FileLock, Timeout
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
 
 _CHECKOUT = Path(__file__).resolve().parents[1]
 
@@ -79,16 +82,18 @@ def atomic(path: str | os.PathLike) -> Iterator[Path]:
 def locked(path: str | os.PathLike, wait: bool = True) -> Iterator[bool]:
     """Hold a lock of the operating system, which a killed process cannot leave behind, and yield True.
 
-    With ``wait=False`` and somebody else at it, yield False at once. The lock file stays where it is.
+    With ``wait=False`` and somebody else at it, yield False at once. The lock file stays where it is. It is
+    flock's, not filelock's, which a bare GPU machine lacks; Windows has none, and nobody is waited for.
     """
     Path(path).parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(path)
-    with contextlib.suppress(Timeout):
-        lock.acquire(blocking=wait)
-    try:
-        yield lock.is_locked
-    finally:
-        lock.release()
+    with Path(path).open("ab") as file:
+        held = True
+        if fcntl:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            except BlockingIOError:
+                held = False
+        yield held
 
 
 def write_json(path: str | os.PathLike, value) -> None:
