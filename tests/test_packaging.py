@@ -53,7 +53,7 @@ def test_every_dependency_says_who_needs_it():
         ("consensus_lib", "torch numpy pandas IPython ipywidgets papermill pooch matplotlib nbformat"),
         (
             "consensus_lib.losses.consensus",
-            "torch._dynamo triton pandas IPython ipywidgets papermill pooch matplotlib",
+            "triton pandas IPython ipywidgets papermill pooch matplotlib",
         ),
         ("synthetic_faces", "torch pandas IPython ipywidgets papermill pooch matplotlib"),
         ("consensus_lib.data.dataset", "pandas IPython ipywidgets papermill pooch matplotlib"),

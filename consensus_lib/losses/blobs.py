@@ -90,6 +90,7 @@ def join_blobs(parts: Sequence[Blobs]) -> Blobs:
     return Blobs(ids, labels, image, size, group)
 
 
+@torch.compiler.disable  # numpy looks for components; a compiled loss takes what comes out as it is
 def label_blobs(
     labels: torch.Tensor,
     kind: str = "class",
@@ -129,13 +130,6 @@ def label_blobs(
     >>> label_blobs(torch.tensor([[[0, 1], [1, 0]]]), "component", connectivity=8).size.tolist()
     [2, 2]
     """
-    options = kind, connectivity, image, segments, min_size, specks
-    if torch.compiler.is_compiling():  # numpy finds components; a compiled loss takes the blobs as they are
-        return torch.compiler.disable(_label_blobs)(labels, *options)
-    return _label_blobs(labels, *options)
-
-
-def _label_blobs(labels, kind, connectivity, image, segments, min_size, specks) -> Blobs:
     if labels.dim() != 3 or labels.is_floating_point():
         raise ValueError(f"labels: expected integers [B,H,W], got {labels.dtype} {list(labels.shape)}")
     if kind not in KINDS:
