@@ -39,6 +39,45 @@ from consensus_lib.losses.inputs import (
 )
 
 
+def match_and_deviation(
+    logits: torch.Tensor, blobs: Blobs, stop_gradient: bool = False
+) -> tuple[torch.Tensor, torch.Tensor]:
+    r"""Return both terms of Eq. 7 for each blob, without their weights.
+
+    As the mean of :math:`D_{KL}(\hat p_c \| p(s))` over the blob is
+    :math:`\sum_k \hat p_c (\log \hat p_c - \overline{\log p})`, two means per blob are all that is needed.
+
+    Args:
+        logits: float ``[B,K,H,W]``.
+        blobs: M of them.
+        stop_gradient: see :func:`consensus_loss`.
+
+    Returns:
+        Match and deviation, ``[M]`` each, in nats; float64 where the device has it.
+    """
+    inside = logits.masked_fill((blobs.ids < 0)[:, None], 0).to(accumulator(logits.device))
+    log_p = inside.log_softmax(1).movedim(1, -1)  # [B, H, W, K]
+    mean_p = blobs.mean(log_p.exp())  # [M, K]                                                          Eq. 6
+    label_log_p = log_p.gather(-1, F.pad(blobs.labels, (1, 0))[blobs.ids + 1][..., None])[..., 0]  # [B, H, W]
+    match = -blobs.log_mean_exp(label_log_p)  # [M], -log of mean_p at the label                        Eq. 7
+    target = mean_p.detach() if stop_gradient else mean_p
+    gap = target.clamp(min=torch.finfo(target.dtype).tiny).log() - blobs.mean(log_p)  # [M, K]
+    deviation = (target * gap.masked_fill(mean_p == 0, 0)).sum(1)  # [M], with 0 log 0 = 0              Eq. 7
+    return match, deviation
+
+
+def weighted_terms(
+    logits: torch.Tensor,
+    blobs: Blobs,
+    match_weight: torch.Tensor,
+    deviation_weight: torch.Tensor,
+    stop_gradient: bool = False,
+) -> torch.Tensor:
+    """Return the sum over blobs of match and deviation by their weights ``[M]``: Eq. 8, a scalar."""
+    match, deviation = match_and_deviation(logits, blobs, stop_gradient)
+    return (match_weight @ match + deviation_weight @ deviation).to(logits)
+
+
 def pixelwise_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     r"""Cross-entropy averaged over all labelled pixels: each pixel on its own.
 
@@ -147,9 +186,8 @@ def consensus_loss(
         ValueError: shapes, types, devices, ids or options differ from the above. On CUDA with Triton, ids and
             labels of blobs out of range fail an assertion on the device, as labels do in cross-entropy.
 
-    Not deterministic on CUDA to the last bit: blob sums use atomic additions. On the CPU it is. Relative to
-    the largest, values and gradients of the two agree to 2e-6 in float32 and 1e-13 in float64, times the
-    scale of the logits where that is above 1.
+    Not deterministic on CUDA to the last bit: blob sums use atomic additions. Values and gradients there and
+    on the CPU agree, relative to the largest, to 2e-6 in float32 and 1e-13 in float64, times a scale above 1.
 
     Source: Masi et al., CVPR 2020, Eq. 6 to 8. Derived in notebook 03.
 
@@ -170,45 +208,6 @@ def consensus_loss(
     terms = exact, blobs, alpha * of_match, beta * of_deviation, stop_gradient
     loss = fused.consensus(*terms) if fused.serves(exact) else weighted_terms(*terms)
     return plus_pixelwise(loss, logits, labels, pixel_weight)
-
-
-def weighted_terms(
-    logits: torch.Tensor,
-    blobs: Blobs,
-    match_weight: torch.Tensor,
-    deviation_weight: torch.Tensor,
-    stop_gradient: bool = False,
-) -> torch.Tensor:
-    """Return the sum over blobs of match and deviation by their weights ``[M]``: Eq. 8, a scalar."""
-    match, deviation = match_and_deviation(logits, blobs, stop_gradient)
-    return (match_weight @ match + deviation_weight @ deviation).to(logits)
-
-
-def match_and_deviation(
-    logits: torch.Tensor, blobs: Blobs, stop_gradient: bool = False
-) -> tuple[torch.Tensor, torch.Tensor]:
-    r"""Return both terms of Eq. 7 for each blob, without their weights.
-
-    As the mean of :math:`D_{KL}(\hat p_c \| p(s))` over the blob is
-    :math:`\sum_k \hat p_c (\log \hat p_c - \overline{\log p})`, two means per blob are all that is needed.
-
-    Args:
-        logits: float ``[B,K,H,W]``.
-        blobs: M of them.
-        stop_gradient: see :func:`consensus_loss`.
-
-    Returns:
-        Match and deviation, ``[M]`` each, in nats; float64 where the device has it.
-    """
-    inside = logits.masked_fill((blobs.ids < 0)[:, None], 0).to(accumulator(logits.device))
-    log_p = inside.log_softmax(1).movedim(1, -1)  # [B, H, W, K]
-    mean_p = blobs.mean(log_p.exp())  # [M, K]                                                          Eq. 6
-    label_log_p = log_p.gather(-1, F.pad(blobs.labels, (1, 0))[blobs.ids + 1][..., None])[..., 0]  # [B, H, W]
-    match = -blobs.log_mean_exp(label_log_p)  # [M], -log of mean_p at the label                        Eq. 7
-    target = mean_p.detach() if stop_gradient else mean_p
-    gap = target.clamp(min=torch.finfo(target.dtype).tiny).log() - blobs.mean(log_p)  # [M, K]
-    deviation = (target * gap.masked_fill(mean_p == 0, 0)).sum(1)  # [M], with 0 log 0 = 0              Eq. 7
-    return match, deviation
 
 
 def paper_weights(blobs: Blobs, images: int, size_weight: float) -> torch.Tensor:
