@@ -9,7 +9,7 @@ from torch import nn
 
 from consensus_lib import IGNORE
 from consensus_lib.losses.consensus import ConsensusLoss
-from consensus_lib.losses.inputs import format_kwargs
+from consensus_lib.losses.inputs import format_kwargs, known_logits
 
 
 def soft_loss(
@@ -114,7 +114,7 @@ class DistillationLoss(nn.Module):
         weight = sure**self.confidence * (labels != IGNORE)
         loss = logits.new_zeros((), dtype=torch.float32)
         if self.hard:
-            known = logits.float().masked_fill((labels == IGNORE)[:, None], 0)
+            known = known_logits(logits.float(), labels)
             entropy = F.cross_entropy(known, labels, ignore_index=IGNORE, reduction="none")
             loss = loss + self.hard * (weight * entropy).sum() / weight.sum().clamp(min=1e-6)
         if self.soft:

@@ -60,7 +60,7 @@ def differentiate_twice_by(equations: Callable[..., torch.Tensor]) -> None:
             return (None,) * 8
         logits, ids, first, size, labels, match_weight, deviation_weight, *made = ctx.saved_tensors
         if torch.is_grad_enabled():  # a graph of the gradient is asked for
-            blobs = Blobs(ids, labels, labels, size)
+            blobs = Blobs(ids, labels, torch.empty_like(labels), size)  # the equations ask for no image
             loss = equations(logits, blobs, match_weight, deviation_weight, ctx.stop_gradient)
             return *torch.autograd.grad(loss, logits, grad, create_graph=True), *[None] * 7
         return _consensus_gradient(grad, logits, ids, first, labels, match_weight, *made), *[None] * 7
