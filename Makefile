@@ -56,7 +56,7 @@ $(READY): pyproject.toml constraints.txt
 # Apart, because torch's builds for CUDA bring a Triton of their own, and its build for the CPU none.
 test-kernels: setup
 	$(BIN)/python -c 'import triton' 2>/dev/null || $(BIN)/python -m pip install --quiet --disable-pip-version-check triton==3.9.0
-	$(BIN)/python -m pytest tests/test_kernels.py
+	$(BIN)/python -m pytest tests/losses/test_triton.py
 
 # Full size needs no setup: a GPU machine's own Python has what it takes. DATA is a prepared folder here.
 BUDGET_S ?= 780

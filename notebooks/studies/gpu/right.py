@@ -27,7 +27,7 @@ TOLERANCE = {torch.float32: 2e-6, torch.bfloat16: 2**-8}
 
 def tests(choice: str) -> dict:
     """Run the tests that need a device, in a process of their own, and return their counts."""
-    files = ["tests/test_kernels.py", "tests/test_gpu_programme.py"]
+    files = ["tests/losses/test_triton.py", "tests/notebooks/test_gpu_programme.py"]
     command = [sys.executable, "-m", "pytest", "-q", "-k", choice, "-p", "no:cacheprovider", *files]
     alone = {**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}  # whatever a machine has, it may warn
     done = subprocess.run(command, env=alone, cwd=paths.root(), capture_output=True, text=True, timeout=300)

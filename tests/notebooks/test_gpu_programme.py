@@ -27,7 +27,7 @@ from gpu.filing import VERSION, Filing, Piece
 from gpu.recipes import BASE, PROFILES, RECIPES, TUNED
 from gpu.trainings import NEAR, TABLE3, Trainings
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 SMOKE = PROFILES["smoke"]
 NOT_THERE = ["papermill", "pooch", "yaml", "matplotlib", "ipywidgets", "nbformat", "IPython"]
 ABOUT = {"profile": "smoke", "device": "cpu"}

@@ -13,7 +13,7 @@ import yaml
 
 from consensus_lib.experiments.notebooks import read_profile
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 PARAMETER = re.compile(r"^(\w+): (int|float|str|bool|list) = (.+?)  # \S.*$")
 

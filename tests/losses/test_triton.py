@@ -14,7 +14,7 @@ from consensus_lib import IGNORE, losses
 from consensus_lib.losses import fused
 from consensus_lib.losses.blobs import label_blobs
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 needs_triton = pytest.mark.skipif(
     not find_spec("triton"), reason="Triton is not installed: CUDA builds of torch bring it"
 )

@@ -441,7 +441,7 @@ def test_a_run_begun_in_the_other_precision_goes_on(tmp_path, write_tiny, monkey
 
 
 def test_the_notebook_that_sweeps_run_takes_a_precision():
-    notebook = Path(__file__).parents[1] / "notebooks/studies/train.ipynb"
+    notebook = Path(__file__).parents[2] / "notebooks/studies/train.ipynb"
     sweep = sweeps.plan({"notebook": notebook, "grid": {"precision": ["auto", "float32"]}})
     assert [run["precision"] for run in sweep.runs.values()] == ["auto", "float32"]
 

@@ -31,7 +31,7 @@ from consensus_lib.training import (
     measure_flicker,
 )
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 LOOPBACK = "lo" if sys.platform == "linux" else "lo0"
 TIMES = {"seconds", "images_per_second", "evaluation_seconds"}
 

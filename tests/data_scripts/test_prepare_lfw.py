@@ -21,7 +21,7 @@ from PIL import Image
 import prepare_lfw_part_labels as lfw
 from consensus_lib.data.folder import DatasetError, check_files, read_index, read_info
 
-CHECKOUT = Path(__file__).resolve().parents[1]
+CHECKOUT = Path(__file__).resolve().parents[2]
 PALETTE = np.array([(0, 0, 255), (0, 255, 0), (255, 0, 0)], np.uint8)
 LISTS = {"train": "Ann_Lee 1\n", "validation": "Bob 12\n", "test": "Ann_Lee 3\n"}
 LISTED = ("Ann_Lee_0001", "Ann_Lee_0003", "Bob_0012")

@@ -21,7 +21,7 @@ from consensus_lib.losses import (
 )
 from consensus_lib.losses.blobs import Blobs, blobs_from_ids, label_blobs
 
-FIXTURES = Path(os.environ.get("CONSENSUS_FIXTURES", Path(__file__).parents[2] / "shared/fixtures"))
+FIXTURES = Path(os.environ.get("CONSENSUS_FIXTURES", Path(__file__).parents[3] / "shared/fixtures"))
 """Where values of the authors' released code may lie: beside the checkout."""
 
 
