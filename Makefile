@@ -3,7 +3,8 @@
 #   make run [DATA=synthetic|lfw_part_labels] [PROFILE=smoke|quick|full]
 #   make figures [RUN=runs/...]     the paper's figures and tables from a run folder (default: the newest)
 #                [VENUE=cvpr|eccv|ieee|neurips]
-#   make test | lint | bench        tests with the notebooks | ruff | speed, as ratios
+#   make test | test-fast           all tests, the notebooks among them | those that take milliseconds
+#   make lint | bench               ruff | speed, as ratios
 #   make test-kernels               the CUDA kernels without a GPU; needs Triton, and installs it
 #   make gpu [DATA=folder]          the programme at full size, with this machine's own Python and CUDA:
 #                [BUDGET_S=780]     see notebooks/studies/gpu/README.md. PROFILE=smoke: in tiny, on the CPU
@@ -26,7 +27,7 @@ READY := .venv/.ready
 # and there is other work, on two cores a training step took twelve times as long.
 export GOMP_SPINCOUNT ?= 1000
 
-.PHONY: run figures test test-kernels gpu setup lab data-lfw bench notebooks lint lock clean
+.PHONY: run figures test test-fast test-kernels gpu setup lab data-lfw bench notebooks lint lock clean
 .DELETE_ON_ERROR:
 
 run: setup $(if $(filter lfw_part_labels,$(DATA)),data-lfw)
@@ -43,14 +44,17 @@ test: setup
 
 setup: $(READY)
 
+test-fast: setup
+	$(BIN)/python -m pytest -q -m "not slow" tests
+
 # uv, where the user has it, is faster and gives the same set, because the constraints pin all of it;
 # where it cannot, pip decides.
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(None if v >= (3, 11) else \
 	  "Python 3.11 or later is needed, and $(PYTHON) is %d.%d. Name another: make PYTHON=python3.12" % v[:2])'
 	$(PYTHON) -m venv .venv
-	{ command -v uv >/dev/null && uv pip install --quiet --python $(BIN)/python -c constraints.txt -e '.[test]'; } || \
-	  $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test]'
+	{ command -v uv >/dev/null && uv pip install --quiet --python $(BIN)/python -c constraints.txt -e '.[lab,test]'; } || \
+	  $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[lab,test]'
 	@touch $@
 
 # Apart, because torch's builds for CUDA bring a Triton of their own, and its build for the CPU none.
@@ -86,7 +90,7 @@ lint: setup
 
 lock:
 	rm -rf .venv/lock && $(PYTHON) -m venv .venv/lock
-	.venv/lock/bin/python -m pip install --quiet -e '.[test]'
+	.venv/lock/bin/python -m pip install --quiet -e '.[lab,test]'
 	{ head -2 constraints.txt; .venv/lock/bin/python -m pip freeze --exclude-editable | sed 's/+cpu$$//'; } > .venv/lock.txt
 	mv .venv/lock.txt constraints.txt && rm -rf .venv/lock
 
