@@ -20,7 +20,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "data": ["FaceDataset"],
         "losses": ["ConsensusLoss", "consensus_loss", "label_blobs"],
         "metrics": ["SegmentationScores"],
-        "models": ["FaceOccNet"],
+        "models": ["FaceOccNet", "FaceParser"],
         "training": ["evaluate", "fit"],
     },
 )
