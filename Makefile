@@ -11,6 +11,7 @@
 #                [OUT=folder] [PARTS=1234]
 #   make lab                        JupyterLab on the notebooks
 #   make data-lfw                   prepare LFW Part Labels (downloads, or reads CONSENSUS_DATA_MIRROR)
+#   make weights                    train the networks of FaceParser again, on rendered faces
 #   make notebooks                  execute the notebooks and store their outputs
 #   make setup | lock               the environment alone | pin it anew
 #   make clean                      remove the cache of decoded images; data sets and runs stay
@@ -27,7 +28,7 @@ READY := .venv/.ready
 # and there is other work, on two cores a training step took twelve times as long.
 export GOMP_SPINCOUNT ?= 1000
 
-.PHONY: run figures test test-fast test-kernels gpu setup lab data-lfw bench notebooks lint lock clean
+.PHONY: run figures test test-fast test-kernels gpu setup lab data-lfw bench notebooks weights lint lock clean
 .DELETE_ON_ERROR:
 
 run: setup $(if $(filter lfw_part_labels,$(DATA)),data-lfw)
@@ -53,8 +54,8 @@ $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(None if v >= (3, 11) else \
 	  "Python 3.11 or later is needed, and $(PYTHON) is %d.%d. Name another: make PYTHON=python3.12" % v[:2])'
 	$(PYTHON) -m venv .venv
-	{ command -v uv >/dev/null && uv pip install --quiet --python $(BIN)/python -c constraints.txt -e '.[lab,test]'; } || \
-	  $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[lab,test]'
+	{ command -v uv >/dev/null && uv pip install --quiet --python $(BIN)/python -c constraints.txt -e '.[lab,onnx,test]'; } || \
+	  $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[lab,onnx,test]'
 	@touch $@
 
 # Apart, because torch's builds for CUDA bring a Triton of their own, and its build for the CPU none.
@@ -85,12 +86,15 @@ notebooks: setup
 	CONSENSUS_DATA_DIR="$$kept/data" CONSENSUS_RUNS_DIR="$$kept/runs" $(BIN)/python -m consensus_lib run --store && \
 	cp "$$kept/runs/interactive/02_pixelwise_baseline/figures/first_look.png" notebooks/
 
+weights: setup
+	$(BIN)/python notebooks/studies/weights.py
+
 lint: setup
 	$(BIN)/ruff check .
 
 lock:
 	rm -rf .venv/lock && $(PYTHON) -m venv .venv/lock
-	.venv/lock/bin/python -m pip install --quiet -e '.[lab,test]'
+	.venv/lock/bin/python -m pip install --quiet -e '.[lab,onnx,test]'
 	{ head -2 constraints.txt; .venv/lock/bin/python -m pip freeze --exclude-editable | sed 's/+cpu$$//'; } > .venv/lock.txt
 	mv .venv/lock.txt constraints.txt && rm -rf .venv/lock
 

@@ -34,7 +34,7 @@ def test_every_requirement_is_pinned():
     lines = (ROOT / "constraints.txt").read_text().splitlines()
     pins = {line.split("==")[0].lower().replace("_", "-") for line in lines if "==" in line}
     extras = project()["optional-dependencies"]
-    wanted = named([*project()["dependencies"], *extras["lab"], *extras["test"]])
+    wanted = named([*project()["dependencies"], *extras["lab"], *extras["onnx"], *extras["test"]])
     assert set(wanted) <= pins
 
 

@@ -7,7 +7,9 @@ card); they were trained on rendered faces alone. ``python -m consensus_lib pars
 
 import dataclasses
 import importlib.resources
+import json
 import os
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -30,6 +32,7 @@ from consensus_lib.models.photo import (
     window_of,
 )
 from consensus_lib.models.pretrained import PRETRAINED, WeightsError, load_weights
+from consensus_lib.paths import atomic
 from consensus_lib.training.checkpoint import CheckpointError, load_checkpoint
 from consensus_lib.training.devices import pick_device
 
@@ -156,6 +159,35 @@ class FaceParser:
             complete = [self.network.complete(view) for view in views]
             complete = sum([complete[0], *(view.flip(2) for view in complete[1:])]) / len(views)
         return sum([seen[0], *(view.flip(3) for view in seen[1:])]) / len(views), complete
+
+    def export_onnx(self, file: str | os.PathLike) -> None:
+        """Write the network as an ONNX model, any number of faces float32 ``[B,3,S,S]`` in [-1, 1] → logits.
+
+        Its metadata have ``classes`` (JSON) and ``size``. The caller finds, cuts out and lays back the faces,
+        and nothing is flipped.
+
+        Raises:
+            ModuleNotFoundError: the extra ``onnx`` is not installed.
+        """
+        try:
+            import onnxscript  # noqa: F401 - torch's exporter needs it, and says so less clearly
+        except ModuleNotFoundError as error:
+            raise ModuleNotFoundError(f"{error}: pip install 'consensus-lib[onnx]'") from None
+        example = torch.zeros(2, 3, self.size, self.size, device=self.device)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of torch about torch
+            program = torch.onnx.export(
+                self.network,
+                (example,),
+                dynamo=True,
+                verbose=False,
+                input_names=["image"],
+                output_names=["logits"],
+                dynamic_shapes={"image": {0: "faces"}},
+            )
+        program.model.metadata_props.update(classes=json.dumps(self.classes), size=str(self.size))
+        with atomic(file) as part:
+            program.save(part)
 
     def __call__(
         self,

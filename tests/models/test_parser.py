@@ -231,6 +231,22 @@ def test_weights_survive_a_file(weights, tmp_path):
     assert (again.groups, again.inside) == (joint.groups, joint.inside)
 
 
+@pytest.mark.slow
+def test_an_exported_network_gives_the_same_labels(weights, tmp_path):
+    runtime = pytest.importorskip("onnxruntime", reason="the extra `onnx` brings onnxruntime")
+    parser = FaceParser.from_pretrained(weights)
+    parser.export_onnx(tmp_path / "x.onnx")
+    session = runtime.InferenceSession(tmp_path / "x.onnx", providers=["CPUExecutionProvider"])
+    image = torch.randn(3, 3, 32, 32)
+    (logits,) = session.run(None, {"image": image.numpy()})
+    with torch.inference_mode():
+        expected = parser.network(image)
+    np.testing.assert_allclose(logits, expected, atol=1e-4)
+    assert (logits.argmax(1) == expected.argmax(1).numpy()).all()
+    about = session.get_modelmeta().custom_metadata_map
+    assert about == {"classes": '["background", "face", "hair"]', "size": "32"}
+
+
 def test_weights_that_are_none_are_refused(tmp_path, weights):
     broken = tmp_path / "broken.safetensors"
     broken.write_bytes(weights.read_bytes()[:-100])
