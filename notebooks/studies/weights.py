@@ -154,9 +154,9 @@ def main(argv: list[str] | None = None, table: Path = TABLE, weights: Path = WEI
     """Train, write the weights, score them."""
     parser = Parser(description=__doc__.split("\n")[0])
     parser.add_argument("--only", nargs="+", default=list(NAMES), choices=NAMES, help="networks to make")
-    parser.add_argument("--images", type=whole(1), default=12_000, help="rendered faces to train on")
+    parser.add_argument("--images", type=whole(1), default=8_000, help="rendered faces to train on")
     parser.add_argument("--test", type=whole(1), default=600, help="rendered faces to test on")
-    parser.add_argument("--epochs", type=whole(1), default=16, help="passes over them")
+    parser.add_argument("--epochs", type=whole(1), default=10, help="passes over them")
     argv = sys.argv[1:] if argv is None else argv
     a = parser.parse_args(argv)
     weights.mkdir(exist_ok=True)
@@ -204,3 +204,7 @@ def main(argv: list[str] | None = None, table: Path = TABLE, weights: Path = WEI
             rows.append(scored(parser, FaceDataset(photographs, "test", task), about | {"subset": "all"}))
     results.write_table(table, rows, shlex.join(["python", "notebooks/studies/weights.py", *argv]))
     print(f"{len(rows)} rows in {paths.shown(table)}")
+
+
+if __name__ == "__main__":
+    main()
