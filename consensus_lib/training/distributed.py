@@ -1,9 +1,7 @@
 """Several processes: the rank of this one, and what they exchange.
 
-Without a process group there is one process, and every function here is free. With one (``torchrun`` starts
-the processes, :func:`init` joins them; any other launcher that uses NCCL must call ``torch.cuda.set_device``
-first) all processes call the same functions in the same order. A process that fails ends, and ``torchrun``
-then stops the others.
+``torchrun`` starts the processes, and :func:`init` joins them to a group. Then all call the same functions in
+the same order. Without a group there is one process, and every function here is free.
 """
 
 import datetime
@@ -48,7 +46,7 @@ def init(device: str = "auto") -> str:
 
 
 def shutdown() -> None:
-    """Leave the process group, if there is one. For a process that succeeded; one that failed just ends."""
+    """Leave the process group, if there is one."""
     if _initialized():
         dist.destroy_process_group()
 
@@ -106,9 +104,8 @@ def wrap_ddp(model: nn.Module, device: torch.device) -> nn.Module:
     """Return ``model`` wrapped so that its gradients are the mean over all processes.
 
     Every process then holds process 0's weights. On CUDA, batch normalisation is replaced in place by
-    ``SyncBatchNorm``, whose parameters are the same objects under the same names, so that an optimiser and a
-    checkpoint of ``model`` stay valid. Elsewhere torch has none, and every process normalises its own share
-    of a batch.
+    ``SyncBatchNorm``, which keeps the parameters and their names. Elsewhere torch has none, and every process
+    normalises its own share of a batch.
     """
     if world_size() == 1:
         return model
@@ -124,9 +121,8 @@ def wrap_ddp(model: nn.Module, device: torch.device) -> nn.Module:
 def average_buffers(model: nn.Module) -> None:
     """Set each floating-point buffer to its mean over all processes.
 
-    Running means are linear in the batches, so after an epoch this is what one process that had seen all
-    shares would have; running variances lack the variance between the shares' means. Where batch
-    normalisation is synchronised, nothing changes.
+    Running variances then lack the variance between the shares' means. Where batch normalisation is
+    synchronised, nothing changes.
     """
     if world_size() > 1:
         for buffer in model.buffers():
