@@ -84,7 +84,12 @@ def run_sweep(
         from distributed import as_completed
 
         gpus = [] if scheduler else sweep_run.visible_gpus()
-        tasks = [_task(sweep, out, number, source) for number in missing]
+        same = {"notebook": str(sweep.notebook), "code": sweep.code, "source": source}
+        same |= {"timeout": sweep.timeout, "threads": sweep.threads}
+        tasks = [
+            same | {"id": number, "folder": str(out / number), "parameters": sweep.runs[number]}
+            for number in missing
+        ]
         futures = client.map(sweep_run.on_worker, tasks, gpus=gpus, pure=False, retries=retries)
         numbers = {future.key: number for future, number in zip(futures, missing, strict=True)}
         bar = tqdm(total=len(found), initial=len(found) - len(missing), unit="run", disable=not progress)
@@ -94,19 +99,6 @@ def run_sweep(
                 found[number] = _outcome(future, out / number)
                 bar.update()
     return found
-
-
-def _task(sweep: Sweep, out: Path, number: str, source: str | None) -> dict:
-    return {
-        "id": number,
-        "folder": str(out / number),
-        "notebook": str(sweep.notebook),
-        "parameters": sweep.runs[number],
-        "code": sweep.code,
-        "source": source,
-        "timeout": sweep.timeout,
-        "threads": sweep.threads,
-    }
 
 
 def _outcome(future, folder: Path) -> dict:

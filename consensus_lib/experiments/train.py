@@ -252,7 +252,8 @@ def folder_name(config: Config, data: Splits) -> str:
     train, loss = data.train, config.make_loss()
     key = [_settings(config, data), train.fingerprint, train.seed, repr(train.augment), describe(loss)]
     key = json.dumps([*key, config.precision, config.start and Path(config.start).name])
-    slug = re.sub(r"[^\w.-]+", "-", config.title or str(config.loss))
+    name = config.loss if isinstance(config.loss, str) else getattr(loss, "__name__", type(loss).__name__)
+    slug = re.sub(r"[^\w.-]+", "-", config.title or name)
     return f"{slug}-seed{config.seed}-{hashlib.sha256(key.encode()).hexdigest()[:8]}"
 
 
@@ -302,5 +303,5 @@ def _cached(file: Path, measure: Callable, kind: type[SegmentationScores] | None
         distributed.broadcast_object(None)
     if kind:
         return kind.load(file)
-    with np.load(file) as kept:
-        return dict(kept)
+    with np.load(file) as stored:
+        return dict(stored)

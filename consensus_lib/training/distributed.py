@@ -14,21 +14,20 @@ import torch.distributed as dist
 from torch import nn
 
 TIMEOUT = datetime.timedelta(minutes=30)
-"""How long a process waits for the others: longer than the first may take to render or decode a data set."""
+"""How long a process waits for the others; the first may have to render or decode a data set."""
 
 
 def init(device: str = "auto") -> str:
     """Join the processes that ``torchrun`` has started, and return the device of this one.
 
-    Processes on GPUs talk by NCCL and take one GPU each; all others talk by gloo. Without ``torchrun`` this
+    Processes on GPUs take one each and communicate by NCCL, all others by gloo. Without ``torchrun`` this
     returns ``device`` and does nothing.
 
     Args:
         device: ``"auto"``, ``"cuda"`` or ``"cpu"``; without ``torchrun`` whatever ``pick_device`` takes.
 
     Raises:
-        ValueError: ``torchrun`` started this process, and the device is another one or
-            has no GPU for it.
+        ValueError: ``torchrun`` started this process, and the device is another one or has no GPU for it.
     """
     if "LOCAL_RANK" not in os.environ:
         return device
@@ -62,7 +61,7 @@ def world_size() -> int:
 
 
 def rank_and_world_size() -> tuple[int, int]:
-    """Return both, as :func:`consensus_lib.data.loader` takes its ``share``."""
+    """Return both, the ``share`` of :func:`consensus_lib.data.loader`."""
     return rank(), world_size()
 
 
@@ -76,10 +75,7 @@ def broadcast_object(value: Any) -> Any:
 
 
 def main_process_first(make: Callable[[], Any]) -> Any:
-    """Call ``make`` in process 0 and, once it has returned there, in the others; return its value.
-
-    For functions that write files which are made once and read by all.
-    """
+    """Call ``make`` in process 0, which may write files, and then in the others; return its value."""
     value = make() if rank() == 0 else None
     broadcast_object(None)
     return value if rank() == 0 else make()

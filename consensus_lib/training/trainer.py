@@ -4,10 +4,9 @@ The trainer calls ``loss(logits, labels)`` and knows nothing of what is inside. 
 (seed, epoch), so that an interrupted training, resumed, ends on the CPU with the same bits as a whole one.
 
 Under ``torchrun`` each process takes an equal part of every batch, and the gradient is the mean of theirs: to
-rounding that of one process, where the loss is a mean over images. What differs: a mean over labelled pixels
-becomes the mean of the parts' means; ``reduction="released"`` joins blobs over a part only; each process has
-dropout masks of its own; and batch normalisation, synchronised on CUDA, elsewhere takes the statistics of a
-part.
+rounding that of one process, where the loss is a mean over images. A mean over labelled pixels becomes the
+mean of the parts' means, and ``reduction="released"`` joins blobs over a part only. Dropout masks differ by
+process; batch normalisation is synchronised on CUDA only.
 """
 
 import contextlib
@@ -71,17 +70,16 @@ def fit(
         model: any network from images ``[B,3,H,W]`` to logits ``[B,K,H,W]``. Left on ``device`` with the
             last weights.
         data: the training samples.
-        loss: a function or module of (logits, labels) that returns a scalar. If it has an attribute
-            ``progress``, that is set before each step to the share of all steps done, for schedules; if
-            it has ``inputs``, the batch's entries of these names are handed to it by keyword.
+        loss: a function or module of (logits, labels) that returns a scalar. An attribute ``progress`` is
+            set before each step to the share of all steps done; entries of the batch named in an attribute
+            ``inputs`` are passed by keyword.
         epochs: passes over ``data``. A resumed training may be given more if nothing depends on their number:
             ``schedule`` is None and no setting of the loss is a function of ``progress``.
         batch_size: images a step, of all processes together.
         validation: samples to score; None scores nothing.
         optimizer: makes the optimiser from the parameters; None is Adam at 1e-3.
         schedule: makes the learning-rate schedule from (optimiser, total steps); stepped after every step.
-        seed: of the dropout, which also differs by process; order and augmentation follow the data set's
-            own seed.
+        seed: of the dropout; order and augmentation follow the data set's own seed.
         device: see :func:`.devices.pick_device`.
         precision: of the forward pass; see :func:`.devices.pick_precision`. Resumed, ``"auto"`` keeps that of
             the checkpoint, and another one is refused.
@@ -100,7 +98,7 @@ def fit(
         was resumed under other conditions, ``changes`` lists them, such as ``["device: A100 → V100"]``.
 
     Raises:
-        ValueError: an argument is outside what is said above.
+        ValueError: an argument is out of its range.
         CheckpointError: ``out`` holds a training with other settings, or one that cannot be compared (see
             :mod:`.settings`). The folder stays as it was.
         FloatingPointError: the loss is no longer finite; the last good epoch stays in ``out``.
@@ -133,8 +131,8 @@ def fit(
     first = len(kept.history)
     batches = loader(data, batch_size, shuffle=True, workers=workers, first_epoch=first, share=share)
     network = distributed.wrap_ddp(model, device)
-    hidden = not (progress and distributed.rank() == 0)
-    bar = tqdm(total=epochs, initial=first, desc="epochs", disable=hidden, leave=False)
+    shown = progress and distributed.rank() == 0
+    bar = tqdm(total=epochs, initial=first, desc="epochs", disable=not shown, leave=False)
     with bar, torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         for epoch in range(first + 1, epochs + 1):
             _seed_epoch(seed, epoch)
@@ -166,8 +164,7 @@ def fit(
 def train_epoch(network, batches, loss, optimizer, schedule, device, precision, done) -> dict:
     """Make one pass over ``batches`` and return its mean ``loss``, ``lr``, ``seconds`` and rate.
 
-    Args:
-        done: the share of the training that is done, and the share that this epoch adds, for ``progress``.
+    ``done`` has the share of the training that is done, and the share that this epoch adds.
     """
     network.train()
     begin, images = time.perf_counter(), 0
@@ -206,8 +203,7 @@ def evaluate(
 ) -> SegmentationScores:
     """Score ``model`` on every sample of ``data``, in float32, on the device where the model is.
 
-    Several processes share the samples, and all return the scores of all of them: every process must call
-    it, or those that did will wait. ``batch_size`` and ``workers`` are as for :func:`fit`.
+    Several processes share the samples, all must call this, and all return the scores of all samples.
 
     Args:
         scores: which ones; :class:`consensus_lib.metrics.structure.StructureScores` are more, and slower.
@@ -224,10 +220,7 @@ def evaluate(
 
 @torch.inference_mode()
 def predict(model: nn.Module, data: FaceDataset, *, batch_size: int = 64) -> torch.Tensor:
-    """Return the predicted classes of every sample of ``data``, uint8 ``[N,H,W]`` on the CPU.
-
-    Nothing is shared: each of several processes that calls it predicts every sample.
-    """
+    """Return the predicted classes of every sample of ``data``, uint8 ``[N,H,W]`` on the CPU."""
     parts = [predicted.to("cpu", torch.uint8) for _, predicted in _predictions(model, data, batch_size)]
     return torch.cat(parts)
 
@@ -255,9 +248,9 @@ def _predictions(model, data, batch_size, workers=0, share=(0, 1)):
 
 
 def _seed_epoch(seed: int, epoch: int) -> None:
-    """Seed torch by (seed, epoch, rank) alone, so that a resumed training draws what the whole one did."""
-    entropy = seed, epoch, distributed.rank()
-    torch.manual_seed(int(np.random.SeedSequence(entropy).generate_state(1)[0]))
+    """Seed torch by (seed, epoch, rank) alone, so that a resumed training equals the whole one."""
+    sequence = np.random.SeedSequence((seed, epoch, distributed.rank()))
+    torch.manual_seed(int(sequence.generate_state(1)[0]))
 
 
 def _to_device(part: torch.Tensor | Blobs, device: torch.device) -> torch.Tensor | Blobs:

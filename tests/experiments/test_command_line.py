@@ -1,4 +1,4 @@
-"""Wrong values on command lines: one line, exit code 2, and nothing drawn or written before."""
+"""Wrong values on command lines: one line, exit code 2, and nothing rendered or written before."""
 
 import argparse
 import os
@@ -17,11 +17,11 @@ def refused(main, arguments, capsys):
     """Return the one line in which ``main`` refuses its arguments."""
     with pytest.raises(SystemExit) as left:
         main(arguments)
-    said = capsys.readouterr()
+    printed = capsys.readouterr()
     assert left.value.code == 2
-    assert said.err.count("\n") == 1, said.err
-    assert not said.out
-    return said.err
+    assert printed.err.count("\n") == 1, printed.err
+    assert not printed.out
+    return printed.err
 
 
 @pytest.mark.parametrize(
@@ -48,7 +48,7 @@ def refused(main, arguments, capsys):
         ("--out there/run", "argument --out: expected"),
     ],
 )
-def test_a_training_refuses_wrong_values_before_data_are_drawn(
+def test_a_training_refuses_wrong_values_before_data_are_rendered(
     arguments, expected, capsys, tmp_path, monkeypatch
 ):
     monkeypatch.chdir(tmp_path)
@@ -70,10 +70,10 @@ def test_a_training_is_resumed_or_begun_anew_from_the_command_line(write_tiny, c
         with pytest.raises(SystemExit) as left:
             train_command.main([*first, *changed])
         assert left.value.code == 2
-        said = capsys.readouterr().err
-        assert f"{changed[0].strip('-') if changed[1] == 'float32' else 'epochs'}: expected" in said
-        assert "start again with resume=False (--restart)" in said
-        assert "Traceback" not in said
+        printed = capsys.readouterr().err
+        assert f"{changed[0].strip('-') if changed[1] == 'float32' else 'epochs'}: expected" in printed
+        assert "start again with resume=False (--restart)" in printed
+        assert "Traceback" not in printed
     assert train_command.main([*first, *auto, "--epochs", "2", "--restart"]) == 0
     assert load_checkpoint(paths.runs_dir())[1]["epoch"] == 2
 
@@ -86,8 +86,8 @@ def test_a_loss_that_is_not_finite_is_a_line_and_not_a_wrong_argument(write_tiny
 
 @pytest.mark.parametrize("size", ["0", "7", "251", "large"])
 def test_a_data_script_refuses_wrong_sizes(size, capsys):
-    said = refused(prepare_lfw_part_labels.main, ["--size", size], capsys)
-    assert f"argument --size: expected a whole number of at least 8 and at most 250, got {size}" in said
+    printed = refused(prepare_lfw_part_labels.main, ["--size", size], capsys)
+    assert f"argument --size: expected a whole number of at least 8 and at most 250, got {size}" in printed
 
 
 def test_an_error_of_several_lines_becomes_one(capsys):

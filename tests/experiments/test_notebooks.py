@@ -76,10 +76,10 @@ def test_wrong_values_are_named_in_one_line_and_nothing_is_written(
     monkeypatch.chdir(checkout)
     with pytest.raises(SystemExit) as left:
         notebooks.main(["--data", "tiny", *arguments])
-    said = capsys.readouterr().err
+    printed = capsys.readouterr().err
     assert left.value.code == 2
-    assert re.search(expected, said)
-    assert said.count("\n") == 1
+    assert re.search(expected, printed)
+    assert printed.count("\n") == 1
     assert not paths.runs_dir().exists()
 
 
