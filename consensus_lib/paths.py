@@ -1,14 +1,8 @@
 """Where things lie on disk: the one module that knows folders and the variables that move them.
 
-=======================  ======================================================  =================
-variable                 holds                                                   default
-=======================  ======================================================  =================
-CONSENSUS_DATA_DIR       prepared data sets, downloaded archives, decoded caches  ``<root>/data``
-CONSENSUS_RUNS_DIR       what a run leaves: notebooks, figures, checkpoints       ``<root>/runs``
-CONSENSUS_DATA_MIRROR    folder or URL that holds the archives and registry.txt   the public addresses
-=======================  ======================================================  =================
-
-``<root>`` is the checkout of this package, or the current folder where it is installed elsewhere.
+``CONSENSUS_DATA_DIR`` (by default ``data``) holds data sets, archives and caches, ``CONSENSUS_RUNS_DIR``
+(``runs``) notebooks, figures and checkpoints. ``CONSENSUS_DATA_MIRROR`` is a folder or URL with the archives
+and registry.txt, instead of the public addresses.
 """
 
 import contextlib
@@ -47,10 +41,7 @@ def data_mirror() -> str | None:
 
 
 def shown(path: str | os.PathLike) -> str:
-    """Return ``path`` without the part that is this machine's, which must not be in a stored notebook.
-
-    It is relative to the checkout where it lies inside, else to the runs or data folder, by their variable.
-    """
+    """Return ``path`` without this machine's folders: from the checkout, runs or data folder on."""
     path = Path(path).resolve()
     places = {"": root(), "$CONSENSUS_RUNS_DIR/": runs_dir(), "$CONSENSUS_DATA_DIR/": data_dir()}
     for prefix, folder in places.items():
@@ -63,13 +54,11 @@ def shown(path: str | os.PathLike) -> str:
 def atomic(path: str | os.PathLike) -> Iterator[Path]:
     """Yield a temporary file name beside ``path``; rename it to ``path`` if the block succeeds.
 
-    A reader sees the old file or the new one, never half of one. If the block raises, the temporary
-    file is removed and ``path`` stays as it was.
+    A reader sees the old file or the new one. If the block raises, ``path`` stays as it was.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     # Not mkstemp: its files are private, and the umask cannot be read without a race between threads.
-    # Of a long name the beginning alone: file systems take 255 bytes.
     part = path.with_name(f".{path.name[:40]}.{os.getpid()}-{secrets.token_hex(4)}{path.suffix}")
     try:
         yield part
@@ -80,10 +69,9 @@ def atomic(path: str | os.PathLike) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def locked(path: str | os.PathLike, wait: bool = True) -> Iterator[bool]:
-    """Hold a lock of the operating system, which a killed process cannot leave behind, and yield True.
+    """Hold the operating system's lock on a file, which ends with the process, and yield True.
 
-    With ``wait=False`` and somebody else at it, yield False at once. The lock file stays where it is. It is
-    flock's, not filelock's, which a bare GPU machine lacks; Windows has none, and nobody is waited for.
+    With ``wait=False`` and another holder, yield False at once. Windows has no such lock.
     """
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     with Path(path).open("ab") as file:

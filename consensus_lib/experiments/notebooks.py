@@ -8,7 +8,9 @@ trainings (:mod:`consensus_lib.experiments.results`).
 import argparse
 import contextlib
 import datetime
+import os
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -30,14 +32,12 @@ def notebooks() -> list[Path]:
     """Return the project's notebooks, in reading order.
 
     Raises:
-        FileNotFoundError: there are none: the library is not in a checkout.
+        ValueError: there are none: the library is not in a checkout.
     """
     folder = paths.root() / "notebooks"
     found = sorted(folder.glob("[0-9][0-9]_*.ipynb"))
     if not found:
-        raise FileNotFoundError(
-            f"notebooks: expected NN_name.ipynb in {folder}, found none; run from a checkout"
-        )
+        raise ValueError(f"notebooks: expected NN_name.ipynb in {folder}, got none; run from a checkout")
     return found
 
 
@@ -48,22 +48,20 @@ def read_profile(data: str, profile: str) -> dict[str, dict]:
     for what every notebook gets, but for those with ``null`` instead of a mapping.
 
     Raises:
-        FileNotFoundError: there is no such file; the message names those that there are.
+        ValueError: there is no such file; the message names those that there are.
     """
     folder = paths.root() / "notebooks" / "params"
     file = folder / f"{data}-{profile}.yaml"
     if not file.is_file():
         known = sorted(path.stem for path in folder.glob("*-*.yaml"))
-        raise FileNotFoundError(f"data and profile: expected one of {known}, got {data}-{profile}")
+        raise ValueError(f"data and profile: expected one of {known}, got {data}-{profile}")
     values = yaml.safe_load(file.read_text(encoding="utf-8"))
     common = values.pop("all", {})
     own = {notebook.stem: values.get(notebook.stem, {}) for notebook in notebooks()}
     return {name: {} if given is None else common | given for name, given in own.items()}
 
 
-def execute(
-    notebook: Path, out: Path, parameters: dict, *, progress: bool = True, sockets: Path | None = None
-) -> None:
+def execute(notebook: Path, out: Path, parameters: dict, *, progress: bool = True) -> None:
     """Execute one notebook with papermill into ``out``.
 
     Args:
@@ -71,8 +69,6 @@ def execute(
         out: folder, made if need be.
         parameters: of the notebook, without ``out``.
         progress: show a bar over its cells.
-        sockets: empty folder to talk to the kernel through, instead of ports: kernels that start at the same
-            time can be given the same ones.
 
     Raises:
         RuntimeError: it did not run to its end. The partly executed notebook stays in ``out``.
@@ -81,28 +77,29 @@ def execute(
     from traitlets.config import Config
 
     out.mkdir(parents=True, exist_ok=True)
-    transport = {}
-    if sockets:
-        transport = {"config": Config({"KernelManager": {"transport": "ipc", "ip": str(sockets / "kernel")}})}
     # papermill formats both paths with str.format: braces would be read as fields.
     source, target = (
         str(path).replace("{", "{{").replace("}", "}}") for path in (notebook, out / notebook.name)
     )
-    try:
-        papermill.execute_notebook(
-            source,
-            target,
-            parameters | {"out": str(out.absolute())},
-            progress_bar={"desc": notebook.stem, "ncols": 90} if progress else False,
-            start_timeout=120,
-            cwd=str(notebook.parent),  # from where the notebooks import what supports them
-            **_KERNEL,
-            **transport,
-        )
-    except Exception as error:
-        raise RuntimeError(
-            f"{notebook.stem} stopped: {error}\nIts cells so far: {shown(out / notebook.name)}"
-        ) from error
+    with tempfile.TemporaryDirectory(prefix="kernel-") as sockets:
+        config = Config()
+        if os.name == "posix":  # kernels that start at the same time can be given the same ports
+            config = Config({"KernelManager": {"transport": "ipc", "ip": f"{sockets}/kernel"}})
+        try:
+            papermill.execute_notebook(
+                source,
+                target,
+                parameters | {"out": str(out.absolute())},
+                progress_bar={"desc": notebook.stem, "ncols": 90} if progress else False,
+                start_timeout=120,
+                cwd=str(notebook.parent),  # from where the notebooks import what supports them
+                config=config,
+                **_KERNEL,
+            )
+        except Exception as error:
+            raise RuntimeError(
+                f"{notebook.stem} stopped: {error}\nIts cells so far: {shown(out / notebook.name)}"
+            ) from error
 
 
 def store(notebook: Path) -> None:
@@ -151,14 +148,14 @@ def _chosen(numbers: list[str] | None) -> list[Path]:
     return [book for number, book in known.items() if not numbers or number in numbers]
 
 
-def _set(chosen: list[Path], given: list[tuple[str, object]]) -> dict[str, dict]:
-    """Return what is given, for each notebook that declares it, in the type that it declares."""
-    declared = {book.stem: read_parameters(book) for book in chosen} if given else {}
-    for name, _ in given:
+def _given(chosen: list[Path], values: dict[str, object]) -> dict[str, dict]:
+    """Return the given values for each notebook that declares them, in the type that it declares."""
+    declared = {book.stem: read_parameters(book) for book in chosen}
+    for name in values:
         if not any(name in own for own in declared.values()):
             raise ValueError(f"--set: expected a parameter of {list(declared)}, got {name}")
     return {
-        stem: {name: check(name, value, own) for name, value in given if name in own}
+        stem: {name: check(name, value, own) for name, value in values.items() if name in own}
         for stem, own in declared.items()
     }
 
@@ -168,33 +165,23 @@ def main(argv: list[str] | None = None) -> int:
     parser = command_line.Parser(
         prog="python -m consensus_lib run", description="Run the notebooks in order."
     )
-    parser.add_argument("--data", default="synthetic", help="synthetic (default) or lfw_part_labels")
-    parser.add_argument("--profile", default="quick", help="smoke, quick (default) or full")
-    parser.add_argument("--only", nargs="+", metavar="NN", help="numbers of the notebooks to run, such as 02")
+    add = parser.add_argument
+    add("--data", default="synthetic", help="synthetic (default) or lfw_part_labels")
+    add("--profile", default="quick", help="smoke, quick (default) or full")
+    add("--only", nargs="+", metavar="NN", help="numbers of the notebooks to run, such as 02")
     new = "run folder (default: a new one under the runs folder)"
-    parser.add_argument("--out", type=command_line.folder, help=new)
-    parser.add_argument(
-        "--set",
-        nargs="+",
-        type=_parameter,
-        default=[],
-        metavar="NAME=VALUE",
-        help="parameters of the notebooks to change, such as seed=1",
+    add("--out", type=command_line.folder, help=new)
+    change = "parameters of the notebooks to change, such as seed=1"
+    add("--set", nargs="+", type=_parameter, default=[], metavar="NAME=VALUE", help=change)
+    in_place = (
+        "execute with the notebooks' defaults and store the outputs in place; without --only also studies"
     )
-    parser.add_argument(
-        "--store",
-        action="store_true",
-        help="execute with the notebooks' defaults and store the outputs in place instead, "
-        "without --only those of the studies, too",
-    )
+    add("--store", action="store_true", help=in_place)
     arguments = parser.parse_args(argv)
-    try:
+    with command_line.refusing(parser):
         profile = {} if arguments.store else read_profile(arguments.data, arguments.profile)
-        with command_line.refusing(parser):
-            chosen = _chosen(arguments.only)
-            changed = _set(chosen, arguments.set)
-    except FileNotFoundError as error:
-        parser.error(str(error))
+        chosen = _chosen(arguments.only)
+        changed = _given(chosen, dict(arguments.set)) if arguments.set else {}
     if arguments.store:
         studies = [] if arguments.only else sorted((paths.root() / "notebooks/studies").glob("*.ipynb"))
         for notebook in [*chosen, *studies]:

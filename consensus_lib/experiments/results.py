@@ -1,22 +1,23 @@
-"""Results: one ``result.json`` for each training, tables of them, and what they were made with.
+"""Results: one ``result.json`` for each training, its masks, tables, and what they were made with.
 
 ``result.json`` has flat keys and is written last: only that file makes a training done.
 """
 
 import hashlib
-import importlib.util
 import json
 import math
 import subprocess
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+import numpy as np
+
 import consensus_lib
 from consensus_lib.paths import atomic, write_json
 
 _PACKAGE = Path(consensus_lib.__file__).parent
 
-RESULT = "result.json"
+RESULT, MASKS = "result.json", "masks.npz"
 RESULT_KEYS = (
     "notebook",
     "dataset",
@@ -72,6 +73,20 @@ def read_results(*folders: str | Path) -> list[dict]:
     return [{**result, "folder": str(file.parent)} for file, result in found if "mean_iou" in result]
 
 
+def add_masks(folder: Path, epoch: int, masks: np.ndarray) -> None:
+    """Add masks uint8 ``[n,H,W]`` predicted after an epoch; those of later ones, of a lost training, go."""
+    found = read_masks(folder) if (folder / MASKS).is_file() else {}
+    found = {number: known for number, known in found.items() if number < epoch} | {epoch: masks}
+    with atomic(folder / MASKS) as part, part.open("wb") as stream:
+        np.savez_compressed(stream, epoch=list(found), masks=np.stack(list(found.values())))
+
+
+def read_masks(folder: Path) -> dict[int, np.ndarray]:
+    """Return epoch → masks uint8 ``[n,H,W]`` of a training's folder."""
+    with np.load(folder / MASKS) as file:
+        return dict(zip(file["epoch"].tolist(), file["masks"], strict=True))
+
+
 def write_table(path: str | Path, results: Iterable[dict], command: str) -> None:
     """Write results as one CSV file: a row for each, a column for each key.
 
@@ -95,21 +110,6 @@ def as_text(results: Iterable[dict]) -> str:
     shown = ["notebook", "dataset", "loss", "seed", "mean_iou", "component_error", "holes", "seconds"]
     table = pd.DataFrame(results, columns=shown).rename(columns=heads)
     return table.to_string(index=False, float_format="{:.3f}".format)
-
-
-def write_tables(table, out: str | Path) -> list[Path]:
-    """Write a table as ``out/table.csv``, and as Parquet where pyarrow is installed; return the files."""
-    files = [Path(out) / "table.csv"]
-    with atomic(files[0]) as part:
-        table.to_csv(part, index=False)
-    if importlib.util.find_spec("pyarrow"):
-        files.append(files[0].with_suffix(".parquet"))
-        mixed = [name for name, values in table.items() if values.dropna().map(type).nunique() > 1]
-        # A column of Parquet has one type: numbers among words become words.
-        table = table.assign(**{name: table[name].map(str, na_action="ignore") for name in mixed})
-        with atomic(files[1]) as part:
-            table.to_parquet(part, index=False)
-    return files
 
 
 def summarise(table, by: Sequence[str], of: Sequence[str]):

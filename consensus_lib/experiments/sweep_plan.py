@@ -10,14 +10,12 @@ import itertools
 import json
 import math
 import os
-import re
 from pathlib import Path
 
 import yaml
 
-KEYS = ("notebook", "parameters", "grid", "lists", "seeds", "seconds", "timeout", "threads")
+KEYS = ("notebook", "parameters", "grid", "lists", "seeds", "timeout", "threads")
 KINDS = ("int", "float", "str", "bool", "list")
-_NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,10 +25,9 @@ class Sweep:
     Attributes:
         notebook: its file.
         runs: id → all parameters, but for ``out``.
-        varied: the parameters of which runs differ, in the order of the file.
+        varied: the parameters in which runs differ, in the order of the file.
         code: hash of the notebook's code.
-        seconds: that a run may take; None if nobody said.
-        timeout: of a run in seconds; None lets it take as long as it likes.
+        timeout: of a run in seconds; None sets no limit.
         threads: of numerical libraries in each run. One, so that results do not depend on the machine.
     """
 
@@ -38,7 +35,6 @@ class Sweep:
     runs: dict[str, dict]
     varied: tuple[str, ...]
     code: str
-    seconds: float | None = None
     timeout: float | None = None
     threads: int = 1
 
@@ -78,61 +74,48 @@ def plan(described: dict, folder: str | Path = ".") -> Sweep:
     declared = read_parameters(notebook)
     if "out" not in declared:
         raise ValueError(f"notebook: expected a parameter out in {notebook.name}, got {list(declared)}")
-    fixed, grid, lists, seeds = _design(described)
-    settled = {name: default for name, (_, default) in declared.items() if name != "out"}
-    settled |= {name: check(name, value, declared) for name, value in fixed.items()}
-    code = notebook_hash(notebook)
-    runs = {}
-    varied = [*grid, *lists, *seeds]
-    rows = zip(*lists.values(), strict=True) if lists else [()]
-    for *pick, row, seed in itertools.product(*grid.values(), rows, *(seeds.values() or [[()]])):
-        values = [*pick, *row, *([seed] if seeds else [])]
-        given = dict(zip(varied, values, strict=True))
-        parameters = settled | {name: check(name, value, declared) for name, value in given.items()}
-        number = run_id(parameters, code)
-        if number in runs:
-            raise ValueError(f"sweep: expected each run once, got {given} twice")
-        runs[number] = parameters
-    return Sweep(notebook, runs, tuple(varied), code, **_numbers(described))
-
-
-def _design(described: dict) -> tuple[dict, dict, dict, dict]:
-    """Return what is fixed, the grid, the lists and the seeds, each a mapping from parameters."""
-    parts = {key: described.get(key) or {} for key in ("parameters", "grid", "lists")}
-    for key, value in parts.items():
-        if not isinstance(value, dict):
-            raise ValueError(f"{key}: expected a mapping, got {value!r}")
-    fixed, grid, lists = parts.values()
-    grid = {name: _values("grid", name, values) for name, values in grid.items()}
-    lists = {name: _values("lists", name, values) for name, values in lists.items()}
+    fixed = _mapping(described, "parameters")
+    grid, lists = (
+        {n: _values(key, n, v) for n, v in _mapping(described, key).items()} for key in ("grid", "lists")
+    )
     lengths = {name: len(values) for name, values in lists.items()}
     if len(set(lengths.values())) > 1:
         raise ValueError(f"lists: expected the same length, got {lengths}")
     seeds = described.get("seeds")
-    if type(seeds) is int and seeds > 0:
-        seeds = range(seeds)
+    seeds = range(seeds) if type(seeds) is int else seeds
     seeds = {} if seeds is None else {"seed": _values("seeds", "seed", seeds)}
     names = [*fixed, *grid, *lists, *seeds]
     if twice := {name for name in names if names.count(name) > 1}:
         raise ValueError(f"sweep: expected each parameter in one place, got {sorted(twice)} in several")
-    return fixed, grid, lists, seeds
+    limits = {key: described[key] for key in ("timeout", "threads") if described.get(key) is not None}
+    for key, value in limits.items():
+        kinds = (int,) if key == "threads" else (int, float)
+        if type(value) not in kinds or not 1 <= value < math.inf:
+            raise ValueError(f"{key}: expected a number of at least 1, got {value!r}")
+
+    common = {name: default for name, (_, default) in declared.items() if name != "out"}
+    common |= {name: check(name, value, declared) for name, value in fixed.items()}
+    code, runs, varied = notebook_hash(notebook), {}, [*grid, *lists, *seeds]
+    rows = list(zip(*lists.values(), strict=True)) or [()]
+    for *point, row in itertools.product(*grid.values(), *seeds.values(), rows):
+        values = dict(zip([*grid, *seeds, *lists], [*point, *row], strict=True))
+        parameters = common | {name: check(name, value, declared) for name, value in values.items()}
+        number = run_id(parameters, code)
+        if number in runs:
+            raise ValueError(f"sweep: expected each run once, got {values} twice")
+        runs[number] = parameters
+    return Sweep(notebook, runs, tuple(varied), code, **limits)
 
 
-def _numbers(described: dict) -> dict:
-    """Return what is said of time and threads."""
-    found = {}
-    for key, kinds in (("seconds", (int, float)), ("timeout", (int, float)), ("threads", (int,))):
-        value = described.get(key)
-        if value is not None:
-            if type(value) not in kinds or not 1 <= value < math.inf:
-                raise ValueError(f"{key}: expected a number of at least 1, got {value!r}")
-            found[key] = value
-    return found
+def _mapping(described: dict, key: str) -> dict:
+    value = described.get(key) or {}
+    if not isinstance(value, dict):
+        raise ValueError(f"{key}: expected a mapping, got {value!r}")
+    return value
 
 
 def _values(place: str, name: str, values) -> list:
-    if hasattr(values, "tolist"):  # a NumPy array
-        values = values.tolist()
+    values = values.tolist() if hasattr(values, "tolist") else values  # a NumPy array
     if not isinstance(values, list | tuple | range) or not values:
         raise ValueError(f"{place}: expected a list of values for {name}, got {values!r}")
     return list(values)
@@ -151,20 +134,16 @@ def read_parameters(notebook: str | Path) -> dict[str, tuple[str, object]]:
         raise ValueError(f"notebook: expected one cell tagged parameters in {notebook}, got {len(cells)}")
     found = {}
     try:
-        lines = ast.parse(cells[0]).body
-    except SyntaxError as error:
-        raise ValueError(f"notebook: expected Python in the parameters of {notebook}, got {error}") from None
-    for line in lines:
-        target = line.target if isinstance(line, ast.AnnAssign) else getattr(line, "targets", [None])[0]
-        try:
+        for line in ast.parse(cells[0]).body:
+            annotated = isinstance(line, ast.AnnAssign)
+            name = (line.target if annotated else line.targets[0]).id
             default = ast.literal_eval(line.value)
-            name = target.id
-        except (ValueError, AttributeError):
-            raise ValueError(
-                f"notebook: expected name = literal in the parameters of {notebook}, got {ast.unparse(line)}"
-            ) from None
-        stated = ast.unparse(line.annotation) if isinstance(line, ast.AnnAssign) else type(default).__name__
-        found[name] = (stated if stated in KINDS and default is not None else "any", default)
+            kind = ast.unparse(line.annotation) if annotated else type(default).__name__
+            found[name] = (kind if kind in KINDS and default is not None else "any", default)
+    except (SyntaxError, ValueError, AttributeError) as error:
+        raise ValueError(
+            f"notebook: expected lines name = literal in the parameters of {notebook}, got {error}"
+        ) from None
     return found
 
 
@@ -192,33 +171,36 @@ def check(name: str, value, declared: dict[str, tuple[str, object]]):
 
 
 def _canonical(name: str, value, kind: str, default=None):
-    if hasattr(value, "tolist"):  # NumPy's, arrays as well
-        value = value.tolist()
-    if isinstance(value, os.PathLike):
-        value = os.fspath(value)
-    if kind == "float" and isinstance(value, int) and not isinstance(value, bool):
+    value = value.tolist() if hasattr(value, "tolist") else value  # NumPy's, arrays as well
+    value = os.fspath(value) if isinstance(value, os.PathLike) else value
+    if kind == "float" and type(value) is int:
         value = float(value)
     if isinstance(value, float):
         if not math.isfinite(value):
             raise ValueError(f"{name}: expected a finite number, got {value}")
         value += 0.0  # -0.0 is 0.0
-    if kind not in ("str", "list") and isinstance(value, str) and _NUMBER.fullmatch(value):
-        number = f"{float(value):e}" if "e" in value.lower() else value
-        number = re.sub(r"0*e", "e", number).replace(".e", ".0e")
+    if kind not in ("str", "list") and isinstance(value, str) and _is_number(value):
         raise ValueError(
             f"{name}: expected {'a number' if kind == 'any' else kind}, got the text {value!r}; YAML takes a "
-            f"number for one only without quotes and with a point before its exponent: {number}"
+            "number for one only without quotes and with a point before its exponent, as in 1.0e-3"
         )
     if isinstance(value, list | tuple):
-        inner = {type(part).__name__ for part in default or []}
-        inner = inner.pop() if len(inner) == 1 else "any"
+        kinds = {type(part).__name__ for part in default or []}
+        inner = kinds.pop() if len(kinds) == 1 else "any"
         value = [_canonical(f"{name}[{i}]", part, inner) for i, part in enumerate(value)]
-    if kind == "any" and (value is None or type(value).__name__ in KINDS):
-        return value
-    if type(value).__name__ != kind:
+    found = type(value).__name__
+    if found != kind and not (kind == "any" and (value is None or found in KINDS)):
         wanted = kind if kind != "any" else f"one of {', '.join(KINDS)}"
-        raise ValueError(f"{name}: expected {wanted}, got {value!r} ({type(value).__name__})")
+        raise ValueError(f"{name}: expected {wanted}, got {value!r} ({found})")
     return value
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def run_id(parameters: dict, code: str) -> str:
@@ -242,8 +224,6 @@ def notebook_hash(path: str | Path) -> str:
 
 def read_code(path: str | Path) -> list[tuple[str, list[str]]]:
     """Return the source and the tags of each code cell.
-
-    Read as JSON, because nbformat takes longer to import than a run may lose.
 
     Raises:
         ValueError: the file is no notebook.

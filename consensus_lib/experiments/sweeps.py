@@ -11,15 +11,14 @@ A sweep is a YAML file:
     grid: {alpha: [1, 10], beta: [5]}  # all combinations
     lists: {width: [0.25, 0.5], image_size: [32, 64]}  # side by side: the first of each, the second, …
     seeds: 3                           # 0, 1, 2; or a list of them
-    seconds: 20                        # what a run may take, for an estimate before any is done
     timeout: 600                       # seconds after which a run is ended
     threads: 1                         # of numerical libraries in each run
 
 A run's id is a hash of its parameters and of the notebook's code. It is done when ``DIR/<id>/result.json``
 is there; see :mod:`~consensus_lib.experiments.sweep_run`. Called again, a sweep runs what is missing and what
 did not succeed. Results of an earlier notebook stay where they are and are named *stale*. The library's
-commit, version and source hash are recorded with each result and are columns of the table;
-``--rerun-outdated`` runs again what another source made. Several drivers can share a folder.
+commit, version and source hash are columns of the table; ``--rerun-outdated`` runs again what another source
+made. Several drivers can share a folder.
 """
 
 import contextlib
@@ -27,32 +26,21 @@ import importlib.util
 import json
 import logging
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
+
+from tqdm.auto import tqdm
 
 from consensus_lib.experiments import command_line, sweep_run
-from consensus_lib.experiments.results import RESULT, library_hash, write_tables
+from consensus_lib.experiments.results import RESULT, library_hash
 from consensus_lib.experiments.sweep_plan import Sweep, plan, read_sweep
-from consensus_lib.paths import shown, write_json
+from consensus_lib.paths import atomic, shown, write_json
 
 if TYPE_CHECKING:
     from distributed import Client
 
 __all__ = ["Sweep", "plan", "read_sweep"]  # those of another module, which belong to this one's use
-
-TIMEOUT = 30  # seconds in which a scheduler should answer
-
-
-class Progress(NamedTuple):
-    """How far a sweep is: numbers of runs, and the seconds that are left, None while nobody can tell."""
-
-    done: int
-    running: int
-    failed: int
-    waiting: int
-    seconds_left: float | None
 
 
 def run_sweep(
@@ -63,7 +51,7 @@ def run_sweep(
     scheduler: str | None = None,
     retries: int = 0,
     rerun_outdated: bool = False,
-    on_change: Callable[[Progress], object] | None = None,
+    progress: bool = True,
 ) -> dict[str, dict]:
     """Run what is missing of a sweep.
 
@@ -74,70 +62,43 @@ def run_sweep(
         sweep: from :func:`read_sweep` or :func:`plan`.
         out: folder of the runs; on a cluster one that all machines see under this name.
         workers: runs at a time on this machine, each with a GPU of its own as far as there are any.
-        scheduler: address of a Dask scheduler whose workers run instead, one run a thread. Where they have a
-            resource named GPU, each run takes one.
+        scheduler: address of a Dask scheduler whose workers run instead, one run a thread. A run sees the
+            GPUs that its worker sees: start one worker of one thread for each GPU.
         retries: how often a run that died is tried again. One that raised, or took too long, is not.
         rerun_outdated: whether what another source of the library made, or began, is removed and run again.
-        on_change: called with the progress when it changes.
+        progress: show a bar.
 
     Returns:
         id → what became of the run: ``status`` and ``seconds``, see
-        :func:`consensus_lib.experiments.sweep_run.attempt`.
+        :func:`consensus_lib.experiments.sweep_run.run_once`.
     """
     if workers < 1:
         raise ValueError(f"workers: expected at least 1, got {workers}")
     out = Path(out).resolve()
     source = library_hash() if rerun_outdated else None
-    states = _states(sweep, out, source)
-    found = {number: state for number, state in states.items() if state["status"] == "done"}
-    if len(found) == len(states):
+    found = read_states(sweep, out, source)
+    missing = [number for number, state in found.items() if state["status"] != "done"]
+    if not missing:
         return found
-    with _dask(workers, scheduler, out) as client:
+    with _connect(workers, scheduler) as client:
         from distributed import as_completed
 
-        given = client.scheduler_info(n_workers=-1)["workers"].values()
-        resources = {"GPU": 1} if any("GPU" in worker["resources"] for worker in given) else None
         gpus = [] if scheduler else sweep_run.visible_gpus()
-
-        def start(number: str):
-            run = _task(sweep, out, number, source)
-            future = client.submit(
-                sweep_run.on_worker, run, gpus, pure=False, retries=retries, resources=resources
-            )
-            numbers[future.key] = number
-            return future
-
-        def tell() -> None:
-            if on_change:
-                slots = sum(client.nthreads().values())
-                on_change(_progress(sweep, found, len(states) - len(found), slots))
-
-        numbers: dict[str, str] = {}
-        pending = as_completed([start(number) for number in states if number not in found], client.loop)
-        tell()
-        for future in pending:
-            number = numbers.pop(future.key)
-            outcome = _outcome(future, out / number)
-            if outcome["status"] == "busy":  # another driver is at it: look again later
-                time.sleep(0.5 / (1 + len(numbers)))
-                pending.add(start(number))
-            else:
-                found[number] = outcome
-                tell()
-    return {number: found[number] for number in sweep.runs}
-
-
-def _task(sweep: Sweep, out: Path, number: str, source: str | None) -> dict:
-    return {
-        "id": number,
-        "folder": str(out / number),
-        "notebook": str(sweep.notebook),
-        "parameters": sweep.runs[number],
-        "code": sweep.code,
-        "source": source,
-        "timeout": sweep.timeout,
-        "threads": sweep.threads,
-    }
+        same = {"notebook": str(sweep.notebook), "code": sweep.code, "source": source}
+        same |= {"timeout": sweep.timeout, "threads": sweep.threads}
+        tasks = [
+            same | {"id": number, "folder": str(out / number), "parameters": sweep.runs[number]}
+            for number in missing
+        ]
+        futures = client.map(sweep_run.on_worker, tasks, gpus=gpus, pure=False, retries=retries)
+        numbers = {future.key: number for future, number in zip(futures, missing, strict=True)}
+        bar = tqdm(total=len(found), initial=len(found) - len(missing), unit="run", disable=not progress)
+        with bar:
+            for future in as_completed(futures, client.loop):
+                number = numbers[future.key]
+                found[number] = _outcome(future, out / number)
+                bar.update()
+    return found
 
 
 def _outcome(future, folder: Path) -> dict:
@@ -146,25 +107,14 @@ def _outcome(future, folder: Path) -> dict:
     except sweep_run.RunDied as died:
         return died.args[0]
     except Exception as error:  # a cluster gave the run up, or the disk is too full to begin
-        outcome = {"status": "died", "error": f"{type(error).__name__}: {error}", "seconds": 0.0}
+        state = {"status": "died", "error": f"{type(error).__name__}: {error}", "seconds": 0.0}
         with contextlib.suppress(OSError):
-            write_json(folder / sweep_run.STATUS, outcome)
-        return outcome
-
-
-def _progress(sweep: Sweep, found: dict[str, dict], pending: int, slots: int) -> Progress:
-    done = [state["seconds"] for state in found.values() if state["status"] == "done"]
-    running = min(pending, slots)
-    known = [seconds for seconds in done if seconds > 0]
-    each = sum(known) / len(known) if known else sweep.seconds
-    rounds = -(-pending // max(1, slots))
-    return Progress(
-        len(done), running, len(found) - len(done), pending - running, None if each is None else each * rounds
-    )
+            write_json(folder / sweep_run.STATUS, state)
+        return state
 
 
 @contextlib.contextmanager
-def _dask(workers: int, scheduler: str | None, out: Path) -> Iterator["Client"]:
+def _connect(workers: int, scheduler: str | None) -> Iterator["Client"]:
     """Yield a client of the scheduler at an address, or of a cluster in this process.
 
     Its workers are threads: each run is a process of its own anyway, and nobody else can connect to them.
@@ -172,7 +122,7 @@ def _dask(workers: int, scheduler: str | None, out: Path) -> Iterator["Client"]:
     from distributed import Client, LocalCluster  # takes more than a second
 
     if scheduler:
-        with Client(scheduler, timeout=TIMEOUT, set_as_default=False) as client:
+        with Client(scheduler, set_as_default=False) as client:
             client.wait_for_workers(1)  # in a queue, they take their time
             yield client
         return
@@ -186,15 +136,15 @@ def _dask(workers: int, scheduler: str | None, out: Path) -> Iterator["Client"]:
             yield client
         except BaseException:
             client.close()  # so that no other run is handed out
-            sweep_run.stop_runs(out)
+            sweep_run.kill_runs()
             raise
 
 
-def _states(sweep: Sweep, out: Path, source: str | None) -> dict[str, dict]:
-    """Return id → what the files of a run say; ``outdated`` if done, but with another source than given."""
-    states = {number: sweep_run.read_state(out / number) for number in sweep.runs}
+def read_states(sweep: Sweep, out: str | Path, source: str | None = None) -> dict[str, dict]:
+    """Return id → what the files of a run say; ``outdated`` if done with another ``source`` than given."""
+    states = {number: sweep_run.read_state(Path(out) / number) for number in sweep.runs}
     for number, state in states.items():
-        if source and state["status"] == "done" and sweep_run.made_with(out / number) != source:
+        if source and state["status"] == "done" and sweep_run.made_with(Path(out) / number) != source:
             state["status"] = "outdated"
     return states
 
@@ -213,61 +163,22 @@ def gather(sweep: Sweep, out: str | Path):
     """
     import pandas as pd  # here, so that the driver does not wait for it
 
-    out, rows = Path(out), []
-    for number, parameters in sweep.runs.items():
-        state = sweep_run.read_state(out / number)
-        about = {"id": number, "status": state["status"]}
-        about |= {"run_seconds": state["seconds"], "error": state.get("error")}
-        about |= state.get("provenance", {})
-        rows += [(about, parameters, training) for training in state.get("trainings", [{}])]
-    for number in stale(sweep, out):
-        parameters = json.loads((out / number / sweep_run.RUN).read_text(encoding="utf-8"))["parameters"]
-        rows.append(({"id": number, "status": "stale", "run_seconds": None, "error": None}, parameters, {}))
-    differs = {
-        key for _, known, training in rows for key in training if key in known and known[key] != training[key]
-    }
-    table = []
-    for about, parameters, training in rows:
-        filed = {f"result_{key}" if key in differs else key: value for key, value in training.items()}
-        row = {"id": about.pop("id"), "status": about.pop("status")} | parameters | about | filed
-        table.append({k: json.dumps(v) if isinstance(v, list) else v for k, v in row.items()})
-    return pd.DataFrame(table)
-
-
-def stale(sweep: Sweep, out: str | Path) -> list[str]:
-    """Return the ids of runs in ``out`` of the same notebook's file, but of other code."""
-    found = []
+    rows = []
+    for number, state in read_states(sweep, out).items():
+        about = {"run_seconds": state["seconds"], "error": state.get("error")} | state.get("provenance", {})
+        key = {"id": number, "status": state["status"]}
+        rows += [(key, sweep.runs[number], about, training) for training in state.get("trainings", [{}])]
     for file in sorted(Path(out).glob(f"*/{RESULT}")):
         known = json.loads(file.with_name(sweep_run.RUN).read_text(encoding="utf-8"))
         if Path(known["notebook"]).name == sweep.notebook.name and known["code"] != sweep.code:
-            found.append(file.parent.name)
-    return found
-
-
-def as_cells(progress: Progress) -> dict[str, str]:
-    """Return the progress as a row of a table: head → text."""
-    cells = {name: str(value) for name, value in progress._asdict().items() if name != "seconds_left"}
-    left = progress.seconds_left
-    return cells | {"time left": "?" if left is None else f"{left / 60:.1f} min"}
-
-
-def _as_text(progress: Progress) -> str:
-    cells = as_cells(progress)
-    return "\n".join("  ".join(f"{part:>9}" for part in line) for line in (cells, cells.values()))
-
-
-def _terminal() -> Callable[[Progress], None]:
-    """Return a function that draws the progress: over the last one in a terminal, else line below line."""
-    drawn = []
-
-    def draw(progress: Progress) -> None:
-        head, counts = _as_text(progress).splitlines()
-        if drawn and sys.stdout.isatty():
-            print("\x1b[1A\x1b[2K", end="")
-        print(counts if drawn else f"{head}\n{counts}", flush=True)
-        drawn.append(True)
-
-    return draw
+            rows.append(({"id": file.parent.name, "status": "stale"}, known["parameters"], {}, {}))
+    differs = {k for _, known, _, made in rows for k in known.keys() & made.keys() if known[k] != made[k]}
+    table = []
+    for key, parameters, about, training in rows:
+        filed = {f"result_{name}" if name in differs else name: value for name, value in training.items()}
+        row = key | parameters | about | filed
+        table.append({k: json.dumps(v) if isinstance(v, list) else v for k, v in row.items()})
+    return pd.DataFrame(table)
 
 
 def _varied(sweep: Sweep, number: str) -> str:
@@ -277,46 +188,44 @@ def _varied(sweep: Sweep, number: str) -> str:
 def main(argv: list[str] | None = None) -> int:
     """Run a sweep; return 0 if all its runs are done."""
     parser = command_line.Parser(prog="python -m consensus_lib sweep", description="Run a sweep.")
-    parser.add_argument(
-        "sweep", type=Path, help="YAML file; consensus_lib/experiments/sweeps.py has its keys at the top"
-    )
+    keys = "YAML file; consensus_lib/experiments/sweeps.py has its keys at the top"
+    parser.add_argument("sweep", type=Path, help=keys)
     parser.add_argument("--out", type=command_line.folder, required=True, help="folder of the runs")
     where = parser.add_mutually_exclusive_group()
     at_a_time = "runs at a time on this machine (default: 1)"
     where.add_argument("--workers", type=command_line.whole(1), default=1, help=at_a_time)
     where.add_argument("--scheduler", metavar="tcp://…", help="of Dask, whose workers run instead")
-    tries = "tries more of a run that died (default: 0)"
+    tries = "how often a run that died is tried again (default: 0)"
     parser.add_argument("--retries", type=command_line.whole(0), default=0, help=tries)
     again = "run again what another source of the library made; its results are removed"
     parser.add_argument("--rerun-outdated", action="store_true", help=again)
-    parser.add_argument("--dry-run", action="store_true", help="print the runs and how long they may take")
-    given = parser.parse_args(argv)
+    parser.add_argument("--dry-run", action="store_true", help="print the runs, and run none")
+    given = vars(parser.parse_args(argv))
+    file, out, dry_run = given.pop("sweep"), given.pop("out"), given.pop("dry_run")
     try:
-        sweep = read_sweep(given.sweep)
-        if given.dry_run:
-            states = _states(sweep, given.out, library_hash() if given.rerun_outdated else None)
+        sweep = read_sweep(file)
+        if dry_run:
+            states = read_states(sweep, out, library_hash() if given["rerun_outdated"] else None)
             for number, state in states.items():
                 print(f"{number}  {state['status']:8}  {_varied(sweep, number)}")
-            done = {number: state for number, state in states.items() if state["status"] == "done"}
-            left = _progress(sweep, done, len(states) - len(done), given.workers)
-            print(f"\n{len(states)} runs\n{_as_text(left)}")
+            print(f"\n{len(states)} runs")
             return 0
-        options = {"workers": given.workers, "scheduler": given.scheduler, "retries": given.retries}
-        options |= {"rerun_outdated": given.rerun_outdated}
-        found = run_sweep(sweep, given.out, **options, on_change=_terminal())
+        found = run_sweep(sweep, out, **given)
     except (ValueError, OSError) as error:
         parser.error(str(error))
     except KeyboardInterrupt:
-        print("\nstopped; the same command goes on", file=sys.stderr)
+        print("\nstopped; the same command resumes the sweep", file=sys.stderr)
         return 130
-    table = gather(sweep, given.out)
-    print(f"\n{len(table)} rows: {', '.join(shown(file) for file in write_tables(table, given.out))}")
-    if old := int((table.status == "stale").sum()):
-        print(f"{old} stale: of an earlier notebook; they have no scores in the table")
+    table = gather(sweep, out)
+    with atomic(out / "table.csv") as part:
+        table.to_csv(part, index=False)
+    print(f"\n{len(table)} rows: {shown(out / 'table.csv')}")
+    if stale := int((table.status == "stale").sum()):
+        print(f"{stale} stale: of an earlier notebook; they have no scores in the table")
     if "source" in table and (sources := table.source.nunique()) > 1:
         print(f"{sources} sources of the library in column source; --rerun-outdated leaves one")
     failed = {number: state for number, state in found.items() if state["status"] != "done"}
     for number, state in failed.items():
         print(f"{state['status']}: {_varied(sweep, number) or number}: {state.get('error')}")
-        print(f"  {shown(given.out / number / sweep_run.WORK)}")
+        print(f"  {shown(out / number / sweep_run.WORK)}")
     return 1 if failed else 0

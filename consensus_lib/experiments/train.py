@@ -1,9 +1,10 @@
-"""One training, one result: what notebooks, studies, sweeps and the command line train with."""
+"""One training, one result: :func:`run` is how notebooks, studies, sweeps and the command line train."""
 
 import ast
 import dataclasses
 import hashlib
 import json
+import math
 import os
 import re
 from collections.abc import Callable, Sequence
@@ -14,8 +15,8 @@ import numpy as np
 import torch
 
 from consensus_lib import paths
-from consensus_lib.data import MILD, Augment, FaceDataset, Splits, open_splits
-from consensus_lib.experiments import results
+from consensus_lib.data import MILD, TASKS, Augment, FaceDataset, Splits, open_splits
+from consensus_lib.experiments import command_line, results
 from consensus_lib.losses.registry import Loss, make_loss
 from consensus_lib.metrics.segmentation import SegmentationScores
 from consensus_lib.models.networks import NETWORKS, check_network, count_parameters
@@ -25,7 +26,6 @@ from consensus_lib.training.devices import device_name, pick_device
 from consensus_lib.training.settings import describe
 from consensus_lib.training.trainer import cosine, eval_mode, evaluate, fit
 
-MASKS = "masks.npz"
 PREVIEWS = 16
 """Of so many test images, the first, the predicted masks are kept after each epoch."""
 
@@ -40,18 +40,22 @@ class Config:
         size: side of the images in pixels.
         images: training images; 0 takes all real ones.
         augment: variation of the training images, or None.
-        loss: name or import path, see :func:`consensus_lib.losses.make_loss`; or a loss that is made already.
-        loss_options: keyword arguments of a loss by name.
-        title: the loss's name in results; empty takes ``loss``.
+        loss: name or MODULE:ATTRIBUTE, see :func:`consensus_lib.losses.make_loss`; or a function or module.
+        loss_options: keyword arguments of a loss by name, such as beta=2 kind=class.
+        title: the loss's name in results; empty takes the loss.
         network: one of :data:`consensus_lib.models.networks.NETWORKS`.
-        width, dropout: of the network.
-        epochs, batch_size, precision: as for :func:`consensus_lib.training.fit`.
+        width: factor on the network's channels; 1 is the paper's.
+        dropout: of the network, a probability.
+        epochs: passes over the training images.
+        batch_size: images a step, of all processes together.
         learning_rate: of Adam, before the cosine schedule.
-        seed: of the weights and the dropout, and of the data where they are opened by ``data``.
+        precision: of the forward pass: auto, float32 or bfloat16.
+        seed: of weights and dropout, and of the data where they are opened by their name.
         start: a training's folder whose last weights to start from; None starts from random ones.
 
     Raises:
-        ValueError: there is no such network, loss or option, or the network cannot take images of this size.
+        ValueError: a value is out of its range, there is no such network, loss or option, or the network
+            cannot take images of this size.
     """
 
     data: str = "synthetic"
@@ -73,13 +77,24 @@ class Config:
     start: Path | None = None
 
     def __post_init__(self):
+        for name, least in (("size", 1), ("images", 0), ("epochs", 1), ("batch_size", 1), ("seed", 0)):
+            if not (value := getattr(self, name)) >= least:
+                raise ValueError(f"{name}: expected at least {least}, got {value}")
+        if self.seed > command_line.SEED:
+            raise ValueError(f"seed: expected at most {command_line.SEED}, got {self.seed}")
+        if not 0 <= self.learning_rate < math.inf:
+            raise ValueError(
+                f"learning_rate: expected a finite number of at least 0, got {self.learning_rate}"
+            )
+        if self.task is not None and self.task not in TASKS:
+            raise ValueError(f"task: expected one of {list(TASKS)} or None, got {self.task!r}")
         if self.network not in NETWORKS:
             raise ValueError(f"network: expected one of {list(NETWORKS)}, got {self.network!r}")
         check_network(NETWORKS[self.network], self.size, self.width, self.dropout)
-        self.made_loss()
+        self.make_loss()
 
-    def made_loss(self) -> Loss:
-        """Return the loss, a new one where it goes by a name."""
+    def make_loss(self) -> Loss:
+        """Return the loss, a new one where it is given by a name."""
         return make_loss(self.loss, **self.loss_options) if isinstance(self.loss, str) else self.loss
 
     def open_data(self) -> Splits:
@@ -104,7 +119,7 @@ class Trained(NamedTuple):
         history: one dictionary for each epoch; see :func:`consensus_lib.training.fit`.
         scores: on the test split.
         folder: with the checkpoint, the history, the masks and ``result.json``.
-        key: a digest of the weights and the test images, in the names of what :meth:`kept` keeps.
+        key: a digest of the weights and the test images, for :meth:`cached`.
     """
 
     network: torch.nn.Module
@@ -115,26 +130,25 @@ class Trained(NamedTuple):
 
     def masks(self) -> dict[int, np.ndarray]:
         """Return epoch → the masks it predicted for the first ``PREVIEWS`` test images, uint8 ``[n,H,W]``."""
-        return read_masks(self.folder)
+        return results.read_masks(self.folder)
 
-    def kept(self, name: str, measure: Callable, kind: type[SegmentationScores] | None = None):
-        """Return what ``measure`` found about this training, now or when it was asked before.
-
-        It lies in the training's folder, under its name, the weights and the test images that it is about.
+    def cached(self, name: str, measure: Callable, kind: type[SegmentationScores] | None = None):
+        """Return what ``measure`` returned about this training, from a file in its folder if there is one.
 
         Args:
-            name: of the measurement; another one where anything else that it depends on differs.
+            name: of the measurement; another one where anything else that it depends on differs. The file's
+                name has the digest ``key``, too.
             measure: returns scores, or a dictionary of arrays.
             kind: the scores' class; None for a dictionary.
         """
-        return _kept(self.folder / f"{name}-{self.key}.npz", measure, kind)
+        return _cached(self.folder / f"{name}-{self.key}.npz", measure, kind)
 
 
 def run(
     config: Config,
     data: Splits | None = None,
     *,
-    out: str | Path,
+    out: str | Path | None = None,
     device: str = "auto",
     workers: int | None = None,
     evaluate_every: int = 1,
@@ -145,27 +159,29 @@ def run(
     notebook: str = "training",
     **about,
 ) -> Trained:
-    """Train one network, score it on the test split, and file ``result.json`` last.
+    """Train one network, score it on the test split, and write ``result.json`` last.
 
-    Adam with a cosine schedule. Called again, a training is resumed, or found finished.
+    The optimiser is Adam with a cosine schedule. Called again, a training is resumed, or found finished.
 
     Args:
         config: what to train.
         data: where to train, to validate and to test; None opens what ``config`` names. The fields ``data``,
             ``task``, ``size``, ``images`` and ``augment`` of ``config`` are not used where data are given.
-        out: folder of the checkpoint, the masks and the result; one for each configuration.
+        out: folder of the checkpoint, the masks and the result, one for each configuration; None takes
+            ``RUNS/training/`` and :func:`folder_name`.
         workers: processes that load data; None takes none on a CPU, else up to 4.
         evaluate_every: epochs from one validation to the next.
         scores: which scores to take of the test split; see :func:`consensus_lib.training.evaluate`.
         device, resume, progress, on_epoch: as for :func:`consensus_lib.training.fit`.
-        notebook: who trains, for the result.
-        about: whatever else the result should say.
+        notebook: its name, for the result.
+        about: what else the result should record.
 
     Raises:
         CheckpointError, FloatingPointError: as :func:`consensus_lib.training.fit`.
     """
-    out, device, loss = Path(out), pick_device(device), config.made_loss()
+    device, loss = pick_device(device), config.make_loss()
     data = config.open_data() if data is None else data
+    out = Path(out) if out else paths.runs_dir() / "training" / folder_name(config, data)
     if workers is None:
         workers = 0 if device.type == "cpu" else min(4, os.cpu_count() or 1)
     torch.manual_seed(config.seed)
@@ -176,7 +192,9 @@ def run(
 
     def after_epoch(history: list[dict]) -> None:
         if distributed.rank() == 0:
-            keep_masks(out / MASKS, model, previews, len(history))
+            with eval_mode(model) as see, torch.inference_mode():
+                masks = see(previews).to("cpu", torch.uint8).numpy()
+            results.add_masks(out, len(history), masks)
         if on_epoch:
             on_epoch(history)
 
@@ -202,7 +220,7 @@ def run(
     )
     key = _key(out, data.test)
     name = f"{scores.__name__}-{scores.VERSION}-{key}.npz"
-    tested = _kept(out / name, lambda: evaluate(model, data.test, workers=workers, scores=scores), scores)
+    tested = _cached(out / name, lambda: evaluate(model, data.test, workers=workers, scores=scores), scores)
     if config.loss_options:
         about["loss_options"] = " ".join(f"{key}={value}" for key, value in config.loss_options.items())
     if distributed.rank() == 0:
@@ -213,7 +231,14 @@ def run(
             seed=config.seed,
             **_settings(config, data),
             trained_on=data.train.info.name,
-            **summarize_training(model, data, history),
+            dataset=data.test.info.name,
+            split=data.test.split,
+            test_images=len(data.test),
+            parameters=count_parameters(model),
+            validation_mean_iou=history[-1]["mean_iou"],
+            seconds=history[-1]["seconds"],
+            precision=history[-1]["precision"],
+            changes=[f"epoch {row['epoch']}: {text}" for row in history for text in row.get("changes", [])],
             device=device_name(device),
             processes=distributed.world_size(),
             **about,
@@ -224,41 +249,12 @@ def run(
 
 def folder_name(config: Config, data: Splits) -> str:
     """Return a folder's name: the loss's title, the seed, and a hash of all that makes another training."""
-    train, loss = data.train, config.made_loss()
+    train, loss = data.train, config.make_loss()
     key = [_settings(config, data), train.fingerprint, train.seed, repr(train.augment), describe(loss)]
     key = json.dumps([*key, config.precision, config.start and Path(config.start).name])
-    slug = re.sub(r"[^\w.-]+", "-", config.title or str(config.loss))
+    name = config.loss if isinstance(config.loss, str) else getattr(loss, "__name__", type(loss).__name__)
+    slug = re.sub(r"[^\w.-]+", "-", config.title or name)
     return f"{slug}-seed{config.seed}-{hashlib.sha256(key.encode()).hexdigest()[:8]}"
-
-
-def summarize_training(model: torch.nn.Module, data: Splits, history: list[dict]) -> dict:
-    """Return what a result says of a finished training beside its settings and scores."""
-    return {
-        "dataset": data.test.info.name,
-        "split": data.test.split,
-        "test_images": len(data.test),
-        "parameters": count_parameters(model),
-        "validation_mean_iou": history[-1]["mean_iou"],
-        "seconds": history[-1]["seconds"],
-        "precision": history[-1]["precision"],
-        "changes": [f"epoch {row['epoch']}: {text}" for row in history for text in row.get("changes", [])],
-    }
-
-
-def keep_masks(file: Path, model: torch.nn.Module, images: torch.Tensor, epoch: int) -> None:
-    """Add what ``model`` predicts after an epoch; masks of later ones, of a lost training, are dropped."""
-    with eval_mode(model) as see, torch.inference_mode():
-        masks = {epoch: see(images).to("cpu", torch.uint8).numpy()}
-    if file.is_file():
-        masks = {number: found for number, found in read_masks(file.parent).items() if number < epoch} | masks
-    with paths.atomic(file) as part, part.open("wb") as stream:
-        np.savez_compressed(stream, epoch=list(masks), masks=np.stack(list(masks.values())))
-
-
-def read_masks(folder: Path) -> dict[int, np.ndarray]:
-    """Return epoch → masks uint8 ``[n,H,W]`` of a training's folder; see :meth:`Trained.masks`."""
-    with np.load(folder / MASKS) as kept:
-        return dict(zip(kept["epoch"].tolist(), kept["masks"], strict=True))
 
 
 def parse_options(words: Sequence[str]) -> dict:
@@ -295,7 +291,7 @@ def _key(folder: Path, test: FaceDataset) -> str:
     return hashlib.sha256(weights.read_bytes() + json.dumps(tested).encode()).hexdigest()[:12]
 
 
-def _kept(file: Path, measure: Callable, kind: type[SegmentationScores] | None):
+def _cached(file: Path, measure: Callable, kind: type[SegmentationScores] | None):
     """Return what ``file`` holds; every process measures, and process 0 writes, where there is no file."""
     if not distributed.broadcast_object(file.is_file()):
         found = measure()
@@ -307,5 +303,5 @@ def _kept(file: Path, measure: Callable, kind: type[SegmentationScores] | None):
         distributed.broadcast_object(None)
     if kind:
         return kind.load(file)
-    with np.load(file) as kept:
-        return dict(kept)
+    with np.load(file) as stored:
+        return dict(stored)

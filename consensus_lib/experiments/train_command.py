@@ -1,82 +1,76 @@
-"""One training from the shell: ``python -m consensus_lib train``, or ``torchrun -m consensus_lib train``."""
+"""One training from the shell; its options are the fields of :class:`~.train.Config`.
+
+python -m consensus_lib train --loss consensus --epochs 8
+torchrun --nproc-per-node 2 -m consensus_lib train --batch-size 32
+"""
 
 import argparse
 import dataclasses
+import inspect
 import re
 import sys
 from pathlib import Path
 
 from consensus_lib import paths
-from consensus_lib.data import TASKS, loader
+from consensus_lib.data import loader
 from consensus_lib.experiments import command_line, results
 from consensus_lib.experiments.train import Config, parse_options, run
-from consensus_lib.losses.registry import LOSSES
-from consensus_lib.models.networks import NETWORKS
 from consensus_lib.training import CheckpointError, distributed, pick_device, pick_precision
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Train one network as the notebooks do, score it on the test split, file the result; return 0.
-
-    A training whose loss is no longer finite returns 1, in a line that says so.
-    """
+    """Train what the command line says; return 0, or 1 if the loss is no longer finite."""
     parser = _parser()
-    given = parser.parse_args(argv)
-    names = {field.name for field in dataclasses.fields(Config)} - {"loss_options"}
+    given = vars(parser.parse_args(argv))
+    device, out, workers = (given.pop(name) for name in ("device", "out", "workers"))
+    restart = given.pop("restart")
     with command_line.refusing(parser):
-        own = {name: value for name, value in vars(given).items() if name in names}
-        config = Config(**own, data=given.dataset, loss_options=parse_options(given.loss_options))
-        device = distributed.init(given.device)
-        pick_precision(given.precision, pick_device(device))
+        config = Config(**given | {"loss_options": parse_options(given["loss_options"])})
+        device = distributed.init(device)
+        pick_precision(config.precision, pick_device(device))
         data = config.open_data()
-        loader(data.train, given.batch_size, shuffle=True, share=distributed.rank_and_world_size())
-    slug = "-".join([Path(given.dataset).name, given.task, re.sub(r"[^\w.-]+", "-", given.loss)])
-    out = given.out or paths.runs_dir() / "training" / f"{slug}-seed{given.seed}"
+        loader(data.train, config.batch_size, shuffle=True, share=distributed.rank_and_world_size())
     try:
-        run(config, data, out=out, device=device, workers=given.workers, resume=given.resume)
+        trained = run(config, data, out=out, device=device, workers=workers, resume=not restart)
     except CheckpointError as error:
         parser.error(str(error))
     except FloatingPointError as error:
         print(f"{parser.prog}: {error}", file=sys.stderr)
         return 1
     if distributed.rank() == 0:
-        print(f"{results.as_text(results.read_results(out))}\n\nCheckpoint and result: {paths.shown(out)}")
+        table = results.as_text(results.read_results(trained.folder))
+        print(f"{table}\n\nCheckpoint and result: {paths.shown(trained.folder)}")
     distributed.shutdown()
     return 0
 
 
 def _parser() -> command_line.Parser:
+    """Return a parser with an option for each field of :class:`Config`, and its line there as help."""
     parser = command_line.Parser(
         prog="python -m consensus_lib train",
-        description="Train one network. With several GPUs: torchrun --nproc-per-node N -m "
-        "consensus_lib train. Called again, it resumes from the checkpoint in its folder, also on another "
-        "kind of machine.",
+        description="Train one network. Several GPUs: torchrun --nproc-per-node N -m consensus_lib train. "
+        "Called again, it resumes from the checkpoint in its folder, also on another kind of machine.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     add = parser.add_argument
-    whole, number = command_line.whole, command_line.number
-    add("--dataset", default="synthetic", help="synthetic, lfw_part_labels, or a prepared folder")
-    add("--task", choices=list(TASKS), default="parts", help="classes to learn")
-    add("--size", type=whole(1), default=64, help="side of the images in pixels")
-    add("--images", type=whole(0), default=600, help="training images; 0 is all, of real data")
-    add("--network", choices=list(NETWORKS), default="FaceOccNet", help="what is trained")
-    add("--width", type=number(0), default=0.25, help="of the network; 1 is the paper's")
-    add("--dropout", type=number(0), default=0.0, help="of the network")
-    add("--epochs", type=whole(1), default=8, help="passes over the training images")
-    add("--batch-size", type=whole(1), default=16, help="images a step, of all processes together")
-    add("--learning-rate", type=number(0), default=0.01, help="of Adam, before the cosine schedule")
-    seed = "of weights, order, augmentation and dropout"
-    add("--seed", type=whole(0, command_line.SEED), default=0, help=seed)
-    add("--loss", default="consensus", help=f"{', '.join(LOSSES)}, or MODULE:ATTRIBUTE")
-    options = "of the loss, such as beta=2 kind=class"
-    add("--loss-options", nargs="*", default=[], metavar="NAME=VALUE", help=options)
+    helps = dict(re.findall(r"^    (\w+): (.+)$", inspect.getdoc(Config), re.MULTILINE))
+    for field in dataclasses.fields(Config):
+        option, text = (
+            "--" + field.name.replace("_", "-"),
+            re.sub(r":\w+:`([^`]+)`", r"\1", helps[field.name]),
+        )
+        if field.name == "loss_options":
+            add(option, nargs="*", default=[], metavar="NAME=VALUE", help=text)
+        elif field.name != "augment":
+            kind = Path if field.default is None else type(field.default)
+            add(option, type=kind, default=field.default, help=text)
     add("--device", default="auto", help="auto, cpu, cuda, …")
-    precisions = ["auto", "float32", "bfloat16"]
-    forward = "of the forward pass; auto is the checkpoint's, or at first what the device is fast in"
-    add("--precision", choices=precisions, default="auto", help=forward)
-    add("--workers", type=whole(0), default=0, help="processes that load data, for each that trains")
+    add(
+        "--workers",
+        type=command_line.whole(0),
+        default=0,
+        help="processes that load data, for each that trains",
+    )
     add("--out", type=command_line.folder, help="folder; by default one below the runs folder")
-    again = parser.add_mutually_exclusive_group()
-    again.add_argument("--resume", action="store_true", default=True, help="continue from the checkpoint")
-    again.add_argument("--restart", dest="resume", action="store_false", help="replace the checkpoint")
+    add("--restart", action="store_true", help="replace the checkpoint instead of resuming from it")
     return parser

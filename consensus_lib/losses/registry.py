@@ -89,9 +89,9 @@ PRESETS = {
         ("mean_iou", "component_error", "hole_error", "betti0_error", "boundary_f1_2"),
     ),
 }
-"""Losses with consensus by name. The study ``notebooks/studies/rivals.py`` compared them with cross-entropy
-and with the baselines in ``rivals.csv`` (seeds 0 to 2, scored on the 400 test photographs on which the
-settings were chosen too) and again in ``rivals-again.csv`` (seeds 3 to 5, 300 validation photographs): LFW
+"""Losses with consensus by name. ``notebooks/studies/baselines.py`` compared them with cross-entropy and
+with the baselines in ``baselines.csv`` (seeds 0 to 2, scored on the 400 test photographs on which the
+settings were chosen too) and again in ``baselines-again.csv`` (seeds 3 to 5, 300 validation photographs): LFW
 Part Labels, development sample, 64 pixels, a quarter of the network's width. Intervals are of three trainings
 and not corrected for the number of comparisons, and both tables are older than the corrections that
 ``notebooks/studies/README.md`` lists."""

@@ -102,7 +102,7 @@ def paired_bootstrap(
 
 
 def read_differences(path: str | Path, base: str) -> dict[str, dict[str, Difference]]:
-    """Return score → method → its difference to ``base``, from a table of ``notebooks/studies/rivals.py``.
+    """Return score → method → its difference to ``base``, from a table of ``notebooks/studies/baselines.py``.
 
     The table's columns are ``base`` and ``variant``, the first and the second method, and the fields of
     :class:`Difference`, with spaces between the differences of trainings.

@@ -1,7 +1,7 @@
 """Flicker: how much of a prediction changes when the image moves by a pixel or turns by a degree or two.
 
 Structure that is learned stays when a camera shakes. What is asked is a function of images: a network, one
-with post-processing after it, or a teacher. ``training.measure_flicker`` asks a network about a data set.
+with post-processing after it, or a teacher. ``notebooks/support/moving.py`` asks a network about a data set.
 """
 
 from collections.abc import Callable, Sequence

@@ -65,7 +65,6 @@ class NetworkTeacher:
         classes: names of the K classes; of a folder they are known.
         size: side in pixels at which the network looks at images; its probabilities come back at theirs.
             None takes a folder's own training size; a network in memory then sees images as they are.
-        best: take a folder's best weights on its validation data instead of the last.
         device: where to compute; see :func:`~consensus_lib.training.pick_device`.
 
     Raises:
@@ -79,14 +78,13 @@ class NetworkTeacher:
         classes: Sequence[str] | None = None,
         *,
         size: int | None = None,
-        best: bool = False,
         device: str = "auto",
     ):
         self.device = pick_device(device)
         if isinstance(source, nn.Module):
             self.network = source.to(self.device).eval()
         else:
-            self.network, state = load_checkpoint(source, best=best, device=str(self.device))
+            self.network, state = load_checkpoint(source, device=str(self.device))
             classes, size = classes or state["classes"], size or state["settings"]["size"]
         if classes is None or isinstance(classes, str):
             raise ValueError(f"classes: expected names of the network's classes, got {classes!r}")

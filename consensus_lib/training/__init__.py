@@ -7,6 +7,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submod_attrs={
         "checkpoint": ["CheckpointError", "load_checkpoint"],
         "devices": ["pick_device", "pick_precision"],
-        "trainer": ["cosine", "evaluate", "fit", "measure_flicker", "predict"],
+        "trainer": ["cosine", "evaluate", "fit", "predict"],
     },
 )

@@ -1,9 +1,7 @@
 """Several processes: the rank of this one, and what they exchange.
 
-Without a process group there is one process, and every function here is free. With one (``torchrun`` starts
-the processes, :func:`init` joins them; any other launcher that uses NCCL must call ``torch.cuda.set_device``
-first) all processes call the same functions in the same order. A process that fails ends, and ``torchrun``
-then stops the others.
+``torchrun`` starts the processes, and :func:`init` joins them to a group. Then all call the same functions in
+the same order. Without a group there is one process, and every function here is free.
 """
 
 import datetime
@@ -16,21 +14,20 @@ import torch.distributed as dist
 from torch import nn
 
 TIMEOUT = datetime.timedelta(minutes=30)
-"""How long a process waits for the others: longer than the first may take to render or decode a data set."""
+"""How long a process waits for the others; the first may have to render or decode a data set."""
 
 
 def init(device: str = "auto") -> str:
     """Join the processes that ``torchrun`` has started, and return the device of this one.
 
-    Processes on GPUs talk by NCCL and take one GPU each; all others talk by gloo. Without ``torchrun`` this
+    Processes on GPUs take one each and communicate by NCCL, all others by gloo. Without ``torchrun`` this
     returns ``device`` and does nothing.
 
     Args:
         device: ``"auto"``, ``"cuda"`` or ``"cpu"``; without ``torchrun`` whatever ``pick_device`` takes.
 
     Raises:
-        ValueError: ``torchrun`` started this process, and the device is another one or
-            has no GPU for it.
+        ValueError: ``torchrun`` started this process, and the device is another one or has no GPU for it.
     """
     if "LOCAL_RANK" not in os.environ:
         return device
@@ -48,7 +45,7 @@ def init(device: str = "auto") -> str:
 
 
 def shutdown() -> None:
-    """Leave the process group, if there is one. For a process that succeeded; one that failed just ends."""
+    """Leave the process group, if there is one."""
     if _initialized():
         dist.destroy_process_group()
 
@@ -64,7 +61,7 @@ def world_size() -> int:
 
 
 def rank_and_world_size() -> tuple[int, int]:
-    """Return both, as :func:`consensus_lib.data.loader` takes its ``share``."""
+    """Return both, the ``share`` of :func:`consensus_lib.data.loader`."""
     return rank(), world_size()
 
 
@@ -78,10 +75,7 @@ def broadcast_object(value: Any) -> Any:
 
 
 def main_process_first(make: Callable[[], Any]) -> Any:
-    """Call ``make`` in process 0 and, once it has returned there, in the others; return its value.
-
-    For functions that write files which are made once and read by all.
-    """
+    """Call ``make`` in process 0, which may write files, and then in the others; return its value."""
     value = make() if rank() == 0 else None
     broadcast_object(None)
     return value if rank() == 0 else make()
@@ -106,9 +100,8 @@ def wrap_ddp(model: nn.Module, device: torch.device) -> nn.Module:
     """Return ``model`` wrapped so that its gradients are the mean over all processes.
 
     Every process then holds process 0's weights. On CUDA, batch normalisation is replaced in place by
-    ``SyncBatchNorm``, whose parameters are the same objects under the same names, so that an optimiser and a
-    checkpoint of ``model`` stay valid. Elsewhere torch has none, and every process normalises its own share
-    of a batch.
+    ``SyncBatchNorm``, which keeps the parameters and their names. Elsewhere torch has none, and every process
+    normalises its own share of a batch.
     """
     if world_size() == 1:
         return model
@@ -124,9 +117,8 @@ def wrap_ddp(model: nn.Module, device: torch.device) -> nn.Module:
 def average_buffers(model: nn.Module) -> None:
     """Set each floating-point buffer to its mean over all processes.
 
-    Running means are linear in the batches, so after an epoch this is what one process that had seen all
-    shares would have; running variances lack the variance between the shares' means. Where batch
-    normalisation is synchronised, nothing changes.
+    Running variances then lack the variance between the shares' means. Where batch normalisation is
+    synchronised, nothing changes.
     """
     if world_size() > 1:
         for buffer in model.buffers():

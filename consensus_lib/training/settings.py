@@ -1,7 +1,7 @@
-"""A training's settings as text, by which a checkpoint recognises the training that it is of.
+"""A training's settings as text, by which a checkpoint recognises its training.
 
-A setting whose text does not tell it from another one matches :data:`UNCLEAR`: such a training can be
-started, not resumed.
+The text of a lambda or of a local function does not tell it from another one. Such text matches
+:data:`UNCLEAR`: the training can be started, not resumed.
 """
 
 import functools
@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
-from torch.optim.lr_scheduler import LRScheduler
 
 from consensus_lib.data import FaceDataset
 from consensus_lib.models.networks import NETWORKS
@@ -22,18 +21,13 @@ from consensus_lib.models.networks import NETWORKS
 UNCLEAR = re.compile(r"<lambda>|<locals>| at 0x")
 """Matches the text of a setting that could as well be another one's."""
 
-COUNTERS = {"optimizer", "last_epoch", "verbose", "_last_lr", "_step_count", "_is_initial"}
-"""Attributes of schedules that are not settings, or that only some versions of torch have."""
-
 
 def describe(value: Any) -> str:
     """Return a setting as text: the same on every machine, another one for another value.
 
-    A function goes by its module and name, not by its code; a ``functools.partial`` also by its arguments; a
-    tensor by a digest. A module is its ``repr`` with its parameters and buffers, and, where its class has no
-    ``extra_repr``, its attributes (but for ``progress``). Anything else is its ``repr``. What this cannot
-    tell from another, such as a lambda, a local function or an object that shows its address only, matches
-    :data:`UNCLEAR`.
+    A function is given by its module and name, a ``functools.partial`` also by its arguments, a tensor by a
+    digest. A module is its ``repr`` with its parameters and buffers, and, where its class has no
+    ``extra_repr``, its attributes (but for ``progress``). Anything else is its ``repr``.
 
     >>> describe(functools.partial(min, 2, default=None))
     'partial(builtins.min, 2, default=None)'
@@ -69,8 +63,22 @@ def describe(value: Any) -> str:
     return repr(value)
 
 
-def describe_training(model: nn.Module, data: FaceDataset, loss: Callable, optimizer) -> dict[str, Any]:
-    """Return the loss, data, network and optimiser of a training, as JSON can hold them."""
+def describe_training(
+    model: nn.Module, data: FaceDataset, loss: Callable, optimizer, schedule: Callable | None
+) -> dict[str, Any]:
+    """Return the network, data, loss, optimiser and schedule of a training, as JSON can hold them.
+
+    A network of :data:`NETWORKS` is given by its options, another one by a digest of its ``repr``.
+    """
+    network = {"name": type(model).__name__}
+    if type(model) in NETWORKS.values():
+        network |= {"num_classes": model.num_classes, "width": model.width, "dropout": model.dropout}
+    else:
+        network["layers"] = " at 0x" if UNCLEAR.search(repr(model)) else _digest(repr(model))
+    groups = [
+        {key: len(value) if key == "params" else value for key, value in group.items()}
+        for group in optimizer.param_groups
+    ]
     return {
         "loss": describe(loss),
         "data": data.fingerprint,
@@ -79,51 +87,10 @@ def describe_training(model: nn.Module, data: FaceDataset, loss: Callable, optim
         "size": data.size,
         "data_seed": data.seed,
         "augment": repr(data.augment),
-        "model": describe_network(model),
-        "optimizer": describe_optimizer(optimizer, model),
+        "model": network,
+        "optimizer": f"{type(optimizer).__name__} {describe(groups)}",
+        "schedule": describe(schedule),
     }
-
-
-def describe_network(model: nn.Module) -> dict:
-    """Return what a network of :data:`NETWORKS` is made of, or a digest of another network's ``repr``."""
-    config = {"name": type(model).__name__}
-    if type(model) in NETWORKS.values():
-        return config | {"num_classes": model.num_classes, "width": model.width, "dropout": model.dropout}
-    unclear = UNCLEAR.search(repr(model))
-    return config | {"layers": unclear[0] if unclear else _digest(repr(model))}
-
-
-def describe_optimizer(optimizer: torch.optim.Optimizer, model: nn.Module) -> str:
-    """Return the settings of each parameter group, and which parameters it has."""
-    names = {parameter: name for name, parameter in model.named_parameters()}
-    groups = []
-    for group in optimizer.param_groups:
-        members = [f"{names.get(p)}{list(p.shape)}" for p in group["params"]]
-        own = {key: value for key, value in group.items() if key not in ("params", "param_names")}
-        groups.append(own | {"parameters": f"{len(members)}, {_digest(' '.join(members))}"})
-    return f"{type(optimizer).__name__} {describe(groups)}"
-
-
-def describe_schedule(schedule: LRScheduler | None, steps: int) -> str:
-    """Return a schedule's settings; a function of the step by its values, at up to a thousand steps."""
-
-    def values(function: Callable) -> str:
-        found = [f"{float(function(step)):.6g}" for step in range(0, steps + 1, -(-steps // 1000))]
-        return f"{found[0]} … {found[-1]}, {_digest(' '.join(found))}"
-
-    if schedule is None:
-        return "None"
-    own = {
-        key: value
-        for key, value in vars(schedule).items()
-        if key not in COUNTERS and not key.startswith("_get_lr_called")
-    }
-    own |= {k: v.__func__.__qualname__ for k, v in own.items() if getattr(v, "__self__", None) is schedule}
-    for key in own.keys() & {"lr_lambdas"}:
-        own[key] = [values(function) for function in own[key]]
-    for key in own.keys() & {"_schedulers"}:
-        own[key] = [describe_schedule(part, steps) for part in own[key]]
-    return f"{type(schedule).__name__} {describe(own)}"
 
 
 def follows_progress(loss: Callable) -> bool:

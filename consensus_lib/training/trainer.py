@@ -1,23 +1,17 @@
 """Training: ``fit``, ``evaluate`` and ``predict``, for any network and any loss.
 
 The trainer calls ``loss(logits, labels)`` and knows nothing of what is inside. All randomness depends on
-(seed, epoch), never on what ran before, so a training that is interrupted and resumed ends on the CPU with
-the same bits as one that was not. Resumed on another kind of machine, it keeps its precision, and the history
-records what differed.
+(seed, epoch), so that an interrupted training, resumed, ends on the CPU with the same bits as a whole one.
 
-Started by ``torchrun``, or wherever a process group is initialised, the processes share the work; a
-checkpoint does not depend on their number. Each takes an equal part of every batch, and the gradient is the
-mean of theirs: that of one process, to rounding, where the loss is a mean over images, as Eq. 8 is if each
-image holds a blob. What differs: a mean over the batch's labelled pixels becomes the mean of the parts'
-means, which weighs a part with many ignored pixels too much; ``reduction="released"`` joins blobs over a part
-only; dropout draws other masks; and batch normalisation, synchronised on CUDA, takes its statistics from a
-part elsewhere.
+Under ``torchrun`` each process takes an equal part of every batch, and the gradient is the mean of theirs: to
+rounding that of one process, where the loss is a mean over images. A mean over labelled pixels becomes the
+mean of the parts' means, and ``reduction="released"`` joins blobs over a part only. Dropout masks differ by
+process; batch normalisation is synchronised on CUDA only.
 """
 
 import contextlib
 import functools
 import itertools
-import math
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -26,20 +20,16 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
-from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
+from torch.optim.lr_scheduler import LRScheduler
 from tqdm import tqdm
 
 from consensus_lib.data import FaceDataset, loader
 from consensus_lib.losses.blobs import Blobs
 from consensus_lib.metrics.segmentation import SegmentationScores
-from consensus_lib.metrics.stability import flicker
 from consensus_lib.training import distributed
 from consensus_lib.training.checkpoint import Checkpoint
 from consensus_lib.training.devices import pick_device, pick_precision
-from consensus_lib.training.settings import describe_schedule, describe_training, follows_progress
-
-MONITOR = "mean_iou"
-"""The validation score, higher is better, that picks the best weights and that ``patience`` waits for."""
+from consensus_lib.training.settings import describe_training, follows_progress
 
 
 def cosine(optimizer: torch.optim.Optimizer, steps: int) -> LRScheduler:
@@ -63,7 +53,6 @@ def fit(
     seed: int = 0,
     device: str = "auto",
     precision: str = "auto",
-    patience: int | None = None,
     evaluate_every: int = 1,
     workers: int = 0,
     out: str | Path | None = None,
@@ -74,40 +63,33 @@ def fit(
     """Train ``model`` in place and return its history.
 
     Where a ``torch.distributed`` process group is initialised, every process calls this with the same
-    arguments, but for its ``device``: see the top of this module and :mod:`.distributed`. All
-    end with the same weights and history; process 0 writes, and ``out`` is a folder that all can read.
+    arguments, but for its ``device``; see :mod:`.distributed`. All end with the same weights and history;
+    process 0 writes, and ``out`` is a folder that all can read.
 
     Args:
         model: any network from images ``[B,3,H,W]`` to logits ``[B,K,H,W]``. Left on ``device`` with the
-            last weights, or with the best ones where ``patience`` is given.
+            last weights.
         data: the training samples.
-        loss: a function or module of (logits, labels) that returns a scalar. If it has an attribute
-            ``progress``, that is set before each step to the share of all steps done, for schedules; if
-            it has ``inputs``, the batch's entries of these names are handed to it by keyword.
-        epochs: passes over ``data``. A training that is resumed may be given another number if nothing
-            depends on it: ``schedule`` is None and no setting of the loss is a function of ``progress``. The
-            weights are then those of a training with that number from the start; an evaluation of what was
-            the last epoch stays.
+        loss: a function or module of (logits, labels) that returns a scalar. An attribute ``progress`` is
+            set before each step to the share of all steps done; entries of the batch named in an attribute
+            ``inputs`` are passed by keyword.
+        epochs: passes over ``data``. A resumed training may be given more if nothing depends on their number:
+            ``schedule`` is None and no setting of the loss is a function of ``progress``.
         batch_size: images a step, of all processes together.
         validation: samples to score; None scores nothing.
         optimizer: makes the optimiser from the parameters; None is Adam at 1e-3.
-        schedule: makes the learning-rate schedule from (optimiser, total steps); stepped after every
-            step, or, for ``ReduceLROnPlateau``, with the score :data:`MONITOR` after every evaluation; that
-            takes higher for better here, whatever its ``mode`` is.
-        seed: of the dropout, which also differs by process; order and augmentation follow the data set's
-            own seed.
+        schedule: makes the learning-rate schedule from (optimiser, total steps); stepped after every step.
+        seed: of the dropout; order and augmentation follow the data set's own seed.
         device: see :func:`.devices.pick_device`.
         precision: of the forward pass; see :func:`.devices.pick_precision`. Resumed, ``"auto"`` keeps that of
-            the checkpoint, unless :func:`.devices.can_run` says that the device cannot; a training does not
-            change to another one that is asked for.
-        patience: stop after so many evaluations without a better :data:`MONITOR`.
+            the checkpoint, and another one is refused.
         evaluate_every: epochs from one evaluation to the next; the last epoch is always evaluated.
         workers: processes that load data, for each that trains.
-        out: folder for the checkpoint, the best weights and the history; None keeps nothing.
+        out: folder for the checkpoint and the history; None keeps nothing.
         resume: continue from the checkpoint in ``out``, if there is one of the same settings, on any kind of
             machine and with any number of processes. False starts again and replaces it.
         progress: show a bar of epochs.
-        on_epoch: called with the history after each epoch, for live curves; in every process.
+        on_epoch: called with the history after each epoch, in every process.
 
     Returns:
         One dictionary for each epoch: ``epoch`` (from 1), ``step``, ``precision``, ``loss`` (mean), ``lr``,
@@ -116,13 +98,14 @@ def fit(
         was resumed under other conditions, ``changes`` lists them, such as ``["device: A100 → V100"]``.
 
     Raises:
-        ValueError: an argument is outside what is said above.
-        CheckpointError: ``out`` holds a training with other settings, or of a network with other tensors, or
-            nobody can tell because a setting cannot be described (see :mod:`.settings`). The
-            folder and the weights of ``model`` stay what they were.
+        ValueError: an argument is out of its range.
+        CheckpointError: ``out`` holds a training with other settings, or one that cannot be compared (see
+            :mod:`.settings`). The folder stays as it was.
         FloatingPointError: the loss is no longer finite; the last good epoch stays in ``out``.
     """
-    _check_fit(epochs, batch_size, evaluate_every, patience, validation)
+    for name, value in (("epochs", epochs), ("batch_size", batch_size), ("evaluate_every", evaluate_every)):
+        if value < 1:
+            raise ValueError(f"{name}: expected at least 1, got {value}")
     share = distributed.rank_and_world_size()
     loader(data, batch_size, shuffle=True, share=share)  # refuses a batch that cannot be shared
     device = pick_device(device)
@@ -132,14 +115,12 @@ def fit(
     # 1. The network, its optimiser and its schedule, described for the checkpoint.
     model.to(device, memory_format=torch.channels_last)
     steps_per_epoch = max(1, len(data) // batch_size)
-    steps = epochs * steps_per_epoch
     optimizer = optimizer(model.parameters()) if optimizer else torch.optim.Adam(model.parameters(), lr=1e-3)
     settings = {"epochs": epochs, "batch_size": batch_size, "seed": seed, "precision": precision}
-    settings |= describe_training(model, data, loss, optimizer)  # before the schedule sets its first rates
-    schedule = schedule(optimizer, steps) if schedule else None
-    if isinstance(schedule, ReduceLROnPlateau) and schedule.mode == "min":
-        schedule.load_state_dict({"mode": "max", "best": -math.inf})
-    settings["schedule"] = describe_schedule(schedule, steps)
+    settings |= describe_training(
+        model, data, loss, optimizer, schedule
+    )  # before the schedule sets its rates
+    schedule = schedule(optimizer, epochs * steps_per_epoch) if schedule else None
 
     # 2. What an earlier call left in `out`, if it is of the same settings.
     kept = Checkpoint(model, optimizer, schedule, settings, data.task.classes, out, device)
@@ -150,12 +131,10 @@ def fit(
     first = len(kept.history)
     batches = loader(data, batch_size, shuffle=True, workers=workers, first_epoch=first, share=share)
     network = distributed.wrap_ddp(model, device)
-    hidden = not (progress and distributed.rank() == 0)
-    bar = tqdm(total=epochs, initial=first, desc="epochs", disable=hidden, leave=False)
+    shown = progress and distributed.rank() == 0
+    bar = tqdm(total=epochs, initial=first, desc="epochs", disable=not shown, leave=False)
     with bar, torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         for epoch in range(first + 1, epochs + 1):
-            if kept.exhausted(patience):
-                break
             _seed_epoch(seed, epoch)
             done = (epoch - 1) / epochs, 1 / epochs
             row = {"epoch": epoch, "step": epoch * steps_per_epoch, "precision": precision}
@@ -171,27 +150,21 @@ def fit(
                 begin = time.perf_counter()
                 scores = evaluate(model, validation, batch_size=2 * batch_size).compute()
                 row |= {"evaluation_seconds": time.perf_counter() - begin, **scores}
-                if isinstance(schedule, ReduceLROnPlateau):
-                    schedule.step(scores[MONITOR])
             if kept.changes:
                 row["changes"], kept.changes = kept.changes, []
-            row = distributed.broadcast_object(row)  # times differ by process
-            kept.finish_epoch(row, row.get(MONITOR))
-            bar.set_postfix({k: f"{row[k]:.3f}" for k in ("loss", MONITOR) if k in row})
+            kept.finish_epoch(distributed.broadcast_object(row))  # times differ by process
+            bar.set_postfix({k: f"{row[k]:.3f}" for k in ("loss", "mean_iou") if k in row})
             bar.update()
             if on_epoch:
                 on_epoch(kept.history)
     distributed.broadcast_object(None)  # what process 0 writes is there when any returns
-    if patience is not None:
-        kept.restore_best()
     return kept.history
 
 
 def train_epoch(network, batches, loss, optimizer, schedule, device, precision, done) -> dict:
     """Make one pass over ``batches`` and return its mean ``loss``, ``lr``, ``seconds`` and rate.
 
-    Args:
-        done: the share of the training that is done, and the share that this epoch adds, for ``progress``.
+    ``done`` has the share of the training that is done, and the share that this epoch adds.
     """
     network.train()
     begin, images = time.perf_counter(), 0
@@ -209,7 +182,7 @@ def train_epoch(network, batches, loss, optimizer, schedule, device, precision, 
         optimizer.zero_grad(set_to_none=True)
         value.backward()
         optimizer.step()
-        if schedule is not None and not isinstance(schedule, ReduceLROnPlateau):
+        if schedule is not None:
             schedule.step()
         total += value.detach() * len(image)  # stays on the device: no wait in each step
         images += len(image)
@@ -226,60 +199,30 @@ def evaluate(
     *,
     batch_size: int = 64,
     workers: int = 0,
-    progress: bool = False,
     scores: type[SegmentationScores] = SegmentationScores,
 ) -> SegmentationScores:
     """Score ``model`` on every sample of ``data``, in float32, on the device where the model is.
 
-    Several processes share the samples, and all return the scores of all of them: every process must call
-    it, or those that did will wait. ``batch_size`` and ``workers`` are as for :func:`fit`.
+    Several processes share the samples, all must call this, and all return the scores of all samples.
 
     Args:
         scores: which ones; :class:`consensus_lib.metrics.structure.StructureScores` are more, and slower.
 
     Returns:
-        The scores; call ``compute()`` for the table and ``per_image()`` for statistics. Their order is
-        that of ``data``.
+        The scores; ``compute()`` gives the table, ``per_image()`` the values in the order of ``data``.
     """
     counted = scores(data.task.classes)
-    share = rank, _ = distributed.rank_and_world_size()
-    for batch, predicted in _predictions(model, data, batch_size, workers, progress and rank == 0, share):
+    share = distributed.rank_and_world_size()
+    for batch, predicted in _predictions(model, data, batch_size, workers, share):
         counted.update(predicted, batch["labels"], batch.get("superpixels"))
     return scores.joined(distributed.all_gather_object(counted))
 
 
 @torch.inference_mode()
 def predict(model: nn.Module, data: FaceDataset, *, batch_size: int = 64) -> torch.Tensor:
-    """Return the predicted classes of every sample of ``data``, uint8 ``[N,H,W]`` on the CPU.
-
-    Nothing is shared: each of several processes that calls it predicts every sample.
-    """
-    return torch.cat(
-        [predicted.to("cpu", torch.uint8) for _, predicted in _predictions(model, data, batch_size, 0, False)]
-    )
-
-
-@torch.inference_mode()
-def measure_flicker(
-    model: nn.Module, data: FaceDataset, *, batch_size: int = 64, progress: bool = False, **moves
-) -> dict[str, np.ndarray]:
-    """Return how much of what ``model`` predicts changes when the images of ``data`` move a little.
-
-    It takes a pass for each move and one more. Several processes share the samples as in :func:`evaluate`.
-
-    Args:
-        moves: ``shifts``, ``angles`` and ``border`` of :func:`consensus_lib.metrics.stability.flicker`.
-
-    Returns:
-        One value for each image, in the order of ``data``; see there.
-    """
-    share = rank, _ = distributed.rank_and_world_size()
-    with eval_mode(model) as see:
-        batches = loader(data, batch_size, share=share)
-        bar = tqdm(batches, "flicker", disable=not (progress and rank == 0), leave=False)
-        parts = [flicker(see, batch["image"], **moves) for batch in bar]
-    parts = list(itertools.chain.from_iterable(distributed.all_gather_object(parts)))
-    return {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
+    """Return the predicted classes of every sample of ``data``, uint8 ``[N,H,W]`` on the CPU."""
+    parts = [predicted.to("cpu", torch.uint8) for _, predicted in _predictions(model, data, batch_size)]
+    return torch.cat(parts)
 
 
 @contextlib.contextmanager
@@ -298,30 +241,19 @@ def eval_mode(model: nn.Module) -> Iterator[Callable[[torch.Tensor], torch.Tenso
         model.train(was_training)
 
 
-def _predictions(model, data, batch_size, workers, progress, share=(0, 1)):
+def _predictions(model, data, batch_size, workers=0, share=(0, 1)):
     with eval_mode(model) as see:
-        batches = loader(data, batch_size, workers=workers, share=share)
-        for batch in tqdm(batches, "evaluate", disable=not progress, leave=False):
+        for batch in loader(data, batch_size, workers=workers, share=share):
             yield batch, see(batch["image"])
 
 
 def _seed_epoch(seed: int, epoch: int) -> None:
-    """Seed torch by (seed, epoch, rank) alone, so that a resumed training draws what the whole one did."""
-    entropy = seed, epoch, distributed.rank()
-    torch.manual_seed(int(np.random.SeedSequence(entropy).generate_state(1)[0]))
+    """Seed torch by (seed, epoch, rank) alone, so that a resumed training equals the whole one."""
+    sequence = np.random.SeedSequence((seed, epoch, distributed.rank()))
+    torch.manual_seed(int(sequence.generate_state(1)[0]))
 
 
 def _to_device(part: torch.Tensor | Blobs, device: torch.device) -> torch.Tensor | Blobs:
     part = part.to(device, non_blocking=True)
     image = isinstance(part, torch.Tensor) and part.dim() == 4
     return part.contiguous(memory_format=torch.channels_last) if image else part
-
-
-def _check_fit(epochs, batch_size, evaluate_every, patience, validation) -> None:
-    for name, value in (("epochs", epochs), ("batch_size", batch_size), ("evaluate_every", evaluate_every)):
-        if value < 1:
-            raise ValueError(f"{name}: expected at least 1, got {value}")
-    if patience is not None and (patience < 1 or validation is None):
-        raise ValueError(
-            f"patience: expected at least 1, and validation data, got {patience} and {validation}"
-        )

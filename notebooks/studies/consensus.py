@@ -6,7 +6,7 @@ needs LFW Part Labels (``make data-lfw``) and writes ``consensus.csv`` beside th
 Every loss trains the same network on the same photographs, in the same order and for the same number of
 steps, with each seed. CE is cross-entropy, D the deviation from the blob's mean (second term of Eq. 7).
 ``CE, then …`` spends half of the steps on cross-entropy first, as the paper does. Every training lies in a
-folder of its own: a study that was stopped goes on.
+folder of its own: a study that was stopped resumes.
 """
 
 import shlex
@@ -18,6 +18,7 @@ from consensus_lib.data import MILD, open_splits
 from consensus_lib.data.prepared import prepared_folder
 from consensus_lib.experiments import notebook, results
 from consensus_lib.experiments.command_line import SEED, Parser, number, refusing, whole
+from consensus_lib.experiments.train import Config
 from consensus_lib.losses import ConsensusLoss, Ramp, pixelwise_loss
 from consensus_lib.models.networks import FaceOccNet, MostFrequentLabel, check_network
 from consensus_lib.training.trainer import evaluate
@@ -62,17 +63,21 @@ def main(argv: list[str] | None = None, table: Path = TABLE) -> None:
     folders = []
     for seed in a.seeds:
         data = open_splits("lfw_part_labels", "parts", size=a.size, images=a.images, augment=MILD, seed=seed)
-        floor = evaluate(MostFrequentLabel(data.train), data.test).compute()["mean_iou"]
-        setting = {"seed": seed, "width": a.width, "live": False, "floor_mean_iou": floor}
+        constant = evaluate(MostFrequentLabel(data.train), data.test).compute()["mean_iou"]
+        setting = {"seed": seed, "width": a.width}
+
+        def train(variant, config, data=data, constant=constant):
+            trained = lesson.train(config, data, live=False, variant=variant, floor_mean_iou=constant)
+            return trained.folder
+
         for name in a.losses:
-            about = setting | {"variant": name, "epochs": a.epochs}
-            folders.append(lesson.train("from-scratch", data, LOSSES[name], **about).folder)
-        if a.tuned:
-            about = setting | {"variant": "half", "epochs": a.epochs // 2}
-            half = lesson.train("half", data, pixelwise_loss, **about).folder
+            config = Config(loss=LOSSES[name], title="from-scratch", epochs=a.epochs, **setting)
+            folders.append(train(name, config))
+        setting["epochs"] = a.epochs // 2
+        half = train("half", Config(loss=pixelwise_loss, title="half", **setting)) if a.tuned else None
         for name in a.tuned:
-            about = setting | {"variant": f"CE, then {name}", "epochs": a.epochs // 2, "start": half}
-            folders.append(lesson.train("fine-tuned", data, LOSSES[name], learning_rate=1e-3, **about).folder)
+            tuned = {"title": "fine-tuned", "start": half, "learning_rate": 1e-3}
+            folders.append(train(f"CE, then {name}", Config(loss=LOSSES[name], **tuned, **setting)))
     command = shlex.join(["python", "notebooks/studies/consensus.py", *argv])
     results.write_table(table, results.read_results(*folders), command)
     print(f"{len(folders)} trainings in {paths.shown(table)}")

@@ -1,15 +1,15 @@
-"""What is a teacher's word worth, and how many human labels does it save? The study behind notebook 04.
+"""What is a teacher worth, and how many human labels does it save? The study behind notebook 04.
 
     python notebooks/studies/distillation.py
 
 needs LFW Part Labels (``make data-lfw``) and writes ``distillation.csv`` beside this file, one row a training.
 
 With each seed, a teacher (``UNet``) learns from drawn faces alone and labels the photographs that nobody
-labelled, but for those of people on whom it is scored. Students (``FaceOccNet``) learn from these pseudo-labels with cross-entropy, with consensus, or from
-the teacher's probabilities; others from the drawn faces that the teacher saw, without a teacher. Then they are
+labelled, but for those of people on whom it is scored. Students (``FaceOccNet``) learn from these
+pseudo-labels with cross-entropy, with consensus, or from the teacher's probabilities; others from the drawn faces that the teacher saw, without a teacher. Then they are
 fine-tuned on a few human labels, and compared with students that saw nothing else, in a short training and in
 one that sees as many images as both trainings of the others. Test photographs have human labels. Every
-training lies in a folder of its own: a study that was stopped goes on.
+training lies in a folder of its own: a study that was stopped resumes.
 """
 
 import shlex
@@ -22,6 +22,7 @@ from consensus_lib.data.folder import ids_without_subjects_of, read_index
 from consensus_lib.data.prepared import prepared_folder
 from consensus_lib.experiments import notebook, results
 from consensus_lib.experiments.command_line import SEED, Parser, number, refusing, whole
+from consensus_lib.experiments.train import Config
 from consensus_lib.losses import ConsensusLoss, pixelwise_loss
 from consensus_lib.losses.distillation import DistillationLoss
 from consensus_lib.models.networks import FaceOccNet, UNet, check_network
@@ -79,9 +80,9 @@ def main(argv: list[str] | None = None, table: Path = TABLE) -> None:
         if any(FIRST[first] for first in a.first):
             folder = synthetic_folder(counts={"train": a.drawn}, recipe=Recipe(occluded=0.1))
             drawn = real._replace(train=FaceDataset(folder, "train", "parts", **shown))
-            about = {"seed": seed, "live": False, "first": "teacher", "human_labels": 0, "epochs": a.epochs}
             network = {"network": "UNet", "width": 2 * a.width, "learning_rate": 3e-3}
-            teacher = lesson.train("teacher", drawn, pixelwise_loss, **network, **about)
+            config = Config(loss=pixelwise_loss, title="teacher", seed=seed, epochs=a.epochs, **network)
+            teacher = lesson.train(config, drawn, live=False, first="teacher", human_labels=0)
             folders.append(teacher.folder)
             labelled = prepare_pseudo_labels(
                 lesson.out / f"pseudo-labels-{photographs}-{teacher.folder.name}",
@@ -94,11 +95,11 @@ def main(argv: list[str] | None = None, table: Path = TABLE) -> None:
             pseudo = FaceDataset(labelled, "train", "parts", ids=ids, probabilities=True, **shown)
         for first in a.first:
             loss, start = FIRST[first], None
-            setting = {"seed": seed, "width": a.width, "live": False, "first": first}
+            setting, about = {"seed": seed, "width": a.width}, {"live": False, "first": first}
             if loss:
                 data = drawn if first == "drawn faces" else real._replace(train=pseudo)
-                about = setting | {"human_labels": 0, "epochs": a.epochs}
-                start = lesson.train("student", data, loss, **about).folder
+                config = Config(loss=loss, title="student", epochs=a.epochs, **setting)
+                start = lesson.train(config, data, human_labels=0, **about).folder
                 folders.append(start)
             if first.endswith("soft"):
                 continue
@@ -111,10 +112,11 @@ def main(argv: list[str] | None = None, table: Path = TABLE) -> None:
                     passes += round(a.epochs * photographs / len(few.train))
                 elif not start:
                     passes *= 2
-                about = setting | {"human_labels": len(few.train), "start": start, "epochs": passes}
-                about |= {"learning_rate": 1e-3 if start else 1e-2}
                 loss = CONSENSUS if first.endswith("consensus") else pixelwise_loss
-                folders.append(lesson.train("tuned", few, loss, **about).folder)
+                tuned = {"title": "tuned", "start": start, "learning_rate": 1e-3 if start else 1e-2}
+                config = Config(loss=loss, epochs=passes, **tuned, **setting)
+                trained = lesson.train(config, few, human_labels=len(few.train), **about)
+                folders.append(trained.folder)
     command = shlex.join(["python", "notebooks/studies/distillation.py", *argv])
     results.write_table(table, results.read_results(*folders), command)
     print(f"{len(folders)} trainings in {paths.shown(table)}")

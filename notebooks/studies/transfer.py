@@ -7,7 +7,7 @@ needs LFW Part Labels (``make data-lfw``) and writes ``transfer.csv`` beside thi
 *Ablation*: for each recipe, one series of drawn faces; a network is trained on them alone, with each seed, and
 tested on the photographs. *Start*: networks are trained on a few real photographs, from scratch and from the
 weights of the full recipe with the same seed, each at several learning rates on one budget; validation says
-which rate a table should take. Every training lies in a folder of its own: a study that was stopped goes on.
+which rate a table should take. Every training lies in a folder of its own: a study that was stopped resumes.
 """
 
 import itertools
@@ -20,7 +20,7 @@ from consensus_lib.data import MILD, FaceDataset, Splits, open_splits
 from consensus_lib.data.prepared import prepared_folder
 from consensus_lib.experiments import notebook, results
 from consensus_lib.experiments.command_line import Parser, number, refusing, whole
-from consensus_lib.experiments.notebook import Trained
+from consensus_lib.experiments.train import Config, Trained
 from consensus_lib.losses import pixelwise_loss
 from consensus_lib.models.networks import FaceOccNet, MostFrequentLabel, check_network
 from consensus_lib.training.trainer import evaluate
@@ -40,7 +40,7 @@ TABLE = Path(__file__).with_suffix(".csv")
 
 
 def ablation(
-    lesson, real: Splits, recipes: list[str], seeds: int, images: int, **setting
+    lesson, real: Splits, recipes: list[str], seeds: int, images: int, setting: dict, about: dict
 ) -> dict[str, list[Trained]]:
     """Train on drawn faces alone, with each recipe; return its trainings, one a seed."""
     trained = {name: [] for name in recipes}
@@ -48,15 +48,16 @@ def ablation(
         folder = synthetic_folder(counts={"train": images}, recipe=Recipe(**RECIPES[name]))
         for seed in range(seeds):
             drawn = FaceDataset(folder, "train", "parts", size=real.test.size, augment=MILD, seed=seed)
-            about = setting | {"study": "ablation", "variant": name, "seed": seed}
+            config = Config(loss=pixelwise_loss, title="pixelwise", seed=seed, **setting)
+            data = real._replace(train=drawn)
             trained[name].append(
-                lesson.train("pixelwise", real._replace(train=drawn), pixelwise_loss, **about)
+                lesson.train(config, data, live=False, study="ablation", variant=name, **about)
             )
     return trained
 
 
 def head_start(
-    lesson, starts: list[Path], size: int, images: int, rates: list[float], **setting
+    lesson, starts: list[Path], size: int, images: int, rates: list[float], setting: dict, about: dict
 ) -> list[Trained]:
     """Train on a few photographs, from scratch and from each of the weights in ``starts``."""
     trained = []
@@ -65,8 +66,9 @@ def head_start(
         for (name, start), rate in itertools.product(
             {"scratch": None, "drawn faces": pretrained}.items(), rates
         ):
-            about = setting | {"study": "start", "variant": name, "seed": seed, "learning_rate": rate}
-            trained.append(lesson.train("pixelwise", few, pixelwise_loss, start=start, **about))
+            more = {"seed": seed, "learning_rate": rate, "start": start}
+            config = Config(loss=pixelwise_loss, title="pixelwise", **more, **setting)
+            trained.append(lesson.train(config, few, live=False, study="start", variant=name, **about))
     return trained
 
 
@@ -93,13 +95,14 @@ def main(argv: list[str] | None = None, table: Path = TABLE) -> None:
         check_network(FaceOccNet, a.size, a.width)
     lesson = notebook.begin("transfer")
     real = open_splits("lfw_part_labels", "parts", size=a.size, images=0)
-    floor = evaluate(MostFrequentLabel(real.train), real.test).compute()
-    setting = {f"floor_{key}": floor[key] for key in ("iou_face", "iou_hair", "mean_iou")}
-    setting |= {"width": a.width, "live": False}
-    by_recipe = ablation(lesson, real, a.recipes, a.seeds, a.images, epochs=a.epochs, **setting)
+    constant = evaluate(MostFrequentLabel(real.train), real.test).compute()
+    about = {f"floor_{key}": constant[key] for key in ("iou_face", "iou_hair", "mean_iou")}
+    setting = {"width": a.width, "epochs": a.epochs}
+    by_recipe = ablation(lesson, real, a.recipes, a.seeds, a.images, setting, about)
     starts = [one.folder for one in by_recipe.get("all", [])]
     trained = list(itertools.chain(*by_recipe.values()))
-    trained += head_start(lesson, starts, a.size, a.few, a.rates, epochs=a.few_epochs, **setting)
+    setting["epochs"] = a.few_epochs
+    trained += head_start(lesson, starts, a.size, a.few, a.rates, setting, about)
 
     command = shlex.join(["python", "notebooks/studies/transfer.py", *argv])
     results.write_table(table, results.read_results(*(one.folder for one in trained)), command)

@@ -17,7 +17,6 @@ from matplotlib.figure import Figure
 
 from consensus_lib import paths
 from consensus_lib.data import FaceDataset
-from consensus_lib.experiments.notebook import verdict
 from consensus_lib.losses import PRESETS, consensus_loss, pixelwise_loss
 from consensus_lib.metrics.components import count_pieces
 from consensus_lib.teacher import factorise
@@ -27,6 +26,7 @@ from consensus_lib.viz.images import class_legend, colorize, image_grid, to_rgb
 from consensus_lib.viz.tables import MARKS, Column, Groups, Value
 from support import diagrams
 from support.run_folder import MissingResult, RunFolder, dataset_title, describe_setup
+from support.seeds import compare_seeds
 from synthetic_faces import DrawnExtent, Recipe, synthetic_folder
 
 TRANSFER, ARTIFACTS = "04_teacher_distillation", "05_artifact_analysis"
@@ -40,7 +40,7 @@ METHODS = {
     "Lovász-Softmax": "Lovász-Softmax",
     OURS: OURS,
 }
-"""Variants of the study ``rivals.csv`` that stand beside the paper's rows."""
+"""Variants of the study ``baselines.csv`` that stand beside the paper's rows."""
 
 SCORES = {
     "iou_face": ("face IoU", True),
@@ -112,7 +112,7 @@ def table1(folder: RunFolder) -> tuple[Groups, list[Column], str]:
 
 
 def part_labels(number: int, folder: RunFolder | None = None) -> tuple[Groups, list[Column], str]:
-    """Reproduce Table 2, 3 or 4, on Part Labels: the paper's rows and the study ``rivals.csv``.
+    """Reproduce Table 2, 3 or 4, on Part Labels: the paper's rows and the study ``baselines.csv``.
 
     Args:
         number: of the table.
@@ -132,7 +132,7 @@ def part_labels(number: int, folder: RunFolder | None = None) -> tuple[Groups, l
         ],
         4: [*(percent(f"f1_{name}", f"F1 {name}") for name in ("face", "hair", "background")), accuracy],
     }[number]
-    study = pd.read_csv(paths.root() / "notebooks/studies/rivals.csv")
+    study = pd.read_csv(paths.root() / "notebooks/studies/baselines.csv")
     study = study[study.variant.isin(METHODS)]
     groups = quoted(number) | {"here, photographs": tables.measured(study, METHODS, columns)}
     printed = "at 128 pixels; reg is dropout and flips" if number == 3 else "at the size named"
@@ -363,7 +363,7 @@ def compared(found: pd.DataFrame, names: Mapping[str, str], *keys: str) -> str:
         means = [f"{name} {found[found.name == method][key].mean():.3f}" for method, name in names.items()]
         by_seed = found.pivot(index="seed", columns="name", values=key)
         gain = (by_seed[ours] - by_seed[base]).dropna()
-        word = verdict(gain, higher) if len(gain) else "not compared"
+        word = compare_seeds(gain, higher) if len(gain) else "not compared"
         said.append(f"{title}: {', '.join(means)} ({names[ours]} against {names[base]}: {word})")
     return "; ".join(said)
 

@@ -8,8 +8,7 @@ import pandas as pd
 import torch
 
 from consensus_lib.data import DatasetError, Splits, open_splits
-from consensus_lib.experiments.results import RESULT, read_results
-from consensus_lib.experiments.train import MASKS, read_masks
+from consensus_lib.experiments.results import MASKS, RESULT, read_masks, read_results
 from consensus_lib.training.checkpoint import HISTORY, STATE, CheckpointError, load_checkpoint
 
 

@@ -1,14 +1,12 @@
 """Interactive controls of the notebooks. Each is built from plain arrays and redraws by itself."""
 
 import io
-from collections.abc import Callable
 
 import ipywidgets
 import numpy as np
 import torch
 from matplotlib import pyplot as plt
 
-from consensus_lib.experiments.sweeps import Progress, as_cells
 from consensus_lib.losses import consensus_loss
 from support import diagrams
 
@@ -57,18 +55,3 @@ def consensus_toy(labels: np.ndarray, logits: np.ndarray, pixel: tuple[int, int]
         control.observe(redraw, "value")
     redraw()
     return ipywidgets.VBox([alpha, beta, logit, picture])
-
-
-def sweep_progress() -> tuple[ipywidgets.HTML, Callable[[Progress], None]]:
-    """Return a table of how far a sweep is, and a function for :func:`run_sweep` that keeps it up to date."""
-    table = ipywidgets.HTML("waiting for the first run")
-
-    def update(progress: Progress) -> None:
-        cells = as_cells(progress)
-        rows = (
-            "".join(f"<td style='padding: 0 1em'>{part}</td>" for part in row)
-            for row in (cells, cells.values())
-        )
-        table.value = "<table>" + "".join(f"<tr>{row}</tr>" for row in rows) + "</table>"
-
-    return table, update

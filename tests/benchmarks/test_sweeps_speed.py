@@ -3,10 +3,23 @@
 import os
 import time
 
+import nbformat
 import psutil
-from test_sweeps import write_notebook
 
-from consensus_lib.experiments import notebooks, sweeps
+from consensus_lib.experiments import notebooks, results, sweeps
+
+RUN = f"""
+from consensus_lib.experiments import results
+results.write_result(out, **{dict.fromkeys(results.RESULT_KEYS, 1)} | {{"seed": seed}})
+"""
+
+
+def write_notebook(path):
+    parameters = nbformat.v4.new_code_cell('seed: int = 0\nout: str = ""', metadata={"tags": ["parameters"]})
+    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    cells = [parameters, nbformat.v4.new_code_cell(RUN)]
+    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=kernel), path)
+    return path
 
 
 def test_a_run_costs_little_beyond_its_kernel(tmp_path):
@@ -18,7 +31,7 @@ def test_a_run_costs_little_beyond_its_kernel(tmp_path):
         begin = time.perf_counter()
         notebooks.execute(book, tmp_path / f"alone-{seed}", {"seed": seed}, progress=False)
         alone.append(time.perf_counter() - begin)
-    found = sweeps.run_sweep(sweep, tmp_path / "out").values()
+    found = sweeps.run_sweep(sweep, tmp_path / "out", progress=False).values()
     swept = min(run["seconds"] for run in found)
     print(f"\na run: {swept:.2f} s in a sweep, {min(alone):.2f} s of it for a kernel and the notebook")
     assert all(run["status"] == "done" for run in found)
@@ -26,14 +39,12 @@ def test_a_run_costs_little_beyond_its_kernel(tmp_path):
 
 
 def test_two_hundred_runs_lose_nothing_and_keep_the_memory_flat(tmp_path):
-    sweep = sweeps.plan({"notebook": write_notebook(tmp_path / "book.ipynb"), "seeds": 200})
-    memory = {}
-
-    def watch(progress):
-        memory[progress.done] = psutil.Process().memory_info().rss / 2**20
-
-    begin = time.perf_counter()
-    found = sweeps.run_sweep(sweep, tmp_path / "out", workers=2, on_change=watch)
+    book = write_notebook(tmp_path / "book.ipynb")
+    memory, begin = {}, time.perf_counter()
+    for count in (20, 200):
+        sweep = sweeps.plan({"notebook": book, "seeds": count})
+        found = sweeps.run_sweep(sweep, tmp_path / "out", workers=2, progress=False)
+        memory[count] = psutil.Process().memory_info().rss / 2**20
     seconds = time.perf_counter() - begin
     table = sweeps.gather(sweep, tmp_path / "out")
     print(

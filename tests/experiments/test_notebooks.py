@@ -5,14 +5,19 @@ import re
 
 import nbformat
 import pytest
-from test_results import GOOD
 
 from consensus_lib import paths
 from consensus_lib.experiments import notebooks
 
 
 @pytest.fixture
-def checkout(tmp_path, monkeypatch):
+def write_notebook(write_cells):
+    """Return a function that writes a notebook with a seed and these cells."""
+    return lambda path, *sources: write_cells(path, 'seed: int = 0\nout: str = ""', *sources)
+
+
+@pytest.fixture
+def checkout(tmp_path, monkeypatch, write_notebook, result):
     """A checkout with two small notebooks and a profile."""
     root = tmp_path / "check{out}"  # braces: papermill formats its output path
     (root / "notebooks/params").mkdir(parents=True)
@@ -21,25 +26,11 @@ def checkout(tmp_path, monkeypatch):
     write_notebook(
         root / "notebooks/01_first.ipynb",
         "from consensus_lib.experiments.results import write_result\n"
-        f"write_result(out, **({GOOD} | {{'seed': seed}}))",
+        f"write_result(out, **({result} | {{'seed': seed}}))",
     )
     write_notebook(root / "notebooks/02_second.ipynb", "print(seed)")
     (root / "notebooks/params/tiny-quick.yaml").write_text("all: {seed: 3}\n02_second: {seed: 4}\n")
     return root
-
-
-def write_notebook(path, *sources):
-    cells = [
-        nbformat.v4.new_code_cell(
-            'seed: int = 0  # seed\nout: str = ""  # folder', metadata={"tags": ["parameters"]}
-        )
-    ]
-    cells += [nbformat.v4.new_code_cell(source) for source in sources]
-    metadata = {
-        "kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"},
-        "language_info": {"name": "python"},
-    }
-    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=metadata), path)
 
 
 def test_the_notebooks_run_in_order_with_their_parameters(checkout, capfd):
@@ -70,13 +61,13 @@ def test_a_notebook_can_do_without_the_profile_and_parameters_can_be_changed(che
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (["--only", "2"], r"--only: expected some of \['01', '02'\], got \['2'\]"),
-        (["--set", "sed=1"], r"--set: expected a parameter of \['01_first', '02_second'\], got sed"),
-        (["--set", "seed=x"], r"seed: expected int, got 'x' \(str\)"),
-        (["--set", "seed={"], "argument --set: expected NAME=VALUE, got seed={"),
-        (["--set", "seed="], "seed: expected int, got None"),
-        (["--out", "pyproject.toml"], "argument --out: expected a folder that can be written to"),
-        (["--profile", "huge"], r"expected one of \['tiny-quick'\], got tiny-huge"),
+        (["--only", "2"], r"--only: .* got \['2'\]"),
+        (["--set", "sed=1"], "--set: .* got sed"),
+        (["--set", "seed=x"], "seed: .* got 'x'"),
+        (["--set", "seed={"], "argument --set: .* got seed={"),
+        (["--set", "seed="], "seed: .* got None"),
+        (["--out", "pyproject.toml"], "argument --out: "),
+        (["--profile", "huge"], "profile: .*tiny-quick.* got tiny-huge"),
     ],
 )
 def test_wrong_values_are_named_in_one_line_and_nothing_is_written(
@@ -85,10 +76,10 @@ def test_wrong_values_are_named_in_one_line_and_nothing_is_written(
     monkeypatch.chdir(checkout)
     with pytest.raises(SystemExit) as left:
         notebooks.main(["--data", "tiny", *arguments])
-    said = capsys.readouterr().err
+    printed = capsys.readouterr().err
     assert left.value.code == 2
-    assert re.search(expected, said)
-    assert said.count("\n") == 1
+    assert re.search(expected, printed)
+    assert printed.count("\n") == 1
     assert not paths.runs_dir().exists()
 
 
@@ -100,7 +91,7 @@ def test_a_run_folder_is_new_each_time(checkout):
 @pytest.mark.parametrize(
     "source", ["raise ValueError('broken on purpose')", "import os; os._exit(3)"], ids=["raises", "dies"]
 )
-def test_a_notebook_that_stops_is_named_and_kept(checkout, capfd, source):
+def test_a_notebook_that_stops_is_named_and_kept(checkout, capfd, source, write_notebook):
     write_notebook(checkout / "notebooks/02_second.ipynb", "print('before')", source)
     assert notebooks.main(["--data", "tiny", "--out", str(checkout / "run")]) == 1
     captured = capfd.readouterr()
@@ -110,7 +101,7 @@ def test_a_notebook_that_stops_is_named_and_kept(checkout, capfd, source):
     assert (checkout / "run/01_first/result.json").is_file()
 
 
-def test_storing_keeps_outputs_and_drops_progress(checkout):
+def test_storing_keeps_outputs_and_drops_progress(checkout, write_notebook):
     notebook = checkout / "notebooks/02_second.ipynb"
     write_notebook(notebook, "import sys\nprint('kept')\nprint('bar', file=sys.stderr)")
     assert notebooks.main(["--store", "--only", "02"]) == 0
@@ -119,7 +110,7 @@ def test_storing_keeps_outputs_and_drops_progress(checkout):
     assert stored.metadata.language_info == {"name": "python"}
 
 
-def test_storing_takes_the_notebooks_of_studies_too(checkout):
+def test_storing_takes_the_notebooks_of_studies_too(checkout, write_notebook):
     study = checkout / "notebooks/studies/train.ipynb"
     study.parent.mkdir()
     for notebook in (checkout / "notebooks/01_first.ipynb", study):
@@ -128,7 +119,7 @@ def test_storing_takes_the_notebooks_of_studies_too(checkout):
     assert nbformat.read(study, as_version=4).cells[-1].outputs[0].text == "kept\n"
 
 
-def test_storing_leaves_a_failing_notebook_as_it_was(checkout):
+def test_storing_leaves_a_failing_notebook_as_it_was(checkout, write_notebook):
     notebook = checkout / "notebooks/02_second.ipynb"
     write_notebook(notebook, "raise ValueError('broken on purpose')")
     before = notebook.read_bytes()

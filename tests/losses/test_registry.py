@@ -76,7 +76,7 @@ def test_wrong_names_and_options_are_told(own, name, options, expected):
 @pytest.mark.parametrize("preset", PRESETS.values(), ids=PRESETS)
 def test_a_preset_claims_what_both_tables_hold_and_no_more(preset):
     words = {}
-    for table in ("rivals-differences.csv", "rivals-again-differences.csv"):
+    for table in ("baselines-differences.csv", "baselines-again-differences.csv"):
         for key, differences in read_differences(STUDIES / table, "cross-entropy").items():
             word = differences[preset.title].word(key in ("mean_iou", "boundary_f1_2"))
             words.setdefault(key, []).append(word)

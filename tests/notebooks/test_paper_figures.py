@@ -11,6 +11,7 @@ from matplotlib import pyplot as plt
 
 from consensus_lib.data import TASKS, open_splits
 from consensus_lib.experiments import notebook, results
+from consensus_lib.experiments.train import Config
 from consensus_lib.losses import pixelwise_loss
 from consensus_lib.viz import plots, tables
 from consensus_lib.viz.images import luminance
@@ -174,9 +175,9 @@ def test_a_setting_has_n_data_and_cost():
 def test_figures_of_parts_come_from_trainings_that_notebook_05_leaves(one_data_folder, tmp_path, manuscript):
     lesson = notebook.begin("05_artifact_analysis", out=str(tmp_path / "05_artifact_analysis"))
     data = open_splits("synthetic", "parts", size=32, images=8)
-    about = {"seed": 0, "epochs": 2, "width": 0.0625, "batch_size": 8, "live": False}
+    setting = {"seed": 0, "epochs": 2, "width": 0.0625, "batch_size": 8}
     for name in (*paper.PAIR, paper.ALONE, "beta 40"):
-        trained = lesson.train(name, data, pixelwise_loss, **about)
+        trained = lesson.train(Config(loss=pixelwise_loss, title=name, **setting), data, live=False)
     for name in ("figure3b", "figure4a", "figure4c", "figure6"):
         manuscript.figure(name, getattr(paper, name))
     assert manuscript.made == ["figure3b", "figure4a", "figure4c", "figure6"]
@@ -197,14 +198,15 @@ def test_figures_of_covered_faces_and_curves_come_from_notebooks_04_and_03(
     one_data_folder, tmp_path, manuscript
 ):
     data = open_splits("synthetic", "occlusion", size=32, images=8)
-    about = {"seed": 0, "epochs": 2, "width": 0.0625, "batch_size": 8, "live": False}
+    setting = {"seed": 0, "epochs": 2, "width": 0.0625, "batch_size": 8}
     lesson = notebook.begin("04_teacher_distillation", out=str(tmp_path / "04_teacher_distillation"))
     for name in paper.STAGES:
         first = {} if name == "teacher" else {"first": name}
-        lesson.train(name.replace(", ", "-"), data, pixelwise_loss, **about, **first)
+        config = Config(loss=pixelwise_loss, title=name.replace(", ", "-"), **setting)
+        lesson.train(config, data, live=False, **first)
     lesson = notebook.begin("03_consensus_loss", out=str(tmp_path / "03_consensus_loss"))
     for name in ("pixelwise", "consensus"):
-        lesson.train(name, data, pixelwise_loss, **about)
+        lesson.train(Config(loss=pixelwise_loss, title=name, **setting), data, live=False)
     for name in ("figure1", "figure2", "figure5", "figure4b"):
         manuscript.figure(name, getattr(paper, name))
     manuscript.table("one", paper.table1)

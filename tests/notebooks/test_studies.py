@@ -1,13 +1,13 @@
-"""The studies that notebooks read: they run, go on where they stopped, and their tables are whole."""
+"""The studies that notebooks read: they run, resume where they stopped, and their tables are whole."""
 
 import shutil
 
 import pandas as pd
 import pytest
 
+import baselines
 import consensus
 import distillation
-import rivals
 import transfer
 from consensus_lib import paths
 from consensus_lib.losses import PRESETS
@@ -93,15 +93,17 @@ def test_distillation_without_a_teacher(run, monkeypatch):
     assert found["first"].tolist() == ["nothing"]
 
 
-def test_rivals(run, tmp_path):
-    names = [rivals.BASE, rivals.RECOMMENDED]
-    found = run(rivals, ["--losses", *names, "--seeds", "3", "4", "--epochs", "1", "--split", "validation"])
+def test_baselines(run, tmp_path):
+    names = [baselines.BASE, baselines.RECOMMENDED]
+    found = run(
+        baselines, ["--losses", *names, "--seeds", "3", "4", "--epochs", "1", "--split", "validation"]
+    )
     assert found.split.eq("validation").all()
     repairs = [method.title for method in POSTPROCESSING.values()]
     assert found.variant.tolist() == [names[0], *repairs, names[1]] * 2
     for base, others in ((names[0], [*repairs, names[1]]), (names[1], [names[0], *repairs])):
         differences = read_differences(tmp_path / "table-differences.csv", base)
-        assert set(differences) == set(rivals.SCORES)
+        assert set(differences) == set(baselines.SCORES)
         for key, gains in differences.items():
             assert list(gains) == others
             means = found.groupby("variant")[key].mean()
@@ -122,7 +124,7 @@ def test_rivals(run, tmp_path):
         ([], "expected a prepared data set in"),
     ],
 )
-@pytest.mark.parametrize("module", [transfer, consensus, distillation, rivals])
+@pytest.mark.parametrize("module", [transfer, consensus, distillation, baselines])
 def test_wrong_values_are_named_in_one_line(module, arguments, expected, request, tmp_path, capsys):
     if arguments:
         request.getfixturevalue("run")  # prepares the photographs
@@ -133,7 +135,7 @@ def test_wrong_values_are_named_in_one_line(module, arguments, expected, request
     assert not paths.runs_dir().exists()
 
 
-@pytest.mark.parametrize("module", [transfer, consensus, distillation, rivals])
+@pytest.mark.parametrize("module", [transfer, consensus, distillation, baselines])
 def test_the_stored_table_is_whole(module):
     found = pd.read_csv(module.TABLE)
     assert not found.isna().any(axis=None)
@@ -145,15 +147,15 @@ def test_the_stored_table_is_whole(module):
         transfer: transfer.RECIPES,
         consensus: consensus.LOSSES,
         distillation: distillation.FIRST,
-        rivals: rivals.LOSSES,
+        baselines: baselines.LOSSES,
     }
     assert set(known[module]) <= set(found["first" if module is distillation else "variant"])
 
 
 def test_what_was_chosen_is_stored_once_more_with_other_seeds_and_images():
-    found = pd.read_csv(rivals.TABLE.with_stem("rivals-again"))
+    found = pd.read_csv(baselines.TABLE.with_stem("baselines-again"))
     assert not found.isna().any(axis=None)
     assert found.split.eq("validation").all()
-    chosen = [rivals.BASE, "Lovász-Softmax", *(preset.title for preset in PRESETS.values())]
+    chosen = [baselines.BASE, "Lovász-Softmax", *(preset.title for preset in PRESETS.values())]
     for name in chosen:
         assert found[found.variant == name].seed.tolist() == [3, 4, 5]

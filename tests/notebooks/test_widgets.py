@@ -3,7 +3,6 @@ import numpy as np
 import pytest
 from matplotlib import pyplot as plt
 
-from consensus_lib.experiments.sweeps import Progress
 from support import diagrams, widgets
 
 
@@ -36,12 +35,3 @@ def test_the_consensus_toy_redraws_what_its_sliders_say(drawn):
     alpha.value = beta.value = 0.0
     assert (drawn[-1][1] == 0).all()
     assert not plt.get_fignums()
-
-
-def test_the_progress_of_a_sweep_is_a_table_that_changes():
-    table, update = widgets.sweep_progress()
-    for progress, shown in ((Progress(1, 2, 3, 4, 90.0), "1.5 min"), (Progress(10, 0, 0, 0, None), "?")):
-        update(progress)
-        cells = [part.split("<")[0].split(">")[-1] for part in table.value.split("<td")[1:]]
-        assert cells[:5] == ["done", "running", "failed", "waiting", "time left"]
-        assert cells[5:] == [*map(str, progress[:4]), shown]

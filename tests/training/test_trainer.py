@@ -7,26 +7,20 @@ import pytest
 import torch
 from torch import nn
 
-from consensus_lib.data import Augment, FaceDataset, Splits
-from consensus_lib.experiments.train import summarize_training
+from consensus_lib.data import Augment, FaceDataset
 from consensus_lib.losses import ConsensusLoss, PixelwiseLoss, Ramp, consensus_loss, pixelwise_loss
 from consensus_lib.metrics.segmentation import SegmentationScores
-from consensus_lib.metrics.stability import flicker
 from consensus_lib.metrics.structure import StructureScores
 from consensus_lib.models.networks import NETWORKS, FaceOccNet
 from consensus_lib.training import (
     CheckpointError,
-    checkpoint,
     cosine,
-    devices,
     evaluate,
     fit,
     load_checkpoint,
-    measure_flicker,
     pick_device,
     pick_precision,
     predict,
-    trainer,
 )
 
 AUGMENT = Augment(flip=0.5, rotation=10, scale=0.9)
@@ -65,6 +59,10 @@ class Interrupt(Exception):
     """Stands for a kill: raised by ``on_epoch`` after the epoch was stored."""
 
 
+def one_cycle(optimizer, steps):
+    return torch.optim.lr_scheduler.OneCycleLR(optimizer, 1e-2, total_steps=steps)
+
+
 def stop_after(epochs):
     def stop(history):
         if len(history) == epochs:
@@ -96,39 +94,31 @@ def test_training_learns_and_keeps_a_history(data, validation):
 
 
 @pytest.mark.parametrize("stop", [1, 2])
-@pytest.mark.parametrize(
-    "schedule",
-    [
-        cosine,
-        None,
-        lambda o, steps: torch.optim.lr_scheduler.ReduceLROnPlateau(o, "max"),
-        lambda o, steps: torch.optim.lr_scheduler.OneCycleLR(o, 1e-2, total_steps=steps),
-    ],
-    ids=["cosine", "none", "plateau", "one cycle"],
-)
+@pytest.mark.parametrize("schedule", [cosine, None, one_cycle])
 def test_an_interrupted_training_ends_with_the_same_bits(data, validation, tmp_path, stop, schedule):
     whole, history = train(data, validation=validation, schedule=schedule)
-    with pytest.raises(Interrupt):
-        train(data, validation=validation, schedule=schedule, out=tmp_path / "run", on_epoch=stop_after(stop))
+    begin(data, tmp_path / "run", stop, validation=validation, schedule=schedule)
     # Resumed in another process, the network starts from other weights: all must come from the file.
-    resumed, resumed_history = train(
-        data, network(seed=99), validation=validation, schedule=schedule, out=tmp_path / "run"
-    )
+    options = {"validation": validation, "schedule": schedule, "out": tmp_path / "run"}
+    resumed, resumed_history = train(data, network(seed=99), **options)
     assert torch.equal(weights(resumed), weights(whole))
     assert untimed(resumed_history) == untimed(history)
 
 
-def interrupted(*_):
-    raise KeyboardInterrupt
+def test_an_interrupt_in_the_first_epoch_can_be_resumed(data, tmp_path):
+    def interrupted(*_):
+        raise KeyboardInterrupt
 
+    class Loss(nn.Module):
+        forward = staticmethod(pixelwise_loss)
 
-def test_ctrl_c_in_the_first_epoch_can_be_resumed(data, tmp_path, monkeypatch):
-    with monkeypatch.context() as patch:
-        patch.setattr(trainer, "train_epoch", interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            train(data, out=tmp_path / "run")
-    resumed, _ = train(data, network(seed=99), out=tmp_path / "run")
-    assert torch.equal(weights(resumed), weights(train(data)[0]))
+    loss = Loss()
+    handle = loss.register_forward_pre_hook(interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        train(data, loss=loss, out=tmp_path / "run")
+    handle.remove()
+    resumed, _ = train(data, network(seed=99), loss=loss, out=tmp_path / "run")
+    assert torch.equal(weights(resumed), weights(train(data, loss=loss)[0]))
 
 
 def test_a_finished_training_is_not_repeated(data, tmp_path):
@@ -136,17 +126,6 @@ def test_a_finished_training_is_not_repeated(data, tmp_path):
     again, same = train(data, network(seed=99), out=tmp_path / "run", on_epoch=stop_after(1))
     assert torch.equal(weights(first), weights(again))
     assert same == history
-
-
-def test_other_settings_are_refused_and_nothing_is_lost(data, tmp_path):
-    train(data, out=tmp_path / "run")
-    before = {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()}
-    with pytest.raises(CheckpointError, match="batch_size: expected 4, got 6"):
-        train(data, batch_size=6, out=tmp_path / "run")
-    with pytest.raises(CheckpointError, match=r"loss: expected '.*pixelwise_loss', got .ConsensusLoss"):
-        train(data, loss=ConsensusLoss(), out=tmp_path / "run")
-    assert {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()} == before
-    train(data, batch_size=6, out=tmp_path / "run", resume=False)
 
 
 def begin(data, out, epochs=1, **options):
@@ -178,35 +157,17 @@ def test_a_training_keeps_its_precision_on_a_machine_that_would_take_another(dat
     assert untimed(resumed_history) == untimed(history)
     assert [row["precision"] for row in resumed_history] == [precision] * 3
     other = "float32" if precision == "bfloat16" else "bfloat16"
-    message = rf"precision: expected '{precision}', got '{other}' \('auto' continues in {precision}\)"
-    refused(data, tmp_path / "run", message, precision=other)
+    refused(data, tmp_path / "run", f"precision: expected '{precision}', got '{other}'", precision=other)
 
 
-def test_a_machine_without_the_precision_goes_on_in_its_own_and_says_so(data, tmp_path, monkeypatch):
-    begin(data, tmp_path / "run", precision="bfloat16")
-    for module in (devices, checkpoint):
-        monkeypatch.setattr(module, "can_run", lambda precision, device: precision == "float32")
-    with pytest.raises(ValueError, match="precision: expected 'auto' or 'float32' on cpu, got 'bfloat16'"):
-        train(data, precision="bfloat16")
-    monkeypatch.setattr(trainer, "pick_precision", lambda name, device: "float32")
-    begin(data, tmp_path / "run", epochs=2, precision="auto")
-    monkeypatch.undo()
-    _, history = train(data, precision="auto", out=tmp_path / "run")
-    assert [row["precision"] for row in history] == ["bfloat16", "float32", "float32"]
-    assert [row.get("changes") for row in history] == [None, ["precision: bfloat16 → float32"], None]
-
-
-def test_another_device_is_recorded_where_it_trained_and_reaches_the_result(
-    data, validation, tmp_path, monkeypatch
-):
-    begin(data, tmp_path / "run", validation=validation)
-    monkeypatch.setattr(checkpoint, "device_name", lambda device: "another")
-    model, history = train(data, validation=validation, out=tmp_path / "run")
-    monkeypatch.undo()
-    result = summarize_training(model, Splits(data, validation, validation), history)
-    assert result["changes"] == [f"epoch 2: device: {devices.device_name(torch.device('cpu'))} → another"]
-    assert result["precision"] == "float32"
-    assert train(data, validation=validation, out=tmp_path / "run")[1] == history  # nothing was trained here
+def test_another_machine_is_recorded_where_it_trained(data, tmp_path):
+    begin(data, tmp_path / "run")
+    file = tmp_path / "run/checkpoint.json"
+    state = json.loads(file.read_text())
+    file.write_text(json.dumps(state | {"machine": state["machine"] | {"device": "another"}}))
+    _, history = train(data, out=tmp_path / "run")
+    ours = state["machine"]["device"]
+    assert [row.get("changes") for row in history] == [None, [f"device: another → {ours}"], None]
 
 
 @pytest.mark.parametrize("stop", [2, 3])
@@ -231,13 +192,7 @@ def test_more_epochs_at_a_constant_rate_are_those_of_a_longer_training(data, tmp
 )
 def test_more_epochs_than_a_schedule_was_planned_for_are_refused(data, tmp_path, planned):
     train(data, epochs=2, out=tmp_path / "run", **planned)
-    message = r"epochs: expected 2, got 3 \(the schedule of the rate or of the loss was planned for 2\)"
-    refused(data, tmp_path / "run", message, epochs=3, **planned)
-    constant = {
-        "schedule": None,
-        "loss": ConsensusLoss("component"),
-    }  # now nothing is planned over the epochs
-    refused(data, tmp_path / "run", r"(schedule|loss): expected", epochs=3, **constant)
+    refused(data, tmp_path / "run", "epochs: expected 2, got 3", epochs=3, **planned)
 
 
 def grouped(rate, first=1):
@@ -250,10 +205,6 @@ def grouped(rate, first=1):
     return make
 
 
-def factor(value):
-    return lambda optimizer, steps: torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: value**step)
-
-
 @pytest.mark.parametrize(
     ("key", "first", "second"),
     [
@@ -262,14 +213,15 @@ def factor(value):
         ("loss", *(nn.CrossEntropyLoss(torch.tensor([1.0, 1.0, w]), ignore_index=255) for w in (1, 2))),
         ("optimizer", grouped(0.01), grouped(0.5)),
         ("optimizer", grouped(0.01, 1), grouped(0.01, 2)),
-        ("schedule", factor(1.0), factor(0.999)),
+        ("schedule", cosine, one_cycle),
         ("schedule", *(partial(torch.optim.lr_scheduler.StepLR, gamma=g) for g in (0.1, 0.2))),
+        ("batch_size", 4, 6),
     ],
-    ids=["partial", "module", "weights", "rate", "members", "factors", "schedule"],
+    ids=["partial", "module", "weights", "rate", "members", "schedule", "gamma", "batch size"],
 )
 def test_a_changed_setting_is_seen(data, tmp_path, key, first, second):
     begin(data, tmp_path / "run", **{key: first})
-    refused(data, tmp_path / "run", rf"settings \({key}: expected .*, got ", **{key: second})
+    refused(data, tmp_path / "run", rf"settings.*{key}: expected .*, got ", **{key: second})
     _, history = train(data, out=tmp_path / "run", **{key: first})
     assert len(history) == 3
 
@@ -291,27 +243,14 @@ class Nameless:
 )
 def test_what_cannot_be_described_trains_but_is_not_resumed(data, tmp_path, loss):
     begin(data, tmp_path / "run", loss=loss)
-    message = r"loss: expected a function of a module, functools.partial of one, .*resume=False \(--restart\)"
-    refused(data, tmp_path / "run", message, loss=loss)
+    refused(data, tmp_path / "run", "loss: expected a function of a module", loss=loss)
     assert len(train(data, loss=loss, out=tmp_path / "run", resume=False)[1]) == 3
 
 
-@pytest.mark.parametrize(
-    ("second", "message"),
-    [
-        (
-            nn.Conv2d(3, 3, 5, padding=2),
-            r"model.weight: expected float32 \[3, 3, 3, 3\], got float32 \[3, 3, 5, 5\]",
-        ),
-        (nn.Conv2d(3, 3, 3, padding=1, bias=False), r"model.bias: expected float32 \[3\], got none"),
-        (nn.Conv2d(3, 3, 3, padding=1).double(), r"model.weight: expected float32 .*, got float64"),
-        (nn.Conv2d(3, 3, 3, padding=2, dilation=2), r"model: expected .*'layers': '\w{12}'.*, got"),
-    ],
-    ids=["shape", "name", "type", "layers"],
-)
-def test_another_network_is_refused_and_left_alone(data, tmp_path, second, message):
+@pytest.mark.parametrize("second", [nn.Conv2d(3, 3, 5, padding=2), nn.Conv2d(3, 3, 3, padding=2, dilation=2)])
+def test_another_network_is_refused_and_left_alone(data, tmp_path, second):
     begin(data, tmp_path / "run", model=nn.Conv2d(3, 3, 3, padding=1))
-    refused(data, tmp_path / "run", message, model=second)
+    refused(data, tmp_path / "run", "model: expected .*'layers': ", model=second)
 
 
 def test_a_checkpoint_of_an_earlier_format_is_refused_but_loads(data, tmp_path):
@@ -320,7 +259,7 @@ def test_a_checkpoint_of_an_earlier_format_is_refused_but_loads(data, tmp_path):
     state = json.loads(file.read_text())
     del state["format"]
     file.write_text(json.dumps(state))
-    refused(data, tmp_path / "run", "expected a checkpoint of format 2, got one of another version")
+    refused(data, tmp_path / "run", "expected a checkpoint of format 3")
     assert torch.equal(weights(load_checkpoint(tmp_path / "run")[0]), weights(model))
 
 
@@ -328,26 +267,6 @@ def test_broken_weights_are_named_when_resuming(data, tmp_path):
     begin(data, tmp_path / "run")
     (tmp_path / "run/checkpoint-0001.safetensors").write_bytes(b"broken")
     refused(data, tmp_path / "run", "checkpoint-0001.safetensors: expected a safetensors file")
-
-
-@pytest.mark.parametrize("mode", ["min", "max"])
-def test_a_plateau_schedule_cuts_the_rate_when_the_score_stops_rising(data, validation, mode, monkeypatch):
-    scores = iter([0.5, 0.6, 0.7, 0.8, 0.80001, 0.9, 0.9, 0.9])
-
-    class Given(SegmentationScores):
-        def compute(self):
-            return super().compute() | {"mean_iou": next(scores)}
-
-    monkeypatch.setattr(trainer, "evaluate", partial(evaluate, scores=Given))
-    _, history = train(
-        data,
-        epochs=8,
-        validation=validation,
-        optimizer=lambda parameters: torch.optim.SGD(parameters, lr=0.1),
-        schedule=lambda o, steps: torch.optim.lr_scheduler.ReduceLROnPlateau(o, mode, patience=0),
-    )
-    # 0.80001 is no gain: less than a ten-thousandth more. The rate falls after it, and after each third 0.9.
-    assert [row["lr"] for row in history] == pytest.approx([0.1] * 5 + [0.01, 0.01, 0.001])
 
 
 def test_workers_do_not_change_the_result(data):
@@ -377,31 +296,13 @@ def test_a_loss_gets_what_it_asks_for(data):
 def test_the_folder_holds_what_is_promised(data, validation, tmp_path):
     model, history = train(data, validation=validation, out=tmp_path / "run")
     names = {path.name for path in (tmp_path / "run").iterdir()}
-    assert names == {"checkpoint.json", "checkpoint-0003.safetensors", "history.jsonl", "best.safetensors"}
+    assert names == {"checkpoint.json", "checkpoint-0003.safetensors", "history.jsonl"}
     lines = [json.loads(line) for line in (tmp_path / "run/history.jsonl").read_text().splitlines()]
     assert lines == history
     loaded, record = load_checkpoint(tmp_path / "run")
     assert torch.equal(weights(loaded), weights(model))
     assert record["classes"] == ["background", "face", "hair"]
     assert not loaded.training
-
-
-def test_patience_stops_early_and_restores_the_best(data, validation, tmp_path):
-    # A learning rate of zero never gets better after the first evaluation.
-    model, history = train(
-        data,
-        epochs=50,
-        validation=validation,
-        patience=3,
-        schedule=None,
-        optimizer=lambda p: torch.optim.SGD(p, lr=0.0),
-        out=tmp_path / "run",
-    )
-    assert 4 <= len(history) < 50
-    best, record = load_checkpoint(tmp_path / "run", best=True)
-    assert torch.equal(weights(best), weights(model))
-    assert record["best_epoch"] <= len(history) - 3
-    assert record["best_score"] == max(row["mean_iou"] for row in history)
 
 
 def test_evaluation_happens_at_intervals_and_at_the_end(data, validation):
@@ -458,20 +359,6 @@ def test_more_scores_when_asked(data, validation):
     assert len(more.per_image()["hausdorff95"]) == len(validation)
 
 
-def test_flicker_of_a_network_is_that_of_its_predictions(data, validation):
-    model, _ = train(data)
-    found = measure_flicker(model, validation, batch_size=3, angles=(), border=2)
-    images = torch.stack([validation[i]["image"] for i in range(len(validation))])
-    model.eval()
-    with torch.inference_mode():
-        whole = flicker(lambda images: model(images).argmax(1), images, angles=(), border=2)
-    assert found["flicker_shift"].tolist() == pytest.approx(whole["flicker_shift"].tolist(), abs=2e-3)
-    assert 0 < found["flicker_shift"].mean() < 1
-    model.train()
-    measure_flicker(model, validation, shifts=((0, 1),), angles=(-1.0,))
-    assert model.training
-
-
 def test_superpixels_reach_the_scores(tiny_folder):
     assert "superpixel_accuracy" in evaluate(network(), FaceDataset(tiny_folder, "test", "parts")).compute()
 
@@ -512,7 +399,6 @@ def test_a_missing_or_broken_checkpoint_is_named(data, tmp_path):
     [
         ({"epochs": 0}, "epochs: expected at least 1, got 0"),
         ({"batch_size": 0}, "batch_size: expected at least 1"),
-        ({"patience": 2}, "patience: expected at least 1, and validation data"),
         ({"device": "tpu9"}, "device: expected 'auto' or a device of this machine, got 'tpu9'"),
         ({"precision": "int4"}, "precision: expected 'auto'"),
     ],

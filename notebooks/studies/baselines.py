@@ -1,18 +1,18 @@
 """Consensus and baselines under one protocol: the study behind notebook 05 and ``losses.registry.PRESETS``.
 
-    python notebooks/studies/rivals.py
+    python notebooks/studies/baselines.py
 
-needs LFW Part Labels (``make data-lfw``). It writes ``rivals.csv``, one row for each training and each way to
-treat the masks of cross-entropy, and ``rivals-differences.csv``, one row for each difference to cross-entropy
+needs LFW Part Labels (``make data-lfw``). It writes ``baselines.csv``, one row for each training and each way to
+treat the masks of cross-entropy, and ``baselines-differences.csv``, one row for each difference to cross-entropy
 or to the recommended consensus, with its interval. All losses train the same network on the same photographs,
 in the same order and for the same number of steps, with each seed. Every training lies in a folder of its
-own: a study that was stopped goes on, and several processes can train a part of the ``--losses`` each before
+own: a study that was stopped resumes, and several processes can train a part of the ``--losses`` each before
 one writes the tables.
 
 The settings were chosen on the first three seeds and the test images. What was chosen, once more, with
 seeds and images on which nothing was:
 
-    python notebooks/studies/rivals.py --table notebooks/studies/rivals-again.csv --split validation \\
+    python notebooks/studies/baselines.py --table notebooks/studies/baselines-again.csv --split validation \\
         --seeds 3 4 5 --losses cross-entropy "consensus alone" "Lovász-Softmax and consensus" Lovász-Softmax
 """
 
@@ -25,6 +25,7 @@ from consensus_lib.data import MILD, open_splits
 from consensus_lib.data.prepared import prepared_folder
 from consensus_lib.experiments import notebook, results
 from consensus_lib.experiments.command_line import SEED, Parser, number, refusing, whole
+from consensus_lib.experiments.train import Config
 from consensus_lib.losses import BASELINES, PRESETS, ConsensusLoss, pixelwise_loss
 from consensus_lib.metrics.comparison import paired_bootstrap
 from consensus_lib.metrics.structure import StructureScores
@@ -80,21 +81,16 @@ def main(argv: list[str] | None = None, table: Path = TABLE) -> None:
     with refusing(parser):
         prepared_folder("lfw_part_labels", size=max(128, a.size))
         check_network(FaceOccNet, a.size, a.width)
-    lesson = notebook.begin("rivals")
+    lesson = notebook.begin("baselines")
     found: dict[str, list[StructureScores]] = {}
     rows = []
     for seed in a.seeds:
         data = open_splits("lfw_part_labels", "parts", size=a.size, images=a.images, augment=MILD, seed=seed)
         data = data._replace(test=getattr(data, a.split))
-        setting = {
-            "seed": seed,
-            "width": a.width,
-            "epochs": a.epochs,
-            "live": False,
-            "scored": StructureScores,
-        }
+        setting, about = {"seed": seed, "width": a.width}, {"live": False, "scores": StructureScores}
         for name in a.losses:
-            done = lesson.train(name, data, LOSSES[name], variant=name, **setting)
+            config = Config(loss=LOSSES[name], title=name, epochs=a.epochs, **setting)
+            done = lesson.train(config, data, variant=name, **about)
             found.setdefault(name, []).append(done.scores)
             rows += (made := results.read_results(done.folder))
             for key, method in POSTPROCESSING.items() if name == BASE else ():
@@ -102,7 +98,7 @@ def main(argv: list[str] | None = None, table: Path = TABLE) -> None:
                 scores = evaluate(corrected, data.test, scores=StructureScores)
                 found.setdefault(method.title, []).append(scores)
                 rows.append(made[0] | {"variant": method.title} | scores.compute())
-    command = shlex.join(["python", "notebooks/studies/rivals.py", *argv])
+    command = shlex.join(["python", "notebooks/studies/baselines.py", *argv])
     results.write_table(a.table, rows, command)
     gains = [
         {"base": base, "variant": name} | paired_bootstrap(found[base], scores, key)._asdict()

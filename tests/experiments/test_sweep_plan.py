@@ -1,0 +1,160 @@
+"""Sweeps: what is refused, and what is made one form, before a kernel starts."""
+
+import math
+from pathlib import Path
+
+import nbformat
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from consensus_lib.experiments import sweep_plan, sweeps
+
+
+@pytest.fixture
+def notebook(tmp_path, write_ways):
+    return write_ways(tmp_path / "book.ipynb")
+
+
+@pytest.mark.parametrize(
+    ("described", "message"),
+    [
+        ({"grids": {}}, r"sweep: .*\['grids'\]"),
+        ({"parameters": {"rat": 1}}, "parameter: .* got rat"),
+        ({"parameters": {"out": "x"}}, "parameter: .* got out"),
+        ({"parameters": {"rate": "1e-3"}}, "rate: expected float, got the text '1e-3'"),
+        ({"parameters": {"anything": "2E5"}}, "anything: expected a number, got the text '2E5'"),
+        ({"parameters": {"betas": ["1e-3"]}}, r"betas\[0\]: expected float, got the text '1e-3'"),
+        ({"parameters": {"rate": True}}, "rate: expected float, got True"),
+        ({"parameters": {"epochs": True}}, "epochs: expected int, got True"),
+        ({"parameters": {"epochs": 2.0}}, "epochs: expected int, got 2.0"),
+        ({"parameters": {"deep": 1}}, "deep: expected bool, got 1"),
+        ({"parameters": {"rate": math.nan}}, "rate: .* got nan"),
+        ({"parameters": {"anything": math.inf}}, "anything: .* got inf"),
+        ({"parameters": {"betas": [np.float32("nan")]}}, r"betas\[0\]: .* got nan"),
+        ({"parameters": {"anything": {"a": 1}}}, "anything: .* got {'a': 1}"),
+        ({"parameters": {"rate": None}}, "rate: expected float, got None"),
+        ({"grid": {"rate": 1.0}}, "grid: .* rate, got 1.0"),
+        ({"grid": {"rate": []}}, r"grid: .* rate, got \[\]"),
+        ({"grid": {"rate": [1, 1.0]}}, "sweep: expected each run once"),
+        ({"lists": {"rate": [1, 2], "epochs": [1]}}, "lists: expected the same length"),
+        ({"grid": {"rate": [1]}, "lists": {"rate": [2]}}, r"sweep: .* got \['rate'\]"),
+        ({"parameters": {"seed": 1}, "seeds": 2}, r"sweep: .* got \['seed'\]"),
+        ({"seeds": 0}, "seeds: "),
+        ({"seeds": True}, "seeds: .* got True"),
+        ({"timeout": "10"}, "timeout: .* got '10'"),
+        ({"threads": 1.5}, "threads: .* got 1.5"),
+        ({"threads": 0}, "threads: .* got 0"),
+        ({"notebook": "none.ipynb"}, "notebook: .*none.ipynb"),
+        ({"parameters": [1]}, r"parameters: .* got \[1\]"),
+    ],
+)
+def test_a_wrong_sweep_is_refused_before_a_kernel_starts(notebook, described, message):
+    with pytest.raises(ValueError, match=message):
+        sweeps.plan({"notebook": notebook.name} | described, notebook.parent)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("notebook: book.ipynb\nparameters: {rate: 1e-3}", "rate: .* '1e-3'"),
+        ("notebook: [", "sweep: expected a YAML file"),
+        ("- 1", r"sweep: .* got \[1\]"),
+        ("seeds: 1", "notebook: .* got None"),
+    ],
+)
+def test_a_file_that_is_no_sweep_is_refused(notebook, text, message, capsys):
+    file = notebook.with_name("sweep.yaml")
+    file.write_text(text)
+    with pytest.raises(ValueError, match=message):
+        sweeps.read_sweep(file)
+    with pytest.raises(SystemExit) as left:
+        sweeps.main([str(file), "--out", str(notebook.parent / "out")])
+    assert left.value.code == 2
+    assert not (notebook.parent / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ('rate: float = 1.0\nseed = int("3")\nout = ""', "notebook: expected lines name = literal"),
+        ("a, b = 1, 2", "notebook: expected lines name = literal"),
+        ("%matplotlib inline", "notebook: expected lines name = literal"),
+        ("rate: float = 1.0", "notebook: expected a parameter out"),
+    ],
+)
+def test_a_notebook_that_cannot_be_swept_is_refused(tmp_path, write_ways, parameters, message):
+    with pytest.raises(ValueError, match=message):
+        sweeps.plan({"notebook": write_ways(tmp_path / "book.ipynb", parameters)})
+
+
+def test_a_notebook_without_parameters_is_refused(tmp_path):
+    nbformat.write(nbformat.v4.new_notebook(), tmp_path / "book.ipynb")
+    with pytest.raises(ValueError, match="notebook: expected one cell tagged parameters"):
+        sweeps.plan({"notebook": tmp_path / "book.ipynb"})
+
+
+def test_a_sweep_is_grid_times_seeds_times_lists(notebook):
+    lists = {"epochs": [1, 2, 3], "deep": [True, False, True]}
+    described = {
+        "parameters": {"way": "fine"},
+        "grid": {"rate": np.array([1, 2])},
+        "lists": lists,
+        "seeds": 2,
+    }
+    sweep = sweeps.plan({"notebook": notebook} | described)
+    assert sweep.varied == ("rate", "epochs", "deep", "seed")
+    found = list(sweep.runs.values())
+    assert len(found) == 2 * 2 * 3
+    assert {(run["epochs"], run["deep"]) for run in found} == {(1, True), (2, False), (3, True)}
+    assert {(run["rate"], run["seed"]) for run in found} == {(1.0, 0), (1.0, 1), (2.0, 0), (2.0, 1)}
+    assert all("out" not in run and run["betas"] == [40.0] for run in found)
+
+
+VALUES = st.fixed_dictionaries(
+    {
+        "rate": st.integers(-5, 5) | st.floats(-1e3, 1e3),
+        "epochs": st.integers(-5, 5),
+        "way": st.text("abc", max_size=3),
+        "betas": st.lists(st.integers(0, 3), max_size=3),
+    }
+)
+
+
+@given(VALUES, st.randoms())
+def test_ids_depend_on_values_alone(values, random):
+    declared = {"rate": ("float", 1.0), "epochs": ("int", 1), "way": ("str", ""), "betas": ("list", [1.0])}
+    other = {
+        "rate": np.float64(values["rate"]),
+        "epochs": np.int64(values["epochs"]),
+        "way": Path(values["way"]) if values["way"] else "",
+        "betas": tuple(np.array(values["betas"], float)),
+    }
+    order = list(other)
+    random.shuffle(order)
+    both = values, {name: other[name] for name in order}
+    checked = [{name: sweep_plan.check(name, value, declared) for name, value in one.items()} for one in both]
+    assert len({sweep_plan.run_id(parameters, "code") for parameters in checked}) == 1
+
+
+def test_ids_follow_code_and_parameters_but_not_outputs_and_prose(notebook):
+    def ids(rate=1.0):
+        return set(sweeps.plan({"notebook": notebook, "parameters": {"rate": rate}}).runs)
+
+    first = ids()
+    book = nbformat.read(notebook, as_version=4)
+    book.cells[1].outputs = [nbformat.v4.new_output("stream", text="old")]
+    book.cells.append(nbformat.v4.new_markdown_cell("prose"))
+    nbformat.write(book, notebook)
+    assert ids() == ids(1) == first
+    assert ids(2.0) != first
+    book.cells[1].source += "  # changed"
+    nbformat.write(book, notebook)
+    assert ids() != first
+
+
+def test_the_notebook_of_sweeps_takes_a_precision():
+    notebook = Path(__file__).parents[2] / "notebooks/studies/train.ipynb"
+    sweep = sweeps.plan({"notebook": notebook, "grid": {"precision": ["auto", "float32"]}})
+    assert [run["precision"] for run in sweep.runs.values()] == ["auto", "float32"]
