@@ -30,7 +30,7 @@ def disc(side, radius, middle=None):
 
 
 def slow_hull(contour, height, width):
-    """Test each pixel's centre against the line through each pair of points that has all points on one side."""
+    """Test each pixel against each line through two points that has all points on one side."""
     inside = np.ones((height, width), bool)
     x, y = np.meshgrid(np.arange(width) + 0.5, np.arange(height) + 0.5)
     for (ax, ay), (bx, by) in itertools.permutations(contour, 2):
