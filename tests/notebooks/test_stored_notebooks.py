@@ -107,14 +107,9 @@ def test_solutions_of_the_exercises_are_right(notebook, capsys):
     """Put each solution where the exercise's answer stands, after the cells that it builds on."""
     cells = {"": ""}
     for before, cell in zip(notebook.cells, notebook.cells[1:], strict=False):
-        solution = (
-            re.search(
-                r"<summary>Solution</summary>.*?(?:```python\n(.+?)```|`(sizes = .+?)`)",
-                cell.source,
-                re.DOTALL,
-            )
-            if cell.cell_type == "markdown"
-            else None
+        text = cell.source if cell.cell_type == "markdown" else ""
+        solution = re.search(
+            r"<summary>Solution</summary>.*?(?:```python\n(.+?)```|`(sizes = .+?)`)", text, re.DOTALL
         )
         if solution:
             cells[before.source] = solution[1] or solution[2]
@@ -138,21 +133,8 @@ def test_solutions_of_the_exercises_are_right(notebook, capsys):
 
 
 def compare(folder):
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "--nbval-lax",
-        "--nbval-current-env",
-        "-p",
-        "no:cacheprovider",
-        "-q",
-        "-c",
-        "pytest.ini",
-        "--rootdir",
-        str(folder),
-        str(folder),
-    ]
+    options = ["--nbval-lax", "--nbval-current-env", "-p", "no:cacheprovider", "-q", "-c", "pytest.ini"]
+    command = [sys.executable, "-m", "pytest", *options, "--rootdir", str(folder), str(folder)]
     (folder / "pytest.ini").write_text("[pytest]\n")
     return subprocess.run(command, capture_output=True, text=True, cwd=folder)
 
