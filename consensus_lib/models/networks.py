@@ -14,13 +14,11 @@ STAGES = (32, 64, 128, 256, 512)
 
 
 class FaceOccNet(nn.Module):
-    """The paper's face parser: an encoder, a dilated side branch and sub-pixel up-sampling.
+    """The paper's face parser: an encoder to a quarter of the size, a dilated branch, two pixel shuffles.
 
-    Two convolutions of stride 2 bring the image to a quarter of its size; a second branch with dilated
-    convolutions widens the context; both are joined and brought back by two pixel shuffles. Each block
-    is a 3×3 convolution with reflected borders, ELU, then batch normalisation; the last convolution alone
-    pads with zeros. At ``width=1`` and three classes it has exactly the 4,524,323 parameters of the published
-    model, and with the same weights the same logits. Notebook 02 draws and counts it.
+    A block is a 3×3 convolution with reflected borders, ELU, then batch normalisation; the last convolution
+    alone pads with zeros. At ``width=1`` and three classes it has exactly the 4,524,323 parameters of the
+    published model, and with the same weights the same logits. Notebook 02 draws it.
 
     Source: Masi et al., CVPR 2020, Sec. 3 and the sizes printed by the authors' evaluation notebook.
 
@@ -33,7 +31,7 @@ class FaceOccNet(nn.Module):
     reflect four pixels at a quarter of the size) → logits float ``[B,K,H,W]``.
 
     Raises:
-        ValueError: an argument, or the input's shape, is outside what is said above.
+        ValueError: an argument, or the input's shape, is out of range.
 
     >>> FaceOccNet(width=0.25)(torch.zeros(2, 3, 64, 64)).shape
     torch.Size([2, 3, 64, 64])
@@ -69,23 +67,16 @@ class FaceOccNet(nn.Module):
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         """Return the logits of ``image``."""
-        if image.dim() != 4 or image.shape[1] != 3 or any(n % 4 or n < 20 for n in image.shape[2:]):
-            raise ValueError(
-                "image: expected [B,3,H,W] with H and W divisible by 4 and at least 20, "
-                f"got {list(image.shape)}"
-            )
+        _check_image(image, 4, 20)
         deep = self.encoder(image)
         joined = torch.cat([deep, self.context(deep)], dim=1)  # [B, 512w, H/4, W/4]
         return self.head(self.decoder(self.drop(joined)))
 
 
 class UNet(nn.Module):
-    """A larger parser to teach with: a residual encoder and a decoder that sees each of its stages again.
+    """A larger parser: the four stages of ResNet-18 behind a stem at full resolution, and a U-Net's decoder.
 
-    The encoder has the four stages of ResNet-18, two blocks each, behind a stem that keeps the resolution:
-    a face of 64 to 256 pixels has none to give away. The decoder doubles the size step by step and joins
-    what the encoder had at that size, so that borders stay where they are. 14.2 million parameters at
-    ``width=1`` and three classes. Notebook 04 trains it as the teacher.
+    14.2 million parameters at ``width=1`` and three classes. Notebook 04 trains it as the teacher.
 
     Source: Ronneberger et al., MICCAI 2015; blocks: He et al., CVPR 2016.
 
@@ -97,7 +88,7 @@ class UNet(nn.Module):
     Shapes: float ``[B,3,H,W]`` with H and W divisible by 16 and at least 32 → logits float ``[B,K,H,W]``.
 
     Raises:
-        ValueError: an argument, or the input's shape, is outside what is said above.
+        ValueError: an argument, or the input's shape, is out of range.
 
     >>> UNet(width=0.25)(torch.zeros(2, 3, 64, 48)).shape
     torch.Size([2, 3, 64, 48])
@@ -128,11 +119,7 @@ class UNet(nn.Module):
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         """Return the logits of ``image``."""
-        if image.dim() != 4 or image.shape[1] != 3 or any(n % 16 or n < 32 for n in image.shape[2:]):
-            raise ValueError(
-                "image: expected [B,3,H,W] with H and W divisible by 16 and at least 32, "
-                f"got {list(image.shape)}"
-            )
+        _check_image(image, 16, 32)
         seen = [self.stem(image)]
         for stage in self.encoder:
             seen.append(stage(seen[-1]))
@@ -147,10 +134,10 @@ NETWORKS = {network.__name__: network for network in (FaceOccNet, UNet)}
 
 
 def check_network(kind: type[nn.Module], size: int, width: float, dropout: float = 0.0) -> None:
-    """Check that such a network can be made and takes images of this size, without weights or images.
+    """Check without memory that such a network exists and takes images of ``size`` × ``size``.
 
     Raises:
-        ValueError: one of them does not suit it.
+        ValueError: an argument or the size does not suit it.
 
     >>> check_network(NETWORKS["UNet"], 40, 0.25)
     Traceback (most recent call last):
@@ -175,15 +162,18 @@ def _check(num_classes: int, width: float, dropout: float, least: float) -> None
         raise ValueError(f"width: expected at least {least}, got {width}")
 
 
-class MostFrequentLabel(nn.Module):
-    """The constant prediction: at each pixel the most frequent label of ``data``, whatever the image.
+def _check_image(image: torch.Tensor, step: int, least: int) -> None:
+    if image.dim() != 4 or image.shape[1] != 3 or any(n % step or n < least for n in image.shape[2:]):
+        size = f"H and W divisible by {step} and at least {least}"
+        raise ValueError(f"image: expected [B,3,H,W] with {size}, got {list(image.shape)}")
 
-    On aligned faces any network must beat it, and it belongs beside every score.
+
+class MostFrequentLabel(nn.Module):
+    """The constant prediction: at each pixel the most frequent training label, for any image.
 
     Args:
-        data: the training samples, such as a :class:`~consensus_lib.data.FaceDataset`: its
-            ``most_frequent_labels()``, uint8 ``[H,W]``, and ``task.classes``. Images to predict must have
-            this size.
+        data: the training samples, a :class:`~consensus_lib.data.FaceDataset`. Images to predict must have
+            its size.
 
     >>> constant = evaluate(MostFrequentLabel(train), test)      # doctest: +SKIP
     """

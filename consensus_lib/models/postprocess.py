@@ -1,12 +1,12 @@
-"""Post-processing: what corrects a prediction after the network, at test time.
+"""Post-processing: corrects a network's prediction at test time.
 
-Functions of label maps or logits, and modules that put a network and one of them together: ``evaluate``
-and ``predict`` take these as any network. Label maps are int64 ``[B,H,W]``; pixels of 255 = ignore stay.
+Functions of label maps or logits, and modules that join a network and one of them: ``evaluate`` and
+``predict`` take these as any network. Label maps are int64 ``[B,H,W]``; pixels of 255 = ignore stay.
 """
 
 import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -17,29 +17,27 @@ from torch import nn
 
 from consensus_lib import IGNORE
 from consensus_lib.losses.blobs import label_blobs
-from consensus_lib.losses.inputs import format_kwargs, merge_defaults
 from consensus_lib.metrics.components import find_holes
 
 
 def remove_small_components(labels: torch.Tensor, min_size: int = 16, connectivity: int = 8) -> torch.Tensor:
-    """Give each connected component of fewer than ``min_size`` pixels to the neighbour it borders on most.
+    """Give each connected component of fewer than ``min_size`` pixels to its neighbour of longest border.
 
-    A component amid small ones waits until one of these has been given away. Where all of an image is small,
-    nothing changes.
+    Repeated until nothing changes, so that a component amid small ones is merged too. An image whose
+    components are all small stays as it is.
 
     Args:
         labels: int64 ``[B,H,W]``, predicted classes.
-        min_size: pixels; a speck at one image size is a tooth at another, so scale it with the area.
-        connectivity: 4 or 8 neighbours; 8 is what the component error counts by.
+        min_size: pixels; scale it with the area of the image.
+        connectivity: 4 or 8 neighbours, 8 as the component error.
 
     Raises:
-        ValueError: an argument differs from the above.
+        ValueError: ``labels`` or ``connectivity`` differs from the above.
 
     >>> remove_small_components(torch.tensor([[[1, 1, 1], [1, 0, 1], [1, 1, 1]]]), min_size=2).unique()
     tensor([1])
     """
     _check_labels(labels)
-    _check_whole("min_size", min_size)
     while True:
         blobs = label_blobs(labels, "component", connectivity, min_size=min_size, specks="merge")
         host = F.pad(blobs.labels, (1, 0))[blobs.ids + 1]  # [B, H, W]
@@ -53,21 +51,19 @@ def fill_holes(labels: torch.Tensor, max_size: int = 16) -> torch.Tensor:
     """Give each hole of at most ``max_size`` pixels to the class that surrounds it.
 
     A hole of a class is a 4-connected part of all other classes together that does not reach the image's
-    border. An island is a hole of what lies around it, and so is what touches its class at corners alone.
-    Classes are taken in their order, each on what the one before left.
+    border. Classes are filled in their order, each on the result of the one before.
 
     Args:
         labels: int64 ``[B,H,W]``, predicted classes.
         max_size: pixels.
 
     Raises:
-        ValueError: an argument differs from the above.
+        ValueError: ``labels`` is not int64 ``[B,H,W]``.
 
     >>> fill_holes(torch.tensor([[[1, 1, 1, 1], [1, 0, 2, 1], [1, 1, 1, 1]]]), max_size=2).unique()
     tensor([1])
     """
     _check_labels(labels)
-    _check_whole("max_size", max_size)
     maps = labels.cpu().numpy().copy()
     ignored = maps == IGNORE
     for k in np.unique(maps[~ignored]):
@@ -78,17 +74,17 @@ def fill_holes(labels: torch.Tensor, max_size: int = 16) -> torch.Tensor:
 
 
 def open_classes(labels: torch.Tensor, radius: int = 1) -> torch.Tensor:
-    """Open each class's mask by a square, and give what falls out to a nearest pixel that stays.
+    """Open each class's mask by a square of 2·``radius`` + 1 pixels; the rest takes the nearest kept label.
 
-    The opening of a mask is the union of all squares of 2·``radius`` + 1 pixels a side that fit into it;
-    what of them lies beyond the image's border fits. Where no pixel of an image stays, nothing changes.
+    Beyond the image's border every class is taken to go on. Where no pixel of an image is kept, nothing
+    changes.
 
     Args:
         labels: int64 ``[B,H,W]``, predicted classes.
         radius: pixels.
 
     Raises:
-        ValueError: an argument differs from the above.
+        ValueError: ``labels`` is not int64 ``[B,H,W]``.
 
     Source: Serra, Image Analysis and Mathematical Morphology, 1982.
 
@@ -96,7 +92,6 @@ def open_classes(labels: torch.Tensor, radius: int = 1) -> torch.Tensor:
     tensor([0])
     """
     _check_labels(labels)
-    _check_whole("radius", radius)
     side = 2 * radius + 1
     opened = torch.zeros_like(labels, dtype=torch.bool)
     for k in labels[labels != IGNORE].unique():
@@ -131,14 +126,13 @@ def local_crf(
         \kappa_1 = e^{-\frac{|s_i - s_j|^2}{2\theta_\alpha^2} - \frac{|I_i - I_j|^2}{2\theta_\beta^2}}, \quad
         \kappa_2 = e^{-\frac{|s_i - s_j|^2}{2\theta_\gamma^2}}
 
-    which is Potts compatibility, of which a term that is equal for all classes drops out. Each kernel is
-    divided by its sum over the window, so that a weight is the most that neighbours of one mind can add to
-    a class's log-odds.
+    with Potts compatibility. :math:`\bar\kappa` is divided by its sum over the window: a weight is the most
+    that neighbours who agree add to a class's log-odds.
 
     Args:
         logits: float ``[B,K,H,W]``.
         image: float ``[B,3,H,W]`` in [-1, 1], I.
-        radius: of the square window, in pixels; outside of it kernels are 0.
+        radius: of the square window, in pixels, at least 1.
         steps: mean-field iterations, all pixels at once.
         smooth_weight, smooth_scale: :math:`w_2`, and :math:`\theta_\gamma` in pixels.
         colour_weight, colour_reach, colour_scale: :math:`w_1`, :math:`\theta_\alpha` in pixels, and
@@ -148,10 +142,10 @@ def local_crf(
         log Q, float ``[B,K,H,W]``.
 
     Raises:
-        ValueError: an argument differs from the above.
+        ValueError: ``logits`` or ``image`` differs from the above.
 
-    Source: Krähenbühl and Koltun, NeurIPS 2011, which joins all pairs of pixels; the
-    window is that of Teichmann and Cipolla, BMVC 2019.
+    Source: Krähenbühl and Koltun, NeurIPS 2011, for all pairs of pixels; the window: Teichmann and Cipolla,
+    BMVC 2019.
 
     >>> local_crf(torch.zeros(1, 2, 4, 4), torch.zeros(1, 3, 4, 4)).exp().unique()
     tensor([0.5000])
@@ -163,15 +157,6 @@ def local_crf(
         raise ValueError(
             f"image: expected float {list(expected)} like logits, got {image.dtype} {list(image.shape)}"
         )
-    _check_whole("radius", radius)
-    _check_whole("steps", steps)
-    for name, scale in (
-        ("smooth_scale", smooth_scale),
-        ("colour_reach", colour_reach),
-        ("colour_scale", colour_scale),
-    ):
-        if not scale > 0:
-            raise ValueError(f"{name}: expected a number above 0, got {scale}")
     log_p = (logits if logits.dtype == torch.float64 else logits.float()).log_softmax(1)
     side = 2 * radius + 1
     at = torch.arange(-radius, radius + 1, device=logits.device)
@@ -189,8 +174,7 @@ def local_crf(
         colour = (windows(picture) - picture.flatten(1)[:, None]).square().sum(0)  # [W, H*W]
         colour = -apart / (2 * colour_reach**2) - colour / (2 * colour_scale**2)
         colour = colour.masked_fill(~neighbour, -torch.inf)
-        # softmax divides by the sum even where the whole window has other colours and all kernels underflow
-        colour = colour.softmax(0) if side > 1 else torch.zeros_like(colour)
+        colour = colour.softmax(0)  # normalised even where all kernels of a window underflow
         kernel = colour_weight * colour + smooth_weight * smooth / smooth.sum(0).clamp(min=tiny)
         log_q = unary
         for _ in range(steps):
@@ -199,109 +183,75 @@ def local_crf(
         return log_q
 
     pairs = zip(log_p, image.to(log_p), strict=True)  # one by one: a window is W times an image's memory
-    return torch.stack([refined(*pair) for pair in pairs]) if len(log_p) else log_p
+    return torch.stack([refined(*pair) for pair in pairs])
 
 
 class FlipAveraged(nn.Module):
-    """A network whose probabilities for an image and for its mirror image are averaged.
+    """A network whose probabilities for an image and its mirror image are averaged; classes have no side.
 
     Args:
         network: from images ``[B,3,H,W]`` to logits ``[B,K,H,W]``.
-        mirror: which class each class is in a flipped image, length K, such as the ``mirror`` of a
-            :class:`~consensus_lib.data.tasks.Task`; None if no class has a side.
-
-    Raises:
-        ValueError: ``mirror`` is no exchange of classes.
     """
 
-    def __init__(self, network: nn.Module, mirror: Sequence[int] | None = None):
+    def __init__(self, network: nn.Module):
         super().__init__()
         self.network = network
-        mirror = mirror if mirror is None else torch.as_tensor(mirror, dtype=torch.int64)
-        if mirror is not None:
-            numbers = torch.arange(len(mirror))
-            if not torch.equal(mirror.sort()[0], numbers) or not torch.equal(mirror[mirror], numbers):
-                raise ValueError(f"mirror: expected pairs that change places, got {mirror.tolist()}")
-        self.register_buffer("mirror", mirror, persistent=False)
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         """Return the logarithm of the mean probabilities, ``[B,K,H,W]``."""
         straight = self.network(image).log_softmax(1)
         mirrored = self.network(image.flip(-1)).flip(-1).log_softmax(1)
-        if self.mirror is not None:
-            if len(self.mirror) != mirrored.shape[1]:
-                raise ValueError(f"mirror: expected {mirrored.shape[1]} classes, got {len(self.mirror)}")
-            mirrored = mirrored[:, self.mirror]
         return torch.logaddexp(straight, mirrored) - math.log(2)
 
 
 class WithCRF(nn.Module):
-    """A network whose prediction :func:`local_crf` refines.
-
-    Args:
-        network: from images ``[B,3,H,W]`` to logits ``[B,K,H,W]``.
-        options: the keyword arguments of :func:`local_crf`.
-    """
+    """A network whose prediction :func:`local_crf` refines, with its keyword arguments as ``options``."""
 
     def __init__(self, network: nn.Module, **options):
         super().__init__()
-        self.network, self.options = network, merge_defaults(local_crf, options)
+        self.network, self.options = network, options
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         """Return log Q, ``[B,K,H,W]``."""
         return local_crf(self.network(image), image, **self.options)
 
-    def extra_repr(self) -> str:
-        """Return the settings."""
-        return format_kwargs(self.options)
-
 
 class Relabelled(nn.Module):
-    """A network whose predicted classes a function corrects.
+    """A network whose predicted classes a function of label maps corrects.
 
     Args:
         network: from images ``[B,3,H,W]`` to logits ``[B,K,H,W]``.
-        function: of label maps int64 ``[B,H,W]``, such as :func:`remove_small_components`,
-            :func:`fill_holes` and :func:`open_classes`.
+        function: such as :func:`remove_small_components`, :func:`fill_holes` and :func:`open_classes`.
         options: its further arguments.
     """
 
     def __init__(self, network: nn.Module, function: Callable[..., torch.Tensor], **options):
         super().__init__()
-        self.network, self.function, self.options = network, function, merge_defaults(function, options)
+        self.network, self.function = network, functools.partial(function, **options)
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         """Return one-hot logits, ``[B,K,H,W]``."""
         logits = self.network(image)
-        labels = self.function(logits.argmax(1), **self.options)
+        labels = self.function(logits.argmax(1))
         return F.one_hot(labels, logits.shape[1]).movedim(-1, 1).to(logits.dtype)
-
-    def extra_repr(self) -> str:
-        """Return the function and its settings."""
-        return ", ".join(filter(None, (self.function.__name__, format_kwargs(self.options))))
 
 
 class PostProcessing(NamedTuple):
-    """A method that corrects predictions: its name in tables, its source, and what wraps a network in it.
-
-    ``make`` returns a module from the network and, by keyword, the method's options.
-    """
+    """A method: its name in tables, its source, and a function from network and options to a module."""
 
     title: str
     source: str
     make: Callable[..., nn.Module]
 
 
-def _relabelled(function: Callable[..., torch.Tensor]) -> Callable[..., nn.Module]:
-    return functools.partial(Relabelled, function=function)
+def _relabelled(title: str, source: str, function: Callable[..., torch.Tensor]) -> PostProcessing:
+    return PostProcessing(title, source, functools.partial(Relabelled, function=function))
 
 
 POSTPROCESSING = {
-    "components": PostProcessing(
-        "small components removed", "common practice", _relabelled(remove_small_components)
-    ),
-    "holes": PostProcessing("holes filled", "common practice", _relabelled(fill_holes)),
-    "opening": PostProcessing("opening of each class", "Serra, 1982", _relabelled(open_classes)),
+    "components": _relabelled("small components removed", "common practice", remove_small_components),
+    "holes": _relabelled("holes filled", "common practice", fill_holes),
+    "opening": _relabelled("opening of each class", "Serra, 1982", open_classes),
     "crf": PostProcessing("local CRF", "Krähenbühl and Koltun, NeurIPS 2011", WithCRF),
     "flip": PostProcessing("average over flips", "Krizhevsky et al., NeurIPS 2012", FlipAveraged),
 }
@@ -309,10 +259,7 @@ POSTPROCESSING = {
 
 
 def options_at(size: int) -> dict[str, dict[str, int]]:
-    """Return the options of post-processing whose sizes are in pixels, for images of ``size`` × ``size``.
-
-    Areas of 16 pixels in an image of 128×128, and as large a share of any other.
-    """
+    """Return options by name for images of ``size`` × ``size``: areas of 16 pixels at 128×128, scaled."""
     area = max(2, round((size / 32) ** 2))
     return {"components": {"min_size": area}, "holes": {"max_size": area}}
 
@@ -320,8 +267,3 @@ def options_at(size: int) -> dict[str, dict[str, int]]:
 def _check_labels(labels: torch.Tensor) -> None:
     if labels.dim() != 3 or labels.dtype != torch.int64:
         raise ValueError(f"labels: expected int64 [B,H,W], got {labels.dtype} {list(labels.shape)}")
-
-
-def _check_whole(name: str, value: int) -> None:
-    if not isinstance(value, int) or value < 0:
-        raise ValueError(f"{name}: expected a whole number of at least 0, got {value!r}")

@@ -1,1 +1,1 @@
-"""Teacher: who labels photographs that nobody labelled?"""
+"""Teachers: labels for photographs without any."""

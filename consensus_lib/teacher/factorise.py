@@ -1,18 +1,9 @@
 """Factorisation: from the extent of a face and a teacher's face mask to occlusion blobs and labels.
 
-What lies inside the complete face and is not seen as face covers it. Each step is a function that a picture
-can show, on one image and without a network:
+A pixel inside the complete face that the teacher does not see as face is occluded. Each step is a function
+of one image's masks; :func:`factorise` runs all of them.
 
-======================  =============================================================================
-:func:`hull_mask`       contour points → the complete face f
-:func:`difference`      f − teacher's face mask: +1 hidden face, −1 face outside the hull
-:func:`residual`        its positive part (Eq. 1)
-:func:`clean`           without specks and thin rims
-:func:`merge`           C: 0 background, 1 face, from 2 the components of what covers the face
-:func:`factorise`       all of them, and the labels of C: background, face, occlusion (Eq. 2)
-======================  =============================================================================
-
-Source: Masi et al., CVPR 2020, Sec. 3.1 and Fig. 2. Notebook 04 draws the steps.
+Source: Masi et al., CVPR 2020, Sec. 3.1 and Fig. 2. Notebook 04 shows the steps.
 """
 
 from typing import NamedTuple
@@ -25,9 +16,8 @@ class Cleaning(NamedTuple):
     """Kernels that clean a residual, (width, height) in parts of the crop's longer side.
 
     Attributes:
-        erosion: of the rectangle that erodes, twice. 0 does not erode along that axis.
-        dilation: of the ellipse that dilates, once; None gives back what the two erosions took from
-            whatever they left, and no more (an opening).
+        erosion: of the rectangle that erodes, twice; 0 does not erode along that axis.
+        dilation: of the ellipse that dilates, once; None reverses the two erosions (an opening).
     """
 
     erosion: tuple[float, float]
@@ -38,17 +28,16 @@ PAPER = Cleaning(erosion=(25 / 500, 7 / 500), dilation=(45 / 500, 45 / 500))
 """The paper's kernels, 25×7 and 45×45 pixels of a crop of 500×500; width before height is our reading."""
 
 OPENING = Cleaning(erosion=(0.024, 0))
-"""The default: takes off what is narrower than a twentieth of the crop, such as the rim along cheeks and
-temples. Notebook 04 compares it with the paper's kernels on drawn faces: it recovers more of an occlusion's
-area, but with a noisy teacher it leaves more pieces."""
+"""The default: removes parts narrower than a twentieth of the crop, such as the rim along cheeks. It recovers
+more of an occlusion's area than the paper's kernels, but leaves more pieces of a noisy mask (notebook 04)."""
 
 
 class Factorised(NamedTuple):
-    """An image taken apart, step by step.
+    """The masks of each step.
 
     Attributes:
         extent: bool ``[H,W]``, the complete face.
-        face: bool ``[H,W]``, what the teacher sees of it.
+        face: bool ``[H,W]``, the teacher's face.
         difference: int8 ``[H,W]``, extent − face.
         residual: bool ``[H,W]``, where that is positive.
         cleaned: bool ``[H,W]``, the residual without specks and thin rims.
@@ -87,26 +76,21 @@ def hull_mask(contour: np.ndarray, height: int, width: int) -> np.ndarray:
     if contour.ndim != 2 or contour.shape[1] != 2 or not np.isfinite(contour).all():
         raise ValueError(f"contour: expected finite (x, y) points [P,2], got {list(contour.shape)}")
     try:
-        corners = contour[spatial.ConvexHull(contour).vertices]
+        edges = spatial.ConvexHull(contour).equations  # [E, 3]
     except (ValueError, spatial.QhullError):
         raise ValueError(
             f"contour: expected at least three points that are not on one line, got {len(contour)}"
         ) from None
-    # A row cuts a convex polygon in one interval, so edges are asked for rows, not for pixels.
-    (x0, y0), (x1, y1) = corners.T, np.roll(corners, -1, axis=0).T
-    row = np.arange(height)[:, None] + 0.5  # [H, 1]
-    slack = 1e-9 * max(1.0, np.abs(corners).max())  # a centre on an edge is in the hull, however it rounds
-    crossed = (np.minimum(y0, y1) - slack <= row) & (row <= np.maximum(y0, y1) + slack)  # [H, E]
-    flat = y0 == y1  # along such an edge both ends count; its neighbours bring the other one
-    x = x0 + np.clip((row - y0) / np.where(flat, 1, y1 - y0), 0, 1) * (x1 - x0)
-    left = np.where(crossed, np.where(flat, np.minimum(x0, x1), x), np.inf).min(1, keepdims=True)
-    right = np.where(crossed, np.where(flat, np.maximum(x0, x1), x), -np.inf).max(1, keepdims=True)
-    column = np.arange(width) + 0.5
-    return (left - slack <= column) & (column <= right + slack)  # [H, W]
+    x, y = np.arange(width) + 0.5, np.arange(height)[:, None] + 0.5
+    slack = 1e-9 * max(1.0, np.abs(contour).max())  # a centre on an edge is in the hull, however it rounds
+    inside = np.ones((height, width), bool)
+    for across, down, offset in edges:
+        inside &= across * x + (down * y + offset) <= slack
+    return inside
 
 
 def difference(extent: np.ndarray, face: np.ndarray) -> np.ndarray:
-    """Return extent − face: +1 face that something hides, −1 face outside the extent, else 0.
+    """Return extent − face: +1 hidden face, −1 face outside the extent, else 0.
 
     Args:
         extent, face: bool ``[H,W]``.
@@ -122,18 +106,12 @@ def difference(extent: np.ndarray, face: np.ndarray) -> np.ndarray:
 
 
 def residual(difference: np.ndarray) -> np.ndarray:
-    """Return the positive part of a difference, bool ``[H,W]`` (Eq. 1).
-
-    The negative part, face where the hull has none, speaks of the hull as much as of the face: the paper
-    calls it ambiguous and drops it.
-    """
+    """Return the positive part of a difference, bool ``[H,W]`` (Eq. 1); the negative is ambiguous."""
     return np.asarray(difference) > 0
 
 
 def kernel_size(part: float, side: int, times: int = 1) -> int:
-    """Return the odd number of pixels nearest to ``part`` of ``side``, at least 1.
-
-    Applied ``times`` times over, k pixels act as times·(k−1)+1; that is what comes nearest to times·part.
+    """Return the odd number of pixels, at least 1, that ``times`` times over is nearest to times·part·side.
 
     >>> kernel_size(25 / 500, 500, times=2), kernel_size(25 / 500, 128, 2), kernel_size(7 / 500, 128, 2)
     (25, 7, 3)
@@ -159,28 +137,24 @@ def clean(residual: np.ndarray, cleaning: Cleaning | None = OPENING) -> np.ndarr
 
     Args:
         residual: bool ``[H,W]``.
-        cleaning: the kernels, rounded to odd pixels. None returns the residual as it is, as the paper
-            does with human masks (COFW).
+        cleaning: the kernels, rounded to odd pixels; None cleans nothing, as the paper with human masks.
 
     Returns:
         bool ``[H,W]``.
 
     Raises:
-        ValueError: ``residual`` is not a mask, or a part is outside [0, 1].
+        ValueError: ``residual`` is not a mask.
     """
     residual = _mask("residual", residual)
     if cleaning is None:
         return residual.copy()
-    for name, parts in cleaning._asdict().items():
-        if parts is not None and not (len(parts) == 2 and all(0 <= part <= 1 for part in parts)):
-            raise ValueError(f"cleaning: expected as {name} two parts of the side in [0, 1], got {parts}")
     side = max(residual.shape)
     width, height = (kernel_size(part, side, times=2) for part in cleaning.erosion)
     if cleaning.dilation is None:
         oval = 2 * width - 1, 2 * height - 1
     else:
         oval = [kernel_size(part, side) for part in cleaning.dilation]
-    # The frame of the picture is no edge of an object: what reaches it is not eroded from there.
+    # Masks are not eroded from the image's border.
     kept = ndimage.binary_erosion(residual, np.ones((height, width), bool), iterations=2, border_value=1)
     return ndimage.binary_dilation(kept, ellipse(*oval))
 
@@ -188,8 +162,7 @@ def clean(residual: np.ndarray, cleaning: Cleaning | None = OPENING) -> np.ndarr
 def merge(face: np.ndarray, occlusion: np.ndarray, connectivity: int = 4) -> np.ndarray:
     """Return C: 0 background, 1 face, from 2 the components of the occlusion, in reading order.
 
-    Where both masks claim a pixel it is occlusion: the dilation is meant to grow over the teacher's face,
-    since an occlusion too large does less harm than one too small.
+    A pixel of both masks is occlusion: an occlusion too large does less harm than one too small.
 
     Args:
         face, occlusion: bool ``[H,W]``.
@@ -215,22 +188,18 @@ def factorise(
     cleaning: Cleaning | None = OPENING,
     connectivity: int = 4,
 ) -> Factorised:
-    """Take a face apart into what is seen of it and what covers it.
+    """Split a face into its visible part and its occlusions.
 
-    Occlusions stay inside the extent, where Eq. 1 puts them: what the dilation grows beyond it is taken
-    off, before components are counted. Face outside the extent stays face. Residual that cleaning removed
-    and the face does not claim is background, as Eq. 2 says of C = 0; to leave it out of a loss, give
-    ``labels[residual & ~cleaned]`` the value 255. Hair over the face, fringes and beards, is hidden face
-    too; a teacher that knows hair takes it out beforehand, with ``extent & ~hair``.
+    Occlusions are cut to the extent (Eq. 1) before components are counted. Face outside the extent stays
+    face. Residual that cleaning removes is background (Eq. 2); to leave it out of a loss, set
+    ``labels[residual & ~cleaned]`` to 255. Hair over the face counts as occlusion unless the extent leaves
+    it out: ``extent & ~hair``.
 
     Args:
         extent: bool ``[H,W]``, the complete face, such as of :func:`hull_mask`.
         face: bool ``[H,W]``, the teacher's face.
         cleaning: kernels, or None; see :func:`clean`.
         connectivity: 4 or 8 neighbours, of the occlusions.
-
-    Returns:
-        Every step.
 
     Raises:
         ValueError: an argument differs from the above.

@@ -1,9 +1,8 @@
-"""Pseudo-labels on disk: what a teacher says of photographs that nobody labelled, and how sure it is.
+"""Pseudo-labels on disk: a teacher's labels of unlabelled photographs, and its confidence.
 
-Such a data set has the common format (:mod:`consensus_lib.data.folder`), and beside it
-``probabilities/ID.png``: the teacher's probabilities of the K classes, one below the other, in 256 steps.
-The file carries the record of its image as text; ``records.csv`` has all of them. Which images to learn
-from is decided on reading (:func:`choose`), so that another rule does not ask the teacher again.
+The data set has the common format (:mod:`consensus_lib.data.folder`) and ``probabilities/ID.png``: the
+probabilities of the K classes, one below the other, in 256 steps, with the record of the image as text;
+``records.csv`` has all records. :func:`choose` selects images on reading, without asking the teacher again.
 """
 
 import dataclasses
@@ -30,25 +29,23 @@ from consensus_lib.data.folder import (
 from consensus_lib.data.tasks import TASKS
 from consensus_lib.data.writer import DatasetWriter
 from consensus_lib.paths import atomic
-from consensus_lib.teacher.extents import FaceExtent
 from consensus_lib.teacher.factorise import OPENING, Cleaning, factorise, hull_mask
-from consensus_lib.teacher.teachers import Teacher
+from consensus_lib.teacher.teachers import FaceExtent, Teacher
 
 OCCLUSION_CLASSES = ("background", "face", "occluder")
-"""What factorised labels are called: source classes of the task ``"occlusion"``."""
+"""Classes of factorised labels: source classes of the task ``"occlusion"``."""
 
 RECORDS = "records.csv"
 
 
 @dataclasses.dataclass(frozen=True)
 class Rules:
-    """Which pseudo-labels are believed.
+    """Conditions on pseudo-labels to learn from.
 
     Attributes:
         confidence: smallest mean over pixels of the teacher's largest probability.
         face_area: smallest and largest share of the image that is face.
-        overlap: smallest intersection over union of the face with its hull; with pseudo-labels that are
-            not factorised, there is none to ask for.
+        overlap: smallest intersection over union of the face with its hull, if labels are factorised.
     """
 
     confidence: float = 0.0
@@ -70,27 +67,26 @@ def prepare_pseudo_labels(
     batch_size: int = 32,
     progress: bool = True,
 ) -> Path:
-    """Let a teacher label the images of a prepared data set; at once if that is done already.
+    """Label the images of a prepared data set by a teacher, unless ``folder`` has them already.
 
-    Without an extent the labels are the teacher's likeliest classes. With one, the teacher's face is
-    factorised (Eq. 1 and 2) into background, face and occlusion, and 1 - p(face) goes to occlusion inside
-    the occlusions and to background elsewhere; hair over the face is taken for an occlusion, unless the
-    teacher knows a class ``"hair"``. Images come out in the split ``train``; those in which no
-    face is found have no labels and are in ``unlabelled``. An interrupted call is taken up where it stopped.
+    Without an extent the labels are the teacher's most probable classes. With one, the teacher's face is
+    factorised (Eq. 1 and 2) into background, face and occlusion; 1 - p(face) goes to occlusion inside the
+    occlusions and to background elsewhere. Hair over the face counts as occlusion unless the teacher has a
+    class ``"hair"``. Images come out in the split ``train``; those without a face have no labels and are in
+    ``unlabelled``. An interrupted call is resumed.
 
     Args:
-        folder: where to.
+        folder: of the result.
         source: a prepared data set.
         teacher: gives probabilities; one of its classes must be ``"face"``.
         extent: gives the complete face; None does not factorise.
         cleaning: of the residual; see :func:`~consensus_lib.teacher.factorise.clean`.
-        split: the images to label; their own labels, if there are any, are not read.
-        held_out: splits on which what learns here is scored: images of people who occur in them are left
-            out, and ``notes`` in ``dataset.json`` has their number as ``"left_out"``.
-        size: side in pixels of the images that the teacher sees and of what is stored; None keeps the
-            source's.
-        limit: label only the first so many images, in the order of the index.
-        batch_size: images that the teacher sees at once.
+        split: of the images to label; their own labels are not read.
+        held_out: splits for evaluation: images of people who occur in them are left out, and ``notes`` in
+            ``dataset.json`` has their number as ``"left_out"``.
+        size: side in pixels of the teacher's input and of the result; None keeps the source's.
+        limit: label the first images of the index only.
+        batch_size: images that the teacher gets at once.
         progress: show a bar.
 
     Returns:
@@ -98,7 +94,7 @@ def prepare_pseudo_labels(
 
     Raises:
         DatasetError: there is no such image, no face in any of them, or ``folder`` holds something else.
-        ValueError: the teacher knows no face, or gives no probabilities.
+        ValueError: the teacher has no class ``"face"``, or does not return probabilities.
     """
     folder, source = Path(folder), Path(source)
     info = read_info(source)
@@ -111,18 +107,10 @@ def prepare_pseudo_labels(
         raise DatasetError(f"split: expected images of a split of {source}: {info.counts}, got {split!r}")
     if "face" not in teacher.classes:
         raise ValueError(f"teacher: expected a class 'face', got {teacher.classes}")
-    notes = {
-        "teacher": teacher.name,
-        "teacher_version": teacher.version,
-        "extent": extent and extent.name,
-        "cleaning": extent and cleaning,
-        "source": info.name,
-        "source_index": info.index_sha256,
-        "split": split,
-        "images": len(rows),
-        "held_out": sorted(held_out),
-        "left_out": left_out,
-    }
+    notes = {"teacher": teacher.name, "teacher_version": teacher.version}
+    notes |= {"extent": extent and extent.name, "cleaning": extent and cleaning}
+    notes |= {"source": info.name, "source_index": info.index_sha256, "split": split}
+    notes |= {"images": len(rows), "held_out": sorted(held_out), "left_out": left_out}
     notes = json.loads(json.dumps(notes))
     if is_made(folder, size, notes, "one of the same teacher and images"):
         return folder
@@ -138,24 +126,26 @@ def prepare_pseudo_labels(
     )
     with DatasetWriter(folder, described) as writer:
         (writer.partial / "probabilities").mkdir(exist_ok=True)
-        records, waiting = {}, []
-        for row in rows:
-            if writer.has(row.id, _jpeg(row)):
-                records[row.id] = _read_record(writer.partial, row.id)
-                writer.add(row.id, _split(records[row.id]), row.subject, jpeg=_jpeg(row))
-            else:
-                waiting.append(row)
-        with tqdm(total=len(rows), initial=len(records), desc="pseudo-labels", disable=not progress) as bar:
+        there = [writer.has(row.id, row.image.endswith(".jpg")) for row in rows]
+        made, waiting = (
+            [row for row, one in zip(rows, there, strict=True) if one == x] for x in (True, False)
+        )
+        records = {row.id: _read_record(writer.partial, row.id) for row in made}
+
+        def add(row: Row, **files) -> None:
+            subset = "train" if records[row.id]["found"] else "unlabelled"
+            writer.add(row.id, subset, row.subject, jpeg=row.image.endswith(".jpg"), **files)
+
+        for row in made:
+            add(row)
+        with tqdm(total=len(rows), initial=len(made), desc="pseudo-labels", disable=not progress) as bar:
             for at in range(0, len(waiting), batch_size):
                 batch = waiting[at : at + batch_size]
                 pictures = np.stack([decode(source, row, "image", size) for row in batch])  # [B, H, W, 3]
-                answers = _labelled(writer, batch, pictures, teacher, extent, cleaning)
-                for row, picture, (labels, record) in zip(batch, pictures, answers, strict=True):
+                answers = _labelled(writer.partial, batch, pictures, teacher, extent, cleaning)
+                for row, picture, (labels, records[row.id]) in zip(batch, pictures, answers, strict=True):
                     image = (source / row.image).read_bytes() if size == info.size else picture
-                    writer.add(
-                        row.id, _split(record), row.subject, image=image, labels=labels, jpeg=_jpeg(row)
-                    )
-                    records[row.id] = record
+                    add(row, image=image, labels=labels)
                 bar.update(len(batch))
         if not any(record["found"] for record in records.values()):
             raise DatasetError(f"images: expected faces, but {teacher.name} found none in {len(rows)} images")
@@ -165,11 +155,9 @@ def prepare_pseudo_labels(
 
 
 def read_records(folder: str | Path) -> pd.DataFrame:
-    """Return one row for each image of a pseudo-labelled data set.
-
-    Columns: ``id``, ``teacher``, ``version``, ``confidence``, ``face_area`` (share of the image),
-    ``overlap`` (intersection over union of face and hull; empty where nothing was factorised),
-    ``occlusions`` (how many) and ``found`` (whether there is a face).
+    """Return a row for each image: ``id``, ``teacher``, ``version``, ``confidence``, ``face_area`` (share of
+    the image), ``overlap`` (IoU of face and hull; empty without factorisation), ``occlusions`` (number) and
+    ``found`` (whether there is a face).
 
     Raises:
         DatasetError: the folder has no records.
@@ -182,15 +170,14 @@ def read_records(folder: str | Path) -> pd.DataFrame:
 
 
 def choose(records: pd.DataFrame, rules: Rules | None = None) -> tuple[list[str], dict[str, int]]:
-    """Return the ids of the images that a rule believes, and how many fall by which rule.
+    """Return the ids of the images that meet the rules, and how many each rule drops.
 
     Args:
         records: of :func:`read_records`.
-        rules: None takes the default ones.
+        rules: None takes the defaults.
 
     Returns:
-        Ids, for ``FaceDataset(ids=...)``; and counts by reason, an image by the first that it meets, the
-        last one ``"kept"``.
+        ids, for ``FaceDataset(ids=...)``; counts by reason, each image under its first, and ``"kept"``.
     """
     rules = rules or Rules()
     low, high = rules.face_area
@@ -209,14 +196,14 @@ def choose(records: pd.DataFrame, rules: Rules | None = None) -> tuple[list[str]
 
 
 def _labelled(
-    writer: DatasetWriter,
+    folder: Path,
     rows: Sequence[Row],
     pictures: np.ndarray,
     teacher: Teacher,
     extent: FaceExtent | None,
     cleaning: Cleaning | None,
 ) -> Iterator[tuple[np.ndarray | None, dict]]:
-    """Ask the teacher, store its probabilities, and yield the labels of each image and its record."""
+    """Store the teacher's probabilities; yield labels (None without a face) and record of each image."""
     images = as_images(pictures)
     found = teacher(images).float().cpu().numpy()  # [B, K, H, W]
     expected = (len(rows), len(teacher.classes), *pictures.shape[1:3])
@@ -230,7 +217,7 @@ def _labelled(
         seen = bool(face.any()) and (extent is None or contour is not None)
         if extent and seen:
             hull = hull_mask(contour, *face.shape)
-            if "hair" in teacher.classes:  # over the face it hides as an occluder does, and is none
+            if "hair" in teacher.classes:  # hair over the face is no occlusion
                 hull &= labels != teacher.classes.index("hair")
             parts = factorise(hull, face, cleaning)
             labels, occlusions = parts.labels, int(parts.ids.max()) - 1
@@ -251,7 +238,7 @@ def _labelled(
         text = PngImagePlugin.PngInfo()
         text.add_text("record", json.dumps(record))
         steps = np.rint(probabilities * 255).astype(np.uint8).reshape(-1, probabilities.shape[2])  # [K*H, W]
-        with atomic(writer.partial / "probabilities" / f"{row.id}.png") as part:
+        with atomic(folder / "probabilities" / f"{row.id}.png") as part:
             Image.fromarray(steps).save(part, "PNG", pnginfo=text)
         yield labels.astype(np.uint8) if seen else None, record
 
@@ -261,20 +248,10 @@ def _read_record(folder: Path, id: str) -> dict:
         return json.loads(picture.text["record"])
 
 
-def _split(record: dict) -> str:
-    return "train" if record["found"] else "unlabelled"
-
-
-def _jpeg(row: Row) -> bool:
-    return row.image.endswith(".jpg")
-
-
 def _colours(classes: Sequence[str]) -> tuple[tuple[int, int, int], ...]:
     """Return the colours that tasks give to these classes; grey to others."""
-    known = {
-        name: colour
-        for task in TASKS.values()
-        for name, colour in zip(task.classes, task.colours, strict=True)
-    }
+    known = {}
+    for task in TASKS.values():
+        known |= dict(zip(task.classes, task.colours, strict=True))
     known["occluder"] = known["occlusion"]
     return tuple(known.get(name, (128, 128, 128)) for name in classes)

@@ -48,20 +48,6 @@ def overlay(image: np.ndarray, labels: np.ndarray, colours: Colours, opacity: fl
     return np.where(marked, (1 - opacity) * image + opacity * colorize(labels, colours) / 255, image)
 
 
-def luminance(colour) -> float:
-    """Return the relative luminance of a colour, 0 to 1 (WCAG 2.2), as a print in greyscale shows it.
-
-    Args:
-        colour: red, green and blue, 0 to 255.
-
-    >>> round(luminance((255, 255, 255)), 3), round(luminance((86, 180, 233)), 3)
-    (1.0, 0.405)
-    """
-    share = np.asarray(colour, float) / 255
-    linear = np.where(share <= 0.04045, share / 12.92, ((share + 0.055) / 1.055) ** 2.4)
-    return float(linear @ [0.2126, 0.7152, 0.0722])
-
-
 def image_grid(
     rows: Sequence[Sequence[np.ndarray]],
     *,

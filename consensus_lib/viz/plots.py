@@ -12,7 +12,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
 
-from consensus_lib.metrics.comparison import Difference, pareto_front
 from consensus_lib.paths import atomic
 
 SINGLE, DOUBLE = 3.35, 7.0
@@ -55,7 +54,7 @@ def bar_chart(panels: Mapping[str, Mapping[str, Sequence[float]]], names: Sequen
         panels: axis label → series → one value for each name. A panel with several series has a legend.
         names: what the bars stand for, along the horizontal axis.
     """
-    figure, axes = _panels(len(panels), 2.0)
+    figure, axes = panels_beside(len(panels), 2.0)
     for axis, (quantity, series) in zip(axes, panels.items(), strict=True):
         width = 0.8 / len(series)
         for g, (label, values) in enumerate(series.items()):
@@ -82,7 +81,7 @@ def dot_plot(
         constant: axis label → score of the constant prediction, to mark.
     """
     methods = list(next(iter(panels.values())))
-    figure, axes = _rows(len(panels), methods, 0.5)
+    figure, axes = rows_of(len(panels), methods, 0.5)
     for axis, (quantity, values) in zip(axes, panels.items(), strict=True):
         for row, method in enumerate(methods):
             axis.plot(values[method], [row] * len(values[method]), "o", color="C0", markersize=3.5, alpha=0.7)
@@ -113,7 +112,7 @@ def errorbar_plot(
             amount is a marker without a line.
         constant: axis label → score of the constant prediction, to mark.
     """
-    figure, axes = _panels(len(panels), 2.3)
+    figure, axes = panels_beside(len(panels), 2.3)
     series = next(iter(panels.values()))
     places = {amount: place for place, amount in enumerate(names)} if names else None
     for axis, (quantity, lines) in zip(axes, panels.items(), strict=True):
@@ -140,102 +139,6 @@ def errorbar_plot(
     return figure
 
 
-def forest_plot(panels: Mapping[str, Mapping[str, Difference]], higher: Sequence[bool]) -> Figure:
-    """Draw differences to a method with their intervals, a panel for each score, methods below each other.
-
-    A filled mark is decided, a hollow one not; small dots are the pairs of trainings. The side on which a
-    method is better than what it is compared with is shaded.
-
-    Args:
-        panels: axis label → method → its difference.
-        higher: for each panel, whether more is better.
-    """
-    methods = list(next(iter(panels.values())))
-    figure, axes = _rows(len(panels), methods, 0.55)
-    for axis, (quantity, found), more in zip(axes, panels.items(), higher, strict=True):
-        for row, method in enumerate(methods):
-            one = found[method]
-            axis.plot(one.of_trainings, [row + 0.22] * len(one.of_trainings), ".", color="0.55", markersize=3)
-            ends = [[max(0, one.mean - one.low)], [max(0, one.high - one.mean)]]  # a table's are rounded
-            axis.errorbar(
-                one.mean, row, xerr=ends, fmt="o", color="C0", markersize=4, capsize=2,
-                markerfacecolor="C0" if one.decided else "white",
-            )  # fmt: skip
-        axis.axvline(0, color="black", linewidth=0.6, linestyle="-", zorder=0)
-        axis.margins(x=0.08)
-        least, most = axis.get_xlim()
-        axis.axvspan(*((0, max(most, 0)) if more else (min(least, 0), 0)), color="0.93", zorder=-1)
-        axis.set(xlim=(least, most), xlabel=quantity)
-    return figure
-
-
-def pareto_plot(
-    points: Mapping[str, tuple[Sequence[float], Sequence[float]]], xlabel: str, ylabel: str
-) -> Figure:
-    """Draw methods by accuracy (more is better) and error of structure (less is), with the Pareto front.
-
-    Args:
-        points: method → its accuracies and its errors, one for each training.
-        xlabel: what the accuracy is.
-        ylabel: what the error is.
-    """
-    figure, axis = plt.subplots(layout="constrained", figsize=(DOUBLE, 3.0))
-    means = {name: (float(np.mean(x)), float(np.mean(y))) for name, (x, y) in points.items()}
-    best = pareto_front({name: (x, -y) for name, (x, y) in means.items()})
-    for number, (name, (x, y)) in enumerate(points.items()):
-        middle = means[name]
-        xerr, yerr = (  # a mean of equal values can miss them by a rounding
-            [[max(0, mid - min(values))], [max(0, max(values) - mid)]]
-            for mid, values in zip(middle, (x, y), strict=True)
-        )
-        axis.errorbar(
-            *middle, yerr, xerr, label=name, color=f"C{number % 7}", marker=MARKERS[number % len(MARKERS)],
-            markersize=5, linestyle="none", elinewidth=0.5,
-            markerfacecolor=None if name in best else "white",
-        )  # fmt: skip
-    steps = sorted(means[name] for name in best)
-    axis.step(*zip(*steps, strict=True), where="pre", color="0.6", linewidth=0.8, linestyle="--", zorder=0)
-    axis.set(xlabel=f"{xlabel}  (right is better)", ylabel=f"{ylabel}  (lower is better)")
-    figure.legend(loc="outside right center")
-    return figure
-
-
-def heatmap(
-    panels: Mapping[str, Mapping[tuple[float, float], tuple[float, float, int]]],
-    xlabel: str,
-    ylabel: str,
-    higher: Sequence[bool],
-) -> Figure:
-    """Draw scores over a grid of two parameters: a cell for each pair, darker where the mean is better.
-
-    A cell says mean ± standard deviation over repetitions, and their number.
-
-    Args:
-        panels: title → (x, y) → mean, standard deviation (NaN of one value) and number of values.
-        xlabel, ylabel: the two parameters.
-        higher: for each panel, whether more is better.
-    """
-    xs, ys = (sorted({cell[k] for cell in next(iter(panels.values()))}) for k in (0, 1))
-    figure, axes = _panels(len(panels), 0.8 + 0.5 * len(ys), SINGLE if len(panels) == 1 else DOUBLE)
-    for axis, (title, found), more in zip(axes, panels.items(), higher, strict=True):
-        means = np.full((len(ys), len(xs)), np.nan)
-        for (x, y), (mean, _, _) in found.items():
-            means[ys.index(y), xs.index(x)] = mean
-        shade = means if more else -means
-        share = (shade - np.nanmin(shade)) / (np.nanmax(shade) - np.nanmin(shade) or 1)
-        axis.imshow(0.1 + 0.6 * share, cmap="Greys", vmin=0, vmax=1, origin="lower", aspect="auto")
-        for (x, y), (mean, spread, n) in found.items():
-            column, row = xs.index(x), ys.index(y)
-            text = f"{mean:.3f} ± {spread:.3f}\n$n$ = {n}" if n > 1 else f"{mean:.3f}\n$n$ = {n}"
-            colour = "white" if share[row, column] > 0.6 else "black"
-            axis.text(column, row, text if n else "none", ha="center", va="center", fontsize=6, color=colour)
-        axis.set(xticks=range(len(xs)), xticklabels=[f"{x:g}" for x in xs], xlabel=xlabel)
-        axis.set(yticks=range(len(ys)), yticklabels=[f"{y:g}" for y in ys], ylabel=ylabel)
-        axis.set_title(f"{title} ({'more' if more else 'less'} is better: darker)", fontsize=7.5)
-        axis.tick_params(length=0)
-    return figure
-
-
 def curves(
     histories: Mapping[str, Sequence[Sequence[Mapping]]],
     keys: Mapping[str, str],
@@ -256,7 +159,7 @@ def curves(
         logarithmic: scores that fall over orders of magnitude; their axis is logarithmic, as in the
             paper's Fig. 4b, unless a value is 0.
     """
-    figure, axes = _panels(len(keys), 2.1, single=2.5)
+    figure, axes = panels_beside(len(keys), 2.1, single=2.5)
     for axis, (key, label) in zip(axes, keys.items(), strict=True):
         least = np.inf
         for name, runs in histories.items():
@@ -315,14 +218,14 @@ class LiveCurves:
         plt.close(figure)
 
 
-def _panels(count: int, height: float, single: float = SINGLE) -> tuple[Figure, Sequence[Axes]]:
+def panels_beside(count: int, height: float, single: float = SINGLE) -> tuple[Figure, Sequence[Axes]]:
     """Return a figure with panels side by side, each ``single`` inches wide while the page has room."""
     size = (min(DOUBLE, single * count), height)
     figure, axes = plt.subplots(1, count, squeeze=False, layout="constrained", figsize=size)
     return figure, axes[0]
 
 
-def _rows(count: int, methods: Sequence[str], height: float) -> tuple[Figure, Sequence[Axes]]:
+def rows_of(count: int, methods: Sequence[str], height: float) -> tuple[Figure, Sequence[Axes]]:
     """Return a figure with panels side by side that share one row for each method, the first on top."""
     size = (DOUBLE if count > 1 else SINGLE, height + 0.2 * len(methods))
     figure, axes = plt.subplots(1, count, sharey=True, squeeze=False, layout="constrained", figsize=size)

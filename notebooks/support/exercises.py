@@ -18,7 +18,7 @@ from consensus_lib.metrics.comparison import pareto_front
 from consensus_lib.metrics.components import count_pieces
 from consensus_lib.metrics.segmentation import SegmentationScores
 from consensus_lib.teacher.factorise import OPENING, clean, difference, residual
-from consensus_lib.viz.images import luminance
+from support.diagrams import luminance
 
 TODO = "not answered yet"
 

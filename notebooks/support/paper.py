@@ -21,12 +21,12 @@ from consensus_lib.losses import PRESETS, consensus_loss, pixelwise_loss
 from consensus_lib.metrics.components import count_pieces
 from consensus_lib.teacher import factorise
 from consensus_lib.training import predict
-from consensus_lib.viz import plots, tables
+from consensus_lib.viz import plots
 from consensus_lib.viz.images import class_legend, colorize, image_grid, to_rgb
-from consensus_lib.viz.tables import MARKS, Column, Groups, Value
-from support import diagrams
+from support import diagrams, tables
 from support.run_folder import MissingResult, RunFolder, dataset_title, describe_setup
 from support.seeds import compare_seeds
+from support.tables import MARKS, Column, Groups, Value
 from synthetic_faces import DrawnExtent, Recipe, synthetic_folder
 
 TRANSFER, ARTIFACTS = "04_teacher_distillation", "05_artifact_analysis"

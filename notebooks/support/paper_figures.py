@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from consensus_lib import paths
 from consensus_lib.experiments.notebook import Lesson
-from consensus_lib.viz import tables
+from support import tables
 from support.run_folder import MissingResult, RunFolder
 
 

@@ -6,9 +6,8 @@ import numpy as np
 
 from consensus_lib.data import DatasetInfo, DatasetWriter
 from consensus_lib.models.networks import UNet
-from consensus_lib.teacher.extents import TeacherExtent
 from consensus_lib.teacher.pseudo_labels import prepare_pseudo_labels
-from consensus_lib.teacher.teachers import NetworkTeacher
+from consensus_lib.teacher.teachers import NetworkTeacher, TeacherExtent
 
 IMAGES, SIDE = 96, 250
 

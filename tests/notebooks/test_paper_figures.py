@@ -13,12 +13,12 @@ from consensus_lib.data import TASKS, open_splits
 from consensus_lib.experiments import notebook, results
 from consensus_lib.experiments.train import Config
 from consensus_lib.losses import pixelwise_loss
-from consensus_lib.viz import plots, tables
-from consensus_lib.viz.images import luminance
-from consensus_lib.viz.tables import Column, Value
-from support import paper
+from consensus_lib.viz import plots
+from support import paper, tables
+from support.diagrams import luminance
 from support.paper_figures import VENUES, Manuscript
 from support.run_folder import MissingResult, RunFolder, describe_setup
+from support.tables import Column, Value
 
 RESULT = {
     "notebook": "05_artifact_analysis",

@@ -5,9 +5,9 @@ from xml.etree import ElementTree
 import pandas as pd
 import pytest
 
-from consensus_lib.viz import tables
-from consensus_lib.viz.tables import Column, Value
+from support import tables
 from support.paper import PRINTED, read_printed
+from support.tables import Column, Value
 
 IOU, OFF = Column("iou", "IoU", scale=100, digits=1), Column("off", "pieces_off", higher=False)
 GROUPS = {
