@@ -1,6 +1,8 @@
 import json
 import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -336,10 +338,20 @@ def test_ids_out_of_range_do_not_wrap_around():
 
 @pytest.mark.parametrize("kind", ["class", "component"])
 def test_a_compiled_module_cuts_its_own_blobs(kind):
-    torch.manual_seed(0)
-    logits, labels = torch.randn(2, 3, 8, 8), torch.randint(0, 3, (2, 8, 8))
-    loss = ConsensusLoss(kind)
-    torch.testing.assert_close(torch.compile(loss, backend="eager")(logits, labels), loss(logits, labels))
+    for seed in range(5):
+        torch._dynamo.reset()
+        torch.manual_seed(seed)
+        loss = ConsensusLoss(kind)
+        compiled = torch.compile(loss, backend="eager")
+        for side in (8, 8, 12):  # compiled, found again, compiled anew
+            logits, labels = torch.randn(2, 3, side, side), torch.randint(0, 3, (2, side, side))
+            torch.testing.assert_close(compiled(logits, labels), loss(logits, labels))
+
+
+@pytest.mark.slow
+def test_the_import_leaves_the_compiler_out():
+    code = "import sys, consensus_lib.losses.consensus; sys.exit('torch._dynamo' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
