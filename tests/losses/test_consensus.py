@@ -116,6 +116,23 @@ def test_long_runs_are_summed_as_pixels_are():
             same(fast, slow_consensus(logits, labels, blobs, 2.0, 3.0, **options), logits)
 
 
+@pytest.mark.parametrize("wrong", [0.002, 0.3], ids=["in runs", "pixel by pixel"])
+@pytest.mark.parametrize("shape", [(5, 3, 120, 130), (1, 9, 300, 256)], ids=str)
+def test_threads_do_not_change_the_loss(wrong, shape):
+    generator = torch.Generator().manual_seed(0)
+    labels = (torch.arange(shape[3]) // 40 % 3).expand(shape[0], *shape[2:]).contiguous()
+    labels[torch.rand(labels.shape, generator=generator) < wrong] = IGNORE
+    blobs, logits = label_blobs(labels, "component"), torch.randn(shape, generator=generator).requires_grad_()
+    found = []
+    for threads in (1, 3):
+        torch.set_num_threads(threads)
+        value = consensus_loss(logits, labels, blobs)
+        found += [value, torch.autograd.grad(value, logits)[0]]
+    torch.set_num_threads(1)
+    assert torch.equal(found[0], found[2])
+    assert torch.equal(found[1], found[3])
+
+
 @given(st.integers(0, 10_000), st.sampled_from(["class", "occlusion", "map"]))
 def test_the_released_reduction_equals_its_loop(seed, kind):
     logits, labels = case(seed)
