@@ -572,23 +572,6 @@ def test_schedules_follow_progress():
     assert " at 0x" not in repr(loss)  # resumed in another process, the settings must read the same
 
 
-def test_a_schedule_that_stands_still_warns_once():
-    logits, labels = case(4)
-    loss = ConsensusLoss(beta=Ramp(0, 5))
-    for step in range(2 * loss.PATIENCE):
-        loss.progress = step / (2 * loss.PATIENCE)
-        loss(logits, labels)
-    loss.progress = 0.0
-    for _ in range(loss.PATIENCE - 1):
-        loss(logits, labels)
-    with pytest.warns(UserWarning, match=r"progress: expected to grow .* set loss.progress = step / steps"):
-        loss(logits, labels)
-    for _ in range(2 * loss.PATIENCE):  # warnings are errors here: it comes once
-        loss(logits, labels)
-    for _ in range(2 * loss.PATIENCE):
-        ConsensusLoss(beta=5.0)(logits, labels)
-
-
 def test_the_module_leaves_out_specks():
     logits, labels = case(5)
     blobs = label_blobs(labels, "component", min_size=3, specks="merge")
