@@ -19,12 +19,8 @@ from consensus_lib.losses.blobs import Blobs, as_blobs, label_blobs
 from consensus_lib.losses.consensus import plus_pixelwise
 from consensus_lib.losses.inputs import accumulator, check_classes, check_range, known_logits, one_hot
 
-EPSILON = 1e-4
-"""The least probability, and the least 1 - p, of :func:`affinity_loss`: as in the paper's released code."""
-
-XI = 1e-6
-"""ξ of :func:`region_mutual_information_loss`."""
-
+EPSILON = 1e-4  # the least p and 1 - p of `affinity_loss`, as in the paper's released code
+XI = 1e-6  # ξ of `region_mutual_information_loss`
 STRAIGHT = ((0, 1), (1, 0))
 AROUND = (*STRAIGHT, (1, 1), (1, -1))
 """Steps (down, right) to half of a pixel's neighbours; the other half see it as theirs."""
@@ -40,7 +36,7 @@ def focal_loss(logits: torch.Tensor, labels: torch.Tensor, *, gamma: float = 2.0
     Args:
         gamma: γ, at least 0; 0 is cross-entropy.
 
-    Source: Lin et al., Focal Loss for Dense Object Detection, ICCV 2017; without its α.
+    Source: Lin et al., Focal Loss for Dense Object Detection, ICCV 2017; there sigmoid outputs, and α.
 
     >>> focal_loss(torch.zeros(1, 2, 4, 4), torch.zeros(1, 4, 4, dtype=torch.int64))  # 0.25 log 2
     tensor(0.1733)
@@ -89,7 +85,8 @@ def lovasz_softmax_loss(
 
     .. math:: \sum_i m_{\pi_i} \, \big(\Delta(\{\pi_1 .. \pi_i\}) - \Delta(\{\pi_1 .. \pi_{i-1}\})\big)
 
-    Source: Berman et al., The Lovász-Softmax loss, CVPR 2018; there of the batch by default, here per image.
+    Source: Berman et al., The Lovász-Softmax loss, CVPR 2018; there of the batch by default, here per
+    image, and without the cross-entropy that its authors train with before or beside it.
 
     >>> lovasz_softmax_loss(torch.zeros(1, 2, 1, 2), torch.tensor([[[0, 1]]]))  # all errors are 0.5
     tensor(0.5000)
@@ -125,8 +122,7 @@ def component_dice_loss(
         D_c = \frac{2 \sum_{s \in c} p(s)_k}{\sum_{s \in c} p(s)_k + \sum_{y(s) \ne k} p(s)_k + |c|}, \qquad
         \mathcal{L} = \alpha \, \mathcal{L}_{dice} + \beta \, \overline{(1 - D_c)}
 
-    averaged over the components of a class, the classes 1.. of an image, and images: components of the
-    background, class 0, are left out, as images without another class are.
+    averaged over the components of a class, the classes 1.. of an image, and the images that have one.
 
     Args:
         blobs: blobs or an id map ``[B,H,W]``; None takes the 4-connected components of the labels.
@@ -164,8 +160,7 @@ def total_variation_loss(
 
     .. math:: \frac{1}{N} \sum_{s \sim t} \sum_k |p(s)_k - p(t)_k|
 
-    over all pairs of labelled pixels that are neighbours in a row or a column, for N labelled pixels: as
-    much as twice the length of all borders where the prediction is sure.
+    over all pairs of labelled neighbours in a row or a column, for N labelled pixels.
 
     Args:
         weight: of the variation. No paper gives one for segmentation, and 1 was not tuned.
@@ -200,9 +195,8 @@ def affinity_loss(
         D_{KL}(p(j)_k \,\|\, p(i)_k) \text{ where } y(i)_k = y(j)_k, \quad
         \max(0, m - D_{KL}(p(j)_k \,\|\, p(i)_k)) \text{ elsewhere}
 
-    Each of the two is averaged over its pairs of labelled pixels, and over classes, so that the few pairs
-    across borders count as much as all others. A class that is absent adds pairs that are alike, and
-    makes their mean smaller.
+    Each of the two is averaged over its pairs of labelled pixels and over classes: the few pairs across
+    borders count as much as all others. An absent class adds pairs that are alike.
 
     Args:
         weight: of the pairs. Of 1, 0.1 and 0.01, 0.1 had the best mean IoU on validation photographs (one

@@ -110,13 +110,11 @@ class Baseline(NamedTuple):
         title: its name in tables.
         source: the paper that it is from.
         make: returns the loss module; keyword arguments are its options.
-        differs: in what it is not its source's method, as far as that could change a result.
     """
 
     title: str
     source: str
     make: Callable[..., nn.Module]
-    differs: str
 
 
 class Preset(NamedTuple):
@@ -178,52 +176,23 @@ def _module(function: Callable[..., torch.Tensor]) -> Callable[..., FunctionLoss
 
 
 BASELINES = {
-    "focal": Baseline(
-        "focal loss",
-        "Lin et al., ICCV 2017",
-        _module(baselines.focal_loss),
-        "softmax over classes instead of a sigmoid each; classes weigh alike, α = 1",
-    ),
+    "focal": Baseline("focal loss", "Lin et al., ICCV 2017", _module(baselines.focal_loss)),
     "dice": Baseline(
-        "Dice",
-        "Milletari et al., 3DV 2016; Sudre et al., DLMIA 2017",
-        _module(baselines.dice_loss),
-        "classes weigh alike, whatever their size",
+        "Dice", "Milletari et al., 3DV 2016; Sudre et al., DLMIA 2017", _module(baselines.dice_loss)
     ),
-    "lovasz": Baseline(
-        "Lovász-Softmax",
-        "Berman et al., CVPR 2018",
-        _module(baselines.lovasz_softmax_loss),
-        "per image, where the released code's default is the batch as one image; from the first step on and "
-        "alone, where its authors train with cross-entropy before or beside it",
-    ),
+    "lovasz": Baseline("Lovász-Softmax", "Berman et al., CVPR 2018", _module(baselines.lovasz_softmax_loss)),
     "total_variation": Baseline(
-        "total variation",
-        "Rudin et al., Physica D 1992",
-        _module(baselines.total_variation_loss),
-        "of probabilities instead of an image, and anisotropic; its weight of 1 has no source",
+        "total variation", "Rudin et al., Physica D 1992", _module(baselines.total_variation_loss)
     ),
-    "affinity": Baseline(
-        "affinity of pairs",
-        "Ke et al., ECCV 2018",
-        _module(baselines.affinity_loss),
-        "neighbours at 1 pixel of the image instead of sizes learned on maps an eighth as large; a constant "
-        "weight of 0.1 instead of one from 1 to 0.1",
-    ),
+    "affinity": Baseline("affinity of pairs", "Ke et al., ECCV 2018", _module(baselines.affinity_loss)),
     "mutual_information": Baseline(
         "region mutual information",
         "Zhao et al., NeurIPS 2019",
         _module(baselines.region_mutual_information_loss),
-        "softmax and cross-entropy instead of a sigmoid and binary cross-entropy for each class",
     ),
-    "component_dice": Baseline(
-        "Dice of components",
-        "Kofler et al., IPMI 2023",
-        ComponentDiceLoss,
-        "several classes, averaged; the Dice of classes has the background among them",
-    ),
+    "component_dice": Baseline("Dice of components", "Kofler et al., IPMI 2023", ComponentDiceLoss),
 }
-"""Baselines by name."""
+"""Baselines by name. The docstring of each function says where it differs from its source."""
 
 
 def _cross_entropy() -> Loss:
