@@ -74,32 +74,26 @@ SINGLE = {"rtol": 1e-5, "atol": 1e-6}  # MONAI computes in float32
 
 @shapes
 @pytest.mark.parametrize("gamma", [0.5, 1.0, 2.0])
-@pytest.mark.parametrize("weighted", [False, True])
-def test_focal_is_kornias_sum_over_the_labelled_pixels(kornia, k, shape, gamma, weighted):
+def test_focal_is_kornias_sum_over_the_labelled_pixels(kornia, k, shape, gamma):
     logits, labels = case(k, shape, ignore=0.2)
-    weight = torch.linspace(0.5, 2, k, dtype=torch.float64) if weighted else None
-    ours = focal_loss(logits, labels, gamma=gamma, class_weight=weight.tolist() if weighted else None)
-    total = kornia.focal_loss(logits, labels, None, gamma, "sum", weight, IGNORE)
-    assert_same(logits, ours, total / (labels != IGNORE).sum())
+    total = kornia.focal_loss(logits, labels, None, gamma, "sum", None, IGNORE)
+    assert_same(logits, focal_loss(logits, labels, gamma=gamma), total / (labels != IGNORE).sum())
 
 
 @shapes
-@pytest.mark.parametrize("weighted", [False, True])
-def test_focal_is_monais_mean_times_the_classes(monai, k, shape, weighted):
+def test_focal_is_monais_mean_times_the_classes(monai, k, shape):
     logits, labels = case(k, shape)
-    weight = np.linspace(0.5, 2, k).tolist() if weighted else None
-    theirs = monai.FocalLoss(to_onehot_y=True, use_softmax=True, weight=weight)(logits, labels[:, None])
-    assert_same(logits, focal_loss(logits, labels, class_weight=weight), k * theirs, **SINGLE)
+    theirs = monai.FocalLoss(to_onehot_y=True, use_softmax=True)(logits, labels[:, None])
+    assert_same(logits, focal_loss(logits, labels), k * theirs, **SINGLE)
 
 
 @shapes
 @pytest.mark.parametrize("squared", [False, True])
-@pytest.mark.parametrize("per_image", [False, True])
-def test_dice_is_monais(monai, k, shape, squared, per_image):
+def test_dice_is_monais(monai, k, shape, squared):
     logits, labels = case(k, shape)
-    options = {"squared_pred": squared, "batch": not per_image, "smooth_nr": 0, "smooth_dr": 0}
+    options = {"squared_pred": squared, "smooth_nr": 0, "smooth_dr": 0}
     theirs = monai.DiceLoss(to_onehot_y=True, softmax=True, **options)(logits, labels[:, None])
-    assert_same(logits, dice_loss(logits, labels, squared=squared, per_image=per_image), theirs, **SINGLE)
+    assert_same(logits, dice_loss(logits, labels, squared=squared), theirs, **SINGLE)
 
 
 @shapes
@@ -111,17 +105,16 @@ def test_dice_is_kornias_over_classes(kornia, k, shape):
 
 
 @shapes
-@pytest.mark.parametrize("per_image", [False, True])
-def test_lovasz_is_kornias_over_the_classes_that_are_there(kornia, k, shape, per_image):
+def test_lovasz_is_kornias_over_the_classes_that_occur(kornia, k, shape):
     logits, labels = case(k, shape, ignore=0.2)
     labels[0][labels[0] == 1] = 0
     values = []
-    for image in ([b] for b in range(len(labels))) if per_image else [range(len(labels))]:
+    for image in ([b] for b in range(len(labels))):
         known = labels[image] != IGNORE  # kornia has no pixels to ignore, and counts all classes
         row = logits[image].movedim(1, -1)[known].T[None, :, None], labels[image][known][None, None]
         present = F.one_hot(row[1].unique(), k).sum(0).to(logits)
         values.append(kornia.lovasz_softmax_loss(*row, weight=present * k / present.sum()))
-    assert_same(logits, lovasz_softmax_loss(logits, labels, per_image=per_image), torch.stack(values).mean())
+    assert_same(logits, lovasz_softmax_loss(logits, labels), torch.stack(values).mean())
 
 
 @shapes
@@ -248,18 +241,6 @@ def test_vectors_of_dice():
     assert value == pytest.approx(0.383713, abs=2e-5)
     assert 4 * value == pytest.approx(1.534853, abs=8e-5)  # reduction="sum", over images and classes
 
-    # MONAI, TestDiceLossIgnoreIndex.test_ignore_index_index_target: as if the ignored row were cut off
-    share = torch.tensor([[[0.8, 0.1], [0.1, 0.1]], [[0.1, 0.8], [0.1, 0.1]], [[0.1, 0.1], [0.8, 0.8]]])
-    logits, labels = share.log()[None], torch.tensor([[[0, 1], [IGNORE, IGNORE]]])
-    assert dice_loss(logits, labels) == dice_loss(logits[:, :, :1], labels[:, :1])
-
-    # MONAI, test_gradients_ignored
-    logits = torch.randn(1, 3, 4, 4, generator=torch.Generator().manual_seed(0), requires_grad=True)
-    labels = torch.tensor([[[0, 1, 0, 1], [1, 0, 1, 0], [IGNORE] * 4, [IGNORE] * 4]])
-    dice_loss(logits, labels).backward()
-    assert (logits.grad[:, :, 2:] == 0).all()
-    assert (logits.grad[:, :, :2] != 0).any()
-
     # kornia tests/losses/test_dice.py, test_all_zeros
     logits = torch.tensor([10.0, 1, 1]).view(1, 3, 1, 1).expand(2, 3, 1, 2)
     assert dice_loss(logits, torch.zeros(2, 1, 2, dtype=torch.int64)).item() == pytest.approx(0, abs=1e-3)
@@ -269,44 +250,6 @@ def test_vectors_of_dice():
     inside = (3 * np.exp(10) + np.exp(1)) / (np.exp(1) + np.exp(10))
     value = dice_loss(logits, torch.zeros(1, 4, 1, dtype=torch.int64), squared=False)
     assert value.item() == pytest.approx(1 - 2 * inside / (4 + inside), abs=1e-3)
-
-
-def test_vectors_of_focal():
-    # MONAI tests/losses/test_focal_loss.py, TEST_CASES with softmax: means over 3 classes. Its α of 0.8
-    # weighs class 0 by 0.2.
-    logits = torch.tensor([[1.0, 1.0], [0.5, 0.0]]).expand(1, 3, 2, 2)
-    labels = torch.tensor([[[0, 1], [2, 0]]])
-    assert focal_loss(logits, labels).item() == pytest.approx(3 * 0.16276, abs=3e-4)
-    value = focal_loss(logits, labels, class_weight=[0.2, 0.8, 0.8])
-    assert value.item() == pytest.approx(3 * 0.08138, abs=3e-4)
-
-    # MONAI, test_bin_seg_2d, test_empty_class_2d and test_multi_class_seg_2d: very good predictions
-    square = [[0, 0, 0, 0], [0, 1, 1, 0], [0, 1, 1, 0], [0, 0, 0, 0]]
-    several = [[0, 0, 0, 0], [0, 1, 2, 0], [0, 3, 4, 0], [0, 0, 0, 0]]
-    for labels, k, scale in ((square, 2, 100), ([[0] * 4] * 4, 2, 1000), (several, 6, 1000)):
-        labels = torch.tensor([labels])
-        good = scale * F.one_hot(labels, k).movedim(-1, 1).float() - scale / 2
-        assert focal_loss(good, labels).item() == pytest.approx(0, abs=5e-4)
-        assert focal_loss(good, labels, class_weight=[0.5] * k).item() == pytest.approx(0, abs=5e-4)
-
-
-@pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan, torch.finfo(torch.float32).max])
-def test_vectors_of_focal_at_pixels_to_ignore(value):
-    # kornia tests/losses/test_focal_loss.py, test_ignored_non_finite_logits and test_ignored_extreme_logits
-    logits, safe = (
-        torch.tensor([[one, 0.3], [0.0, -0.2]]).view(1, 2, 1, 2).requires_grad_() for one in (value, 0.0)
-    )
-    labels = torch.tensor([[[IGNORE, 1]]])
-    loss, expected = focal_loss(logits, labels), focal_loss(safe, labels)
-    slope = torch.autograd.grad(loss, logits)[0]
-    assert loss == expected
-    assert torch.equal(slope, torch.autograd.grad(expected, safe)[0])
-    assert (slope[..., 0] == 0).all()
-    # test_all_ignored_extreme_logits
-    nothing = torch.full_like(labels, IGNORE)
-    loss = focal_loss(logits, nothing)
-    assert loss == 0
-    assert (torch.autograd.grad(loss, logits)[0] == 0).all()
 
 
 def test_vectors_of_lovasz():
@@ -324,29 +267,10 @@ def test_vectors_of_lovasz():
     slope = torch.autograd.grad(loss, logits)[0]
     np.testing.assert_allclose(slope[0, :, 0], expected, atol=1e-9)
 
-    # test_class_permutation
-    logits = torch.tensor([[1.2, -0.3, 0.7], [0.1, 1.4, -0.2], [-0.8, 0.2, 1.6]]).view(1, 3, 1, 3)
-    for order in ([2, 0, 1], [1, 2, 0], [0, 2, 1]):
-        permuted = lovasz_softmax_loss(logits[:, order], torch.tensor(order).argsort()[labels])
-        torch.testing.assert_close(permuted, lovasz_softmax_loss(logits, labels))
-
-    # test_all_ones
-    perfect = torch.tensor([0.0, 100.0]).view(1, 2, 1, 1).expand(2, 2, 1, 2)
-    assert lovasz_softmax_loss(perfect, torch.ones(2, 1, 2, dtype=torch.int64)) == 0
-
 
 # kornia tests/losses/test_total_variation.py, test_tv_on_3d, test_tv_on_4d and test_tv_on_constant
 VARIATIONS = [
     ([[0.09094203, 0.32630223, 0.8066123], [0.10921168, 0.09534764, 0.48588026]], 1.6900),
-    ([[0.8756, 0.0920], [0.8034, 0.3107]], 1.5672),
-    ([[0.3069, 0.2981], [0.9399, 0.7944]], 1.2836),
-    ([[0.6269, 0.1494], [0.2493, 0.8490]], 2.1544),
-    ([[0.3256, 0.9923], [0.2856, 0.9104]], 1.4134),
-    ([[0.4107, 0.4387], [0.2742, 0.0095]], 0.8584),
-    ([[0.7064, 0.3674], [0.6139, 0.2487]], 0.9154),
-    ([[0.1104, 0.2284, 0.4371], [0.4569, 0.1906, 0.8035]], 1.9566),
-    ([[0.0552, 0.6831, 0.8310], [0.3589, 0.5044, 0.0802]], 2.5787),
-    ([[0.5078, 0.5703, 0.9110], [0.4765, 0.8401, 0.2754]], 2.2682),
     ([[1.0] * 5] * 4, 0.0),
 ]
 

@@ -5,16 +5,6 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
-        "baselines": [
-            "AffinityLoss",
-            "ComponentDiceLoss",
-            "DiceLoss",
-            "FocalLoss",
-            "LovaszSoftmaxLoss",
-            "RegionMutualInformationLoss",
-            "TotalVariationLoss",
-            "WithConsensus",
-        ],
         "blobs": ["Blobs", "blobs_from_ids", "label_blobs"],
         "consensus": [
             "ConsensusLoss",
@@ -25,6 +15,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "size_marginalised_loss",
         ],
         "distillation": ["DistillationLoss", "soft_loss"],
-        "registry": ["BASELINES", "LOSSES", "PRESETS", "make_loss"],
+        "registry": ["BASELINES", "LOSSES", "PRESETS", "WithConsensus", "make_loss"],
     },
 )

@@ -1,125 +1,330 @@
-"""Baselines of the consensus loss as modules; each function is written from its own paper's equations.
+"""Baselines of the consensus loss, each written from its own paper's equations.
 
-They are baselines of the consensus loss; :data:`consensus_lib.losses.registry.BASELINES` names them all. The
-functions are in :mod:`~consensus_lib.losses.regions` and :mod:`~consensus_lib.losses.neighbours`. Most take
-``pixel_weight``, the weight of an added :func:`~consensus_lib.losses.pixelwise_loss`: 1 for those that their
-papers add to cross-entropy, 0 for those that stand for themselves.
+:data:`~consensus_lib.losses.registry.BASELINES` names them and makes modules of them.
+
+Logits are float ``[B,K,H,W]``, labels int64 ``[B,H,W]`` with 255 = ignore; ``pixel_weight`` is the weight
+of an added :func:`~consensus_lib.losses.pixelwise_loss`: by default 1 where the paper adds it.
+All return a scalar: 0 where every pixel is ignored. An ignored pixel has gradient 0 whatever its logits are,
+infinite or NaN. A class that is no pixel's label may have logits of -inf: its probability and its gradient
+are 0. A ValueError names an argument of another shape, type or range.
 """
 
-from collections.abc import Callable
+from collections.abc import Sequence
 
 import torch
-from torch import nn
+import torch.nn.functional as F
 
-from consensus_lib.losses.blobs import Blobs, label_blobs
-from consensus_lib.losses.consensus import ConsensusLoss
-from consensus_lib.losses.inputs import check_classes, format_kwargs, merge_defaults
-from consensus_lib.losses.neighbours import (
-    affinity_loss,
-    region_mutual_information_loss,
-    total_variation_loss,
-)
-from consensus_lib.losses.regions import component_dice_loss, dice_loss, focal_loss, lovasz_softmax_loss
+from consensus_lib import IGNORE
+from consensus_lib.losses.blobs import Blobs, as_blobs, label_blobs
+from consensus_lib.losses.consensus import plus_pixelwise
+from consensus_lib.losses.inputs import accumulator, check_classes, check_range, known_logits, one_hot
 
-
-class FunctionLoss(nn.Module):
-    """A loss function as a module: ``function`` with its keyword arguments, or their defaults.
-
-    Raises:
-        TypeError: the function has no such argument.
-
-    >>> DiceLoss(per_image=False)
-    DiceLoss(squared=True, per_image=False, pixel_weight=0.0)
-    """
-
-    function: Callable[..., torch.Tensor]
-
-    def __init__(self, **options):
-        super().__init__()
-        self.options = merge_defaults(self.function, options)
-
-    def forward(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        """Return the loss."""
-        return self.function(logits, labels, **self.options)
-
-    def extra_repr(self) -> str:
-        """Return all settings, for printing and for checkpoints."""
-        return format_kwargs(self.options)
+EPSILON = 1e-4  # the least p and 1 - p of `affinity_loss`, as in the paper's released code
+XI = 1e-6  # ξ of `region_mutual_information_loss`
+STRAIGHT = ((0, 1), (1, 0))
+AROUND = (*STRAIGHT, (1, 1), (1, -1))
+"""Steps (down, right) to half of a pixel's neighbours; the other half see it as theirs."""
 
 
-def _module(name: str, function: Callable[..., torch.Tensor]) -> type[FunctionLoss]:
-    doc = f":func:`{function.__name__}` as a module, with its keyword arguments."
-    return type(
-        name, (FunctionLoss,), {"function": staticmethod(function), "__doc__": doc, "__module__": __name__}
-    )
+def focal_loss(logits: torch.Tensor, labels: torch.Tensor, *, gamma: float = 2.0) -> torch.Tensor:
+    r"""Cross-entropy in which a pixel counts less the surer the network is of its label.
 
+    .. math:: -\frac{1}{N} \sum_s (1 - p(s)_{k^*})^\gamma \log p(s)_{k^*}
 
-FocalLoss = _module("FocalLoss", focal_loss)
-DiceLoss = _module("DiceLoss", dice_loss)
-LovaszSoftmaxLoss = _module("LovaszSoftmaxLoss", lovasz_softmax_loss)
-TotalVariationLoss = _module("TotalVariationLoss", total_variation_loss)
-AffinityLoss = _module("AffinityLoss", affinity_loss)
-RegionMutualInformationLoss = _module("RegionMutualInformationLoss", region_mutual_information_loss)
-
-
-class ComponentDiceLoss(FunctionLoss):
-    """:func:`component_dice_loss` as a module.
-
-    Attributes:
-        inputs, cut: as those of :class:`~consensus_lib.losses.ConsensusLoss`: a data set can cut the blobs
-            once and for all.
-    """
-
-    function = staticmethod(component_dice_loss)
-    inputs = ("blobs",)
-
-    def __init__(self, connectivity: int = 4, *, min_size: int = 0, specks: str = "drop", **options):
-        super().__init__(**options)
-        self.cut = {
-            "kind": "component",
-            "connectivity": connectivity,
-            "min_size": min_size,
-            "specks": specks,
-        }
-
-    def forward(
-        self, logits: torch.Tensor, labels: torch.Tensor, blobs: Blobs | torch.Tensor | None = None
-    ) -> torch.Tensor:
-        """Return the loss."""
-        check_classes(logits, labels)
-        blobs = label_blobs(labels, **self.cut) if blobs is None else blobs
-        return self.function(logits, labels, blobs, **self.options)
-
-    def extra_repr(self) -> str:
-        """Return all settings, for printing and for checkpoints."""
-        return format_kwargs({**self.cut, **self.options})
-
-
-class WithConsensus(nn.Module):
-    """Any loss, and consensus added to it.
+    over the N labelled pixels, where the paper divides by the number of anchors on an object.
 
     Args:
-        loss: a module of (logits, labels).
-        consensus: what is added: with ``alpha=0`` the deviation from the blobs' means alone (Eq. 7).
+        gamma: γ, at least 0; 0 is cross-entropy.
+
+    Source: Lin et al., Focal Loss for Dense Object Detection, ICCV 2017; there sigmoid outputs, and α.
+
+    >>> focal_loss(torch.zeros(1, 2, 4, 4), torch.zeros(1, 4, 4, dtype=torch.int64))  # 0.25 log 2
+    tensor(0.1733)
     """
+    logits = _checked(logits, labels)
+    _check_not_negative("gamma", gamma)
+    log_p = -F.cross_entropy(logits, labels, ignore_index=IGNORE, reduction="none")  # [B, H, W]
+    # 1 - p without cancellation; kept off 0, where its power has no derivative for gamma < 1
+    doubt = -torch.expm1(log_p).clamp(max=-torch.finfo(log_p.dtype).tiny)
+    return (-(doubt**gamma) * log_p).sum() / (labels != IGNORE).sum().clamp(min=1)
 
-    inputs = ("blobs",)
 
-    def __init__(self, loss: nn.Module, consensus: ConsensusLoss):
-        super().__init__()
-        self.loss, self.consensus, self.cut = loss, consensus, consensus.cut
+def dice_loss(
+    logits: torch.Tensor, labels: torch.Tensor, *, squared: bool = True, pixel_weight: float = 0.0
+) -> torch.Tensor:
+    r"""One minus the soft Dice overlap of each class of an image, averaged over the classes that occur.
 
-    @property
-    def progress(self) -> float:
-        """How much of the training is done, for schedules; see :class:`ConsensusLoss`."""
-        return self.consensus.progress
+    .. math:: 1 - \frac{2 \sum_s p(s)_k \, y(s)_k}{\sum_s p(s)_k^2 + \sum_s y(s)_k^2}
 
-    @progress.setter
-    def progress(self, share: float) -> None:
-        self.consensus.progress = share
+    Args:
+        squared: as above, after Milletari; False takes p and y themselves in the denominator, after Sudre.
 
-    def forward(
-        self, logits: torch.Tensor, labels: torch.Tensor, blobs: Blobs | torch.Tensor | None = None
-    ) -> torch.Tensor:
-        """Return the loss."""
-        return self.loss(logits, labels) + self.consensus(logits, labels, blobs)
+    Source: Milletari et al., V-Net, 3DV 2016, for one class; Sudre et al., Generalised Dice Overlap, DLMIA
+    2017, for several, there weighted by their size and here alike.
+
+    >>> dice_loss(torch.zeros(1, 2, 1, 2), torch.tensor([[[0, 1]]]))  # 1 - 2 · 0.5 / (0.5 + 1)
+    tensor(0.3333)
+    """
+    logits = _checked(logits, labels)
+    p, y, valid = _by_class(logits, labels)
+    p = p * valid
+    size = y.sum(2)  # [B, K]
+    below = (p.square() if squared else p).sum(2) + size
+    dice = 2 * (p * y).sum(2) / below.clamp(min=torch.finfo(p.dtype).tiny)
+    return plus_pixelwise(_mean_of_present(1 - dice, size > 0), logits, labels, pixel_weight)
+
+
+def lovasz_softmax_loss(
+    logits: torch.Tensor, labels: torch.Tensor, *, pixel_weight: float = 0.0
+) -> torch.Tensor:
+    r"""The Lovász extension of each class's Jaccard loss, averaged over the classes that occur.
+
+    For pixels M that are wrong, the Jaccard loss of class k with pixels Y is
+    :math:`\Delta(M) = |M| / |Y \cup M|`. Its Lovász extension at the errors
+    :math:`m_s = |y_s - p_s|`, sorted so that :math:`m_{\pi_1} \ge m_{\pi_2} \ge \dots`, is
+
+    .. math:: \sum_i m_{\pi_i} \, \big(\Delta(\{\pi_1 .. \pi_i\}) - \Delta(\{\pi_1 .. \pi_{i-1}\})\big)
+
+    Source: Berman et al., The Lovász-Softmax loss, CVPR 2018; there of the batch by default, here per
+    image, and without the cross-entropy that its authors train with before or beside it.
+
+    >>> lovasz_softmax_loss(torch.zeros(1, 2, 1, 2), torch.tensor([[[0, 1]]]))  # all errors are 0.5
+    tensor(0.5000)
+    """
+    logits = _checked(logits, labels)
+    p, y, valid = _by_class(logits, labels)
+    errors = (y - p).abs() * valid  # [B, K, N]; pixels to ignore have none, sort last and add 0
+    errors, order = errors.sort(2, descending=True)
+    outside = 1 - y.gather(2, order)
+    size = y.sum(2, keepdim=True)
+    wrong = torch.arange(1, 1 + errors.shape[2], device=p.device, dtype=p.dtype)  # |M|
+    jaccard = wrong / (size + outside.cumsum(2))  # [B, K, N]
+    steps = torch.diff(jaccard, dim=2, prepend=torch.zeros_like(size))
+    value = _mean_of_present((errors * steps).sum(2), size[:, :, 0] > 0)
+    return plus_pixelwise(value, logits, labels, pixel_weight)
+
+
+def component_dice_loss(
+    logits: torch.Tensor,
+    labels: torch.Tensor,
+    blobs: Blobs | torch.Tensor | None = None,
+    *,
+    dice_weight: float = 2.0,
+    component_weight: float = 1.0,
+    pixel_weight: float = 0.0,
+) -> torch.Tensor:
+    r"""Dice of each component by itself, and of each class: a small component counts as a large one.
+
+    For component c of class k, the class's other components are masked out, so that what is left is c and
+    all pixels of other classes:
+
+    .. math::
+        D_c = \frac{2 \sum_{s \in c} p(s)_k}{\sum_{s \in c} p(s)_k + \sum_{y(s) \ne k} p(s)_k + |c|}, \qquad
+        \mathcal{L} = \alpha \, \mathcal{L}_{dice} + \beta \, \overline{(1 - D_c)}
+
+    averaged over the components of a class, the classes 1.. of an image, and the images that have one.
+
+    Args:
+        blobs: blobs or an id map ``[B,H,W]``; None takes the 4-connected components of the labels.
+        dice_weight: α, of :func:`dice_loss` without squares.
+        component_weight: β.
+
+    Source: Kofler et al., blob loss, IPMI 2023, for one class; α and β are the paper's. There the Dice of the
+    class has no part for the background, here :func:`dice_loss` has.
+
+    >>> labels = torch.tensor([[[0, 1, 0]]])
+    >>> component_dice_loss(torch.zeros(1, 2, 1, 3), labels, dice_weight=0)  # 1 - 1 / 2.5
+    tensor(0.6000)
+    """
+    logits = _checked(logits, labels)
+    blobs = label_blobs(labels, "component") if blobs is None else as_blobs(blobs, labels)
+    check_range("blobs.ids", blobs.ids, -1, len(blobs.size) - 1)
+    classes = logits.shape[1]
+    p, y = logits.softmax(1), one_hot(labels, classes)
+    outside = (p * (1 - y) * (labels != IGNORE)[:, None]).sum((2, 3)).flatten()  # [B*K]
+    mine = p.gather(1, labels.where(labels != IGNORE, 0)[:, None])[:, 0]  # [B, H, W], p of each label
+    inside = p.new_zeros(len(blobs.size) + 1).index_add(0, blobs.ids.flatten() + 1, mine.flatten())[1:]
+    group = blobs.image * classes + blobs.labels  # [M]
+    dice = 2 * inside / (inside + outside[group] + blobs.size)
+    siblings = torch.bincount(group, minlength=len(outside))  # [B*K]
+    value = torch.zeros_like(outside).index_add(0, group, 1 - dice) / siblings.clamp(min=1)
+    value = _mean_of_present(*(part.view(-1, classes)[:, 1:] for part in (value, siblings > 0)))
+    value = component_weight * value + dice_weight * dice_loss(logits, labels, squared=False)
+    return plus_pixelwise(value, logits, labels, pixel_weight)
+
+
+def total_variation_loss(
+    logits: torch.Tensor, labels: torch.Tensor, *, weight: float = 1.0, pixel_weight: float = 1.0
+) -> torch.Tensor:
+    r"""How much the probabilities change from pixel to pixel, added to cross-entropy.
+
+    .. math:: \frac{1}{N} \sum_{s \sim t} \sum_k |p(s)_k - p(t)_k|
+
+    over all pairs of labelled neighbours in a row or a column, for N labelled pixels.
+
+    Args:
+        weight: of the variation. No paper gives one for segmentation, and 1 was not tuned.
+
+    Source: Rudin, Osher and Fatemi, Physica D 1992, for images; the anisotropic form.
+
+    >>> sure = torch.tensor([[[[9.0, -9.0]], [[-9.0, 9.0]]]])
+    >>> total_variation_loss(sure, torch.tensor([[[0, 1]]]), pixel_weight=0)  # one border, two pixels
+    tensor(1.)
+    """
+    logits = _checked(logits, labels)
+    p, valid = logits.softmax(1), labels != IGNORE
+    total = p.new_zeros(())
+    for (here, there), (known, near) in zip(_pairs(p, STRAIGHT), _pairs(valid, STRAIGHT), strict=True):
+        total = total + ((here - there).abs().sum(1) * (known & near)).sum()
+    return plus_pixelwise(weight * total / valid.sum().clamp(min=1), logits, labels, pixel_weight)
+
+
+def affinity_loss(
+    logits: torch.Tensor,
+    labels: torch.Tensor,
+    *,
+    weight: float = 0.1,
+    margin: float = 3.0,
+    pixel_weight: float = 1.0,
+) -> torch.Tensor:
+    r"""Pairs of neighbours: alike within a segment, apart by a margin across its border.
+
+    For class k, pixel i and each of its eight neighbours j, with the divergence of Bernoulli distributions,
+
+    .. math::
+        D_{KL}(p(j)_k \,\|\, p(i)_k) \text{ where } y(i)_k = y(j)_k, \quad
+        \max(0, m - D_{KL}(p(j)_k \,\|\, p(i)_k)) \text{ elsewhere}
+
+    Each of the two is averaged over its pairs of labelled pixels and over classes: the few pairs across
+    borders count as much as all others. An absent class adds pairs that are alike.
+
+    Args:
+        weight: of the pairs. Of 1, 0.1 and 0.01, 0.1 had the best mean IoU on validation photographs (one
+            training each, with p at least 1e-6); 1 gives masks stripes along their borders.
+        margin: m, in nats.
+
+    Source: Ke et al., Adaptive Affinity Fields, ECCV 2018; p and 1 - p are at least ``EPSILON``, as in its
+    released code. It differs in three points: neighbours are at 1 pixel, the paper's at distances learned for
+    each class by an adversary; pixels are the image's, the paper's those of maps an eighth as large; and the
+    weight is constant, the released code's begins at 1 and ends at 0.1.
+
+    >>> affinity_loss(torch.zeros(1, 2, 1, 2), torch.tensor([[[0, 1]]]), weight=1, pixel_weight=0)
+    tensor(3.)
+    """
+    logits = _checked(logits, labels)
+    _check_not_negative("margin", margin)
+    p, y, valid = logits.softmax(1), one_hot(labels, logits.shape[1]), labels != IGNORE
+    p, not_p = p.clamp(min=EPSILON), (1 - p).clamp(min=EPSILON)
+    maps = p, not_p, p.log(), not_p.log(), y, valid
+    pull = push = pulled = pushed = p.new_zeros(())
+    parts = (_pairs(one, AROUND) for one in maps)
+    for two_p, two_not_p, two_log, two_log_not, (y_i, y_j), (known, near) in zip(*parts, strict=True):
+        both = (known & near)[:, None]  # [B, 1, h, w]
+        alike, across = both & (y_i == y_j), both & (y_i != y_j)  # [B, K, h, w]
+        log_ratio, log_not_ratio = two_log[1] - two_log[0], two_log_not[1] - two_log_not[0]
+        for j, sign in ((1, 1), (0, -1)):  # from i to j, and from j to i
+            apart = sign * (two_p[j] * log_ratio + two_not_p[j] * log_not_ratio)
+            pull, push = pull + (apart * alike).sum(), push + ((margin - apart).relu() * across).sum()
+            pulled, pushed = pulled + alike.sum(), pushed + across.sum()
+    value = pull / pulled.clamp(min=1) + push / pushed.clamp(min=1)
+    return plus_pixelwise(weight * value, logits, labels, pixel_weight)
+
+
+def region_mutual_information_loss(
+    logits: torch.Tensor,
+    labels: torch.Tensor,
+    *,
+    weight: float = 1.0,
+    radius: int = 1,
+    pool: int = 2,
+    pixel_weight: float = 1.0,
+) -> torch.Tensor:
+    r"""Minus a lower bound of the information that a region's probabilities have of its labels.
+
+    The d = (2r+1)² pixels of a square are a sample of a random vector, Y of the labels' indicators of a class
+    and P of its probabilities. With their covariances over all squares of an image,
+
+    .. math::
+        M = \Sigma_Y - \mathrm{cov}(Y, P) \, \Sigma_P^{-1} \, \mathrm{cov}(Y, P)^T, \qquad
+        \mathcal{L} = \sum_k \frac{1}{2d} \log\det(M_k + \xi I)
+
+    averaged over images that hold a square. It may be negative.
+    A class that is absent adds a constant, log(ξ) / 2. Computed in float64, for the determinant.
+
+    Args:
+        weight: of the bound.
+        radius: r, of a square.
+        pool: side of the cells, in pixels, that are averaged first; what does not fill a cell at the right
+            and at the bottom is left out. The paper takes 4 on images of 513 pixels.
+
+    Source: Zhao et al., Region Mutual Information Loss, NeurIPS 2019 (for sigmoid outputs; here softmax).
+
+    >>> labels = torch.tensor([[[0, 1, 0, 1]] * 4])
+    >>> options = {"radius": 0, "pool": 1, "pixel_weight": 0}
+    >>> region_mutual_information_loss(torch.zeros(1, 2, 4, 4), labels, **options)  # log 0.25, the variance
+    tensor(-1.3863)
+    """
+    logits = _checked(logits, labels)
+    if radius < 0 or pool < 1:
+        raise ValueError(f"radius, pool: expected at least 0 and 1, got {radius} and {pool}")
+    side = 2 * radius + 1
+    if min(logits.shape[2:]) < side * pool:
+        raise ValueError(
+            f"logits: expected at least {side * pool} pixels a side for radius={radius} and pool={pool}, "
+            f"got {list(logits.shape)}"
+        )
+    wide = accumulator(logits.device)
+    p, y = logits.to(wide).softmax(1), one_hot(labels, logits.shape[1]).to(wide)
+    ignored = (labels == IGNORE)[:, None].to(wide)
+    p, y = F.avg_pool2d(p, pool), F.avg_pool2d(y, pool)
+    ignored = F.max_pool2d(F.max_pool2d(ignored, pool), side, 1)  # [B, 1, h, w], of each square
+    counts = (1 - ignored).flatten(2)[:, :, None]  # [B, 1, 1, n]
+    number = counts.sum(3, keepdim=True)
+    present = number.flatten() > 0
+
+    def squares(maps):  # [B, K, h, w] -> [B, K, d, n], centred
+        vectors = F.unfold(maps.flatten(0, 1)[:, None], side).unflatten(0, maps.shape[:2]) * counts
+        return (vectors - vectors.sum(3, keepdim=True) / number.clamp(min=1)) * counts
+
+    p, y = squares(p), squares(y)
+    cov_y, cov_yp, cov_p = (a @ b.mT / number.clamp(min=1) for a, b in ((y, y), (y, p), (p, p)))
+    slack = XI * torch.eye(side**2, dtype=wide, device=logits.device)  # ξI
+    known = torch.cholesky_solve(cov_yp.mT, torch.linalg.cholesky(cov_p + slack))  # [B, K, d, d]
+    rest = torch.linalg.cholesky(cov_y - cov_yp @ known + slack)
+    bound = rest.diagonal(dim1=2, dim2=3).log().sum((1, 2)) / side**2  # [B]; half of log det is this sum
+    value = (bound * present).sum() / present.sum().clamp(min=1)
+    return plus_pixelwise(weight * value.to(logits), logits, labels, pixel_weight)
+
+
+def _checked(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Return logits in float32 or float64, 0 at ignored pixels, of inputs that are checked."""
+    check_classes(logits, labels)
+    return known_logits(logits, labels)
+
+
+def _check_not_negative(name: str, value: float) -> None:
+    if not value >= 0:
+        raise ValueError(f"{name}: expected a number of at least 0, got {value}")
+
+
+def _by_class(logits: torch.Tensor, labels: torch.Tensor):
+    """Return p and y as ``[B,K,N]`` and which pixels are labelled as ``[B,1,N]``."""
+    p = logits.softmax(1)
+    y, valid = one_hot(labels, logits.shape[1]), (labels != IGNORE)[:, None]
+    return tuple(part.to(p).flatten(2) for part in (p, y, valid))
+
+
+def _mean_of_present(value: torch.Tensor, present: torch.Tensor) -> torch.Tensor:
+    """Return the mean of ``value`` ``[B,K]`` over an image's present classes, then over images with any."""
+    of_image = (value * present).sum(1) / present.sum(1).clamp(min=1)
+    return of_image.sum() / present.any(1).sum().clamp(min=1)
+
+
+def _pairs(maps: torch.Tensor, steps: Sequence[tuple[int, int]]):
+    """Yield, for each step, the part of ``maps`` ``[...,H,W]`` that has a neighbour there, and these."""
+    height, width = maps.shape[-2:]
+    for down, right in steps:
+        rows, left = max(height - down, 0), max(-right, 0)
+        columns = max(width - abs(right), 0)
+        here = maps[..., :rows, left : left + columns]
+        yield here, maps[..., down : down + rows, left + right : left + right + columns]

@@ -90,7 +90,7 @@ def join_blobs(parts: Sequence[Blobs]) -> Blobs:
     return Blobs(ids, labels, image, size, group)
 
 
-@torch.compiler.disable  # numpy looks for components; a compiled loss takes what comes out as it is
+@torch._disable_dynamo  # numpy finds components. `torch.compiler.disable` would load dynamo at import
 def label_blobs(
     labels: torch.Tensor,
     kind: str = "class",

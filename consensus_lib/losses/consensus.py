@@ -19,7 +19,6 @@ Shapes: logits ``[B,K,H,W]``, labels int64 ``[B,H,W]`` with 255 = ignore, M blob
 
 import dataclasses
 import math
-import warnings
 
 import torch
 import torch.nn.functional as F
@@ -278,11 +277,9 @@ class ConsensusLoss(nn.Module):
         progress: how much of the training is done, in [0, 1). Schedules read it. It must be set before each
             step: :func:`consensus_lib.training.fit` does; any other loop assigns
             ``loss.progress = step / steps`` (in Lightning, ``self.global_step`` over
-            ``self.trainer.estimated_stepping_batches``). Where an option is a schedule and progress stays the
-            same for ``PATIENCE`` calls, one warning says so.
+            ``self.trainer.estimated_stepping_batches``).
     """
 
-    PATIENCE = 100
     inputs = ("blobs",)
 
     def __init__(
@@ -298,7 +295,6 @@ class ConsensusLoss(nn.Module):
         self.cut = {"kind": kind, "connectivity": connectivity, "min_size": min_size, "specks": specks}
         merge_defaults(consensus_loss, options)  # refuses an option that there is not
         self.options, self.progress = options, 0.0
-        self._still = 0.0, 0  # a progress, and how many losses were asked for at it
 
     def forward(
         self, logits: torch.Tensor, labels: torch.Tensor, blobs: Blobs | torch.Tensor | None = None
@@ -307,20 +303,7 @@ class ConsensusLoss(nn.Module):
         if blobs is None:
             blobs = label_blobs(labels, **self.cut)
         now = {k: v(self.progress) if callable(v) else v for k, v in self.options.items()}
-        if now != self.options and logits.requires_grad:
-            self._watch_progress()
         return consensus_loss(logits, labels, blobs, **now)
-
-    def _watch_progress(self) -> None:
-        """Warn once where the progress that a schedule follows stands still."""
-        progress, count = self._still
-        self._still = self.progress, count + 1 if self.progress == progress else 1
-        if self._still[1] == self.PATIENCE:
-            warnings.warn(
-                f"progress: expected to grow in training, because of the schedules in {self.extra_repr()}, "
-                f"got {self.progress} for {self.PATIENCE} calls; set loss.progress = step / steps",
-                stacklevel=3,
-            )
 
     def extra_repr(self) -> str:
         """Return the settings, for printing and for checkpoints: a function goes by its name."""

@@ -7,8 +7,11 @@ M blobs, R runs of equal ids.
 
 import functools
 import importlib.util
+import itertools
 import math
+import os
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import scipy.sparse
@@ -20,6 +23,9 @@ from consensus_lib.losses.inputs import accumulator, check_range
 
 LONGEST_RUN = 256
 """Pixels; so few can be added in float32, one after the other, without a loss that shows."""
+
+SHARED_FROM = 1 << 16
+"""Pixels of a batch; fewer are not worth a second thread."""
 
 
 def serves(logits: torch.Tensor) -> bool:
@@ -156,21 +162,19 @@ def _consensus_gradient(
     """Return the gradient ``[B,K,H,W]`` by the logits: g - p Σ g, for g = p ∂/∂p + ∂/∂log p."""
     if kernels := _kernels(logits.device.type):
         return kernels.gradient(grad, logits, ids, labels, match_weight, p, by_p, by_log_p, low_log_sum)
-    gradient = torch.empty_like(logits, memory_format=torch.contiguous_format)
-    by_p, by_log_p = by_p * grad, by_log_p * grad
+    by_p, by_log_p = by_p * grad, by_log_p * grad  # [K, M+1]
     pixels = _Pixels(ids, first, len(labels))
-    total = pixels.look_up(by_log_p.sum(0))  # [B, H, W], Σ g
-    for k, p_k in enumerate(p.unbind(1)):
-        total += torch.mul(p_k, pixels.look_up(by_p[k]), out=gradient[:, k])
+    gradient = pixels.look_up(by_p).mul_(p)  # [B, K, H, W]
+    total = pixels.look_up(by_log_p.sum(0, keepdim=True))[:, 0]  # [B, H, W], Σ g
+    for g_k in gradient.unbind(1):
+        total += g_k
     low = low_log_sum < torch.inf
     if low.any():
         where, blob, label_log_p = _low_pixels(logits, ids, labels, low)
         share = (match_weight[blob] * (label_log_p - low_log_sum[blob]).exp()).to(p) * grad
         gradient[where[0], labels[blob], where[1], where[2]] -= share
         total[where] -= share
-    for k, p_k in enumerate(p.unbind(1)):
-        gradient[:, k].addcmul_(p_k, total, value=-1).add_(pixels.look_up(by_log_p[k]))
-    return gradient
+    return gradient.addcmul_(p, total[:, None], value=-1).add_(pixels.look_up(by_log_p))
 
 
 @_consensus.register_fake
@@ -199,7 +203,7 @@ def _runs(ids: torch.Tensor) -> torch.Tensor:
         return ids.new_empty(0)
     flat = ids.flatten().numpy()
     begins = np.append(True, flat[1:] != flat[:-1])
-    begins[::LONGEST_RUN] = True
+    begins[::LONGEST_RUN] = begins[:: math.prod(ids.shape[1:])] = True
     first = np.flatnonzero(begins)
     return torch.from_numpy(first if 8 * len(first) < len(flat) else first[:0])
 
@@ -208,44 +212,91 @@ class _Pixels:
     """The pixels of an id map ``[B,H,W]`` of M blobs, to sum over blobs and to look up in tables of them.
 
     Where runs are given, blobs are summed and filled run by run: they are many times fewer than pixels, and
-    adding pixel after pixel to one number would wait for each addition.
+    adding pixel after pixel to one number would wait for each addition. Torch uses all its threads for the
+    logits and one for this, so that the images are shared among as many threads here.
     """
 
     def __init__(self, ids: torch.Tensor, first: torch.Tensor, count: int):
-        self.shape, self.count, self.first = ids.shape, count, first.numpy() if len(first) else None
-        column = ids.flatten()
-        if self.first is not None:
-            self.length = np.diff(self.first, append=len(column))
+        self.shape, self.count, column = ids.shape, count, ids.flatten()
+        self.runs = first.numpy() if len(first) else None
+        if self.runs is not None:
+            self.length = np.diff(self.runs, append=len(column))
             column = column.index_select(0, first)
         check_range("blobs.ids", column, -1, count - 1)
         self.column = column + 1  # [R] or [N]; column 0 is for pixels in no blob
+        shared = ids.device.type == "cpu" and ids.numel() > SHARED_FROM
+        parts = min(len(ids), torch.get_num_threads()) if shared else 1
+        pixels = [at * len(ids) // parts * math.prod(ids.shape[1:]) for at in range(parts + 1)]
+        runs = pixels if self.runs is None else np.searchsorted(self.runs, pixels).tolist()
+        slices = ([slice(*ends) for ends in itertools.pairwise(of)] for of in (pixels, runs))
+        self.parts = list(zip(*slices, strict=True))  # of the images: their pixels and their runs
 
     def sums(self, values: torch.Tensor) -> torch.Tensor:
         """Return the sums of ``values`` ``[B,K,H,W]`` by column, float64 ``[K,M+1]``."""
-        sums = values.new_zeros(values.shape[1], self.count + 1, dtype=accumulator(values.device))
-        add = None if self.first is None else self._adder(values)
-        for total, row in zip(sums, values.unbind(1), strict=True):
-            row = row.flatten()
-            row = row if add is None else torch.from_numpy(add(row.numpy()))
-            total.scatter_add_(0, self.column, row.to(total))
-        return sums
+        type_ = accumulator(values.device)
+        if values.device.type != "cpu":
+            sums = values.new_zeros(values.shape[1], self.count + 1, dtype=type_)
+            for total, row in zip(sums, values.unbind(1), strict=True):
+                total.scatter_add_(0, self.column, row.flatten().to(total))
+            return sums
+        per_image = math.prod(self.shape[1:])
 
-    def _adder(self, values: torch.Tensor) -> Callable[[np.ndarray], np.ndarray]:
-        """Return the function from a channel ``[N]`` of ``values`` to its sums over the runs ``[R]``."""
-        pixels, runs = math.prod(self.shape), len(self.first)
-        if pixels > 16 * runs or values.shape[1] < 8:
-            return lambda channel: np.add.reduceat(channel, self.first)
+        def of_part(part: tuple[slice, slice]) -> torch.Tensor:
+            pixels, runs = part
+            images = slice(pixels.start // max(1, per_image), pixels.stop // max(1, per_image))
+            sums = torch.zeros(values.shape[1], self.count + 1, dtype=type_)
+            add = self._adder(pixels, runs, values.shape[1], values.numpy().dtype)
+            for total, row in zip(sums, values[images].unbind(1), strict=True):
+                row = add(np.ascontiguousarray(row.numpy()).ravel()).astype(np.float64)
+                total.scatter_add_(0, self.column[runs], torch.from_numpy(row))
+            return sums
+
+        first, *others = _share(of_part, self.parts)
+        for other in others:
+            first += other  # an id belongs to one image: one of the two is 0
+        return first
+
+    def _adder(self, pixels: slice, runs: slice, classes: int, dtype) -> Callable[[np.ndarray], np.ndarray]:
+        """Return the function from a channel of some ``pixels`` to its sums over their runs ``[R]``."""
+        if self.runs is None:
+            return lambda channel: channel
+        first, count = self.runs[runs] - pixels.start, pixels.stop - pixels.start
+        if count > 16 * len(first) or classes < 8:
+            return lambda channel: np.add.reduceat(channel, first)
         # Where runs are short, the call that reduceat makes for each costs more than its additions. A sparse
         # matrix of ones has no such calls, but must be made: that takes as long as some channels.
-        ones = values.new_ones(pixels).numpy(), np.arange(pixels), np.append(self.first, pixels)
-        return scipy.sparse.csr_array(ones, shape=(runs, pixels)).__matmul__
+        ones = np.ones(count, dtype), np.arange(count), np.append(first, count)
+        return scipy.sparse.csr_array(ones, shape=(len(first), count)).__matmul__
 
-    def look_up(self, table: torch.Tensor) -> torch.Tensor:
-        """Return each pixel's entry of a table ``[M+1]``, ``[B,H,W]``."""
-        at = table.index_select(0, self.column)
-        if self.first is not None:
-            at = torch.from_numpy(np.repeat(at.numpy(), self.length))
-        return at.view(self.shape)
+    def look_up(self, tables: torch.Tensor) -> torch.Tensor:
+        """Return each pixel's entries of tables ``[K,M+1]``, ``[B,K,H,W]``."""
+        found = tables.new_empty(self.shape[0], len(tables), *self.shape[1:])
+        if found.device.type != "cpu":
+            return torch.index_select(tables, 1, self.column).view(len(tables), *self.shape).transpose(0, 1)
+        column, out = self.column.numpy(), found.flatten(2).numpy()
+
+        def fill(part: tuple[slice, slice]) -> None:
+            pixels, runs = part
+            images = slice(*(edge // max(1, out.shape[2]) for edge in (pixels.start, pixels.stop)))
+            for k, table in enumerate(tables.numpy()):
+                at = table.take(column[runs])
+                at = at if self.runs is None else np.repeat(at, self.length[runs])
+                out[images, k] = at.reshape(-1, out.shape[2])
+
+        _share(fill, self.parts)
+        return found
+
+
+def _share(task: Callable, parts: list) -> list:
+    """Return the results of ``task`` for all parts, each but the first in a thread of its own."""
+    others = [_pool(os.getpid(), len(parts) - 1).submit(task, part) for part in parts[1:]]
+    return [task(parts[0]), *(other.result() for other in others)]
+
+
+@functools.cache
+def _pool(process: int, threads: int) -> ThreadPoolExecutor:
+    """Return threads of this process: after a fork, those of its parent are not there."""
+    return ThreadPoolExecutor(threads)
 
 
 def _low_pixels(

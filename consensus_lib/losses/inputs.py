@@ -38,12 +38,6 @@ def check_classes(logits: torch.Tensor, labels: torch.Tensor) -> None:
     check_range("labels", labels.where(labels != IGNORE, 0), 0, logits.shape[1] - 1)
 
 
-def check_not_negative(name: str, value: float) -> None:
-    """Raise a ValueError that names the argument unless ``value`` is at least 0."""
-    if not value >= 0:
-        raise ValueError(f"{name}: expected a number of at least 0, got {value}")
-
-
 def upcast(logits: torch.Tensor) -> torch.Tensor:
     """Return logits in float32 or float64: half precision is too coarse for sums over thousands of pixels."""
     return logits if logits.dtype == torch.float64 else logits.float()

@@ -12,20 +12,95 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
-from consensus_lib.losses.baselines import (
-    AffinityLoss,
-    ComponentDiceLoss,
-    DiceLoss,
-    FocalLoss,
-    LovaszSoftmaxLoss,
-    RegionMutualInformationLoss,
-    TotalVariationLoss,
-    WithConsensus,
-)
+from consensus_lib.losses import baselines
+from consensus_lib.losses.blobs import Blobs, label_blobs
 from consensus_lib.losses.consensus import ConsensusLoss, pixelwise_loss
+from consensus_lib.losses.inputs import check_classes, format_kwargs, merge_defaults
 
 Loss = Callable[..., torch.Tensor]
 """A function or module of (logits ``[B,K,H,W]``, labels ``[B,H,W]``) that returns a scalar."""
+
+
+class FunctionLoss(nn.Module):
+    """A function of :mod:`~consensus_lib.losses.baselines` as a module, with its keyword arguments.
+
+    Raises:
+        TypeError: the function has no such argument.
+
+    >>> FunctionLoss(baselines.dice_loss, squared=False)
+    DiceLoss(squared=False, pixel_weight=0.0)
+    """
+
+    def __init__(self, function: Callable[..., torch.Tensor], **options):
+        super().__init__()
+        self.function, self.options = function, merge_defaults(function, options)
+
+    def forward(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """Return the loss."""
+        return self.function(logits, labels, **self.options)
+
+    def extra_repr(self) -> str:
+        """Return all settings, for printing and for checkpoints."""
+        return format_kwargs(self.options)
+
+    def _get_name(self) -> str:
+        return self.function.__name__.title().replace("_", "")
+
+
+class ComponentDiceLoss(FunctionLoss):
+    """:func:`~consensus_lib.losses.baselines.component_dice_loss` as a module.
+
+    Attributes:
+        inputs, cut: as those of :class:`ConsensusLoss`: a data set can cut the blobs once and for all.
+    """
+
+    inputs = ("blobs",)
+
+    def __init__(self, connectivity: int = 4, *, min_size: int = 0, **options):
+        super().__init__(baselines.component_dice_loss, **options)
+        self.cut = {"kind": "component", "connectivity": connectivity, "min_size": min_size}
+
+    def forward(
+        self, logits: torch.Tensor, labels: torch.Tensor, blobs: Blobs | torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Return the loss."""
+        check_classes(logits, labels)
+        blobs = label_blobs(labels, **self.cut) if blobs is None else blobs
+        return self.function(logits, labels, blobs, **self.options)
+
+    def extra_repr(self) -> str:
+        """Return all settings, for printing and for checkpoints."""
+        return format_kwargs({**self.cut, **self.options})
+
+
+class WithConsensus(nn.Module):
+    """Any loss, and consensus added to it.
+
+    Args:
+        loss: a module of (logits, labels).
+        consensus: what is added: with ``alpha=0`` the deviation from the blobs' means alone (Eq. 7).
+    """
+
+    inputs = ("blobs",)
+
+    def __init__(self, loss: nn.Module, consensus: ConsensusLoss):
+        super().__init__()
+        self.loss, self.consensus, self.cut = loss, consensus, consensus.cut
+
+    @property
+    def progress(self) -> float:
+        """How much of the training is done, for schedules; see :class:`ConsensusLoss`."""
+        return self.consensus.progress
+
+    @progress.setter
+    def progress(self, share: float) -> None:
+        self.consensus.progress = share
+
+    def forward(
+        self, logits: torch.Tensor, labels: torch.Tensor, blobs: Blobs | torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Return the loss."""
+        return self.loss(logits, labels) + self.consensus(logits, labels, blobs)
 
 
 class Baseline(NamedTuple):
@@ -35,13 +110,11 @@ class Baseline(NamedTuple):
         title: its name in tables.
         source: the paper that it is from.
         make: returns the loss module; keyword arguments are its options.
-        differs: in what it is not its source's method, as far as that could change a result.
     """
 
     title: str
     source: str
     make: Callable[..., nn.Module]
-    differs: str
 
 
 class Preset(NamedTuple):
@@ -77,7 +150,8 @@ def recommended() -> WithConsensus:
     not compared.
     """
     return WithConsensus(
-        LovaszSoftmaxLoss(), ConsensusLoss("component", alpha=0.0, beta=1.0, size_weight=1.0)
+        FunctionLoss(baselines.lovasz_softmax_loss),
+        ConsensusLoss("component", alpha=0.0, beta=1.0, size_weight=1.0),
     )
 
 
@@ -96,53 +170,29 @@ Part Labels, development sample, 64 pixels, a quarter of the network's width. In
 and not corrected for the number of comparisons, and both tables are older than the corrections that
 ``notebooks/studies/README.md`` lists."""
 
+
+def _module(function: Callable[..., torch.Tensor]) -> Callable[..., FunctionLoss]:
+    return functools.partial(FunctionLoss, function)
+
+
 BASELINES = {
-    "focal": Baseline(
-        "focal loss",
-        "Lin et al., ICCV 2017",
-        FocalLoss,
-        "softmax over classes instead of a sigmoid each; classes weigh alike, α = 1",
-    ),
+    "focal": Baseline("focal loss", "Lin et al., ICCV 2017", _module(baselines.focal_loss)),
     "dice": Baseline(
-        "Dice",
-        "Milletari et al., 3DV 2016; Sudre et al., DLMIA 2017",
-        DiceLoss,
-        "classes weigh alike, whatever their size",
+        "Dice", "Milletari et al., 3DV 2016; Sudre et al., DLMIA 2017", _module(baselines.dice_loss)
     ),
-    "lovasz": Baseline(
-        "Lovász-Softmax",
-        "Berman et al., CVPR 2018",
-        LovaszSoftmaxLoss,
-        "per image, where the released code's default is the batch as one image; from the first step on and "
-        "alone, where its authors train with cross-entropy before or beside it",
-    ),
+    "lovasz": Baseline("Lovász-Softmax", "Berman et al., CVPR 2018", _module(baselines.lovasz_softmax_loss)),
     "total_variation": Baseline(
-        "total variation",
-        "Rudin et al., Physica D 1992",
-        TotalVariationLoss,
-        "of probabilities instead of an image, and anisotropic; its weight of 1 has no source",
+        "total variation", "Rudin et al., Physica D 1992", _module(baselines.total_variation_loss)
     ),
-    "affinity": Baseline(
-        "affinity of pairs",
-        "Ke et al., ECCV 2018",
-        AffinityLoss,
-        "neighbours at 1 pixel of the image instead of sizes learned on maps an eighth as large; a constant "
-        "weight of 0.1 instead of one from 1 to 0.1",
-    ),
+    "affinity": Baseline("affinity of pairs", "Ke et al., ECCV 2018", _module(baselines.affinity_loss)),
     "mutual_information": Baseline(
         "region mutual information",
         "Zhao et al., NeurIPS 2019",
-        RegionMutualInformationLoss,
-        "softmax and cross-entropy instead of a sigmoid and binary cross-entropy for each class",
+        _module(baselines.region_mutual_information_loss),
     ),
-    "component_dice": Baseline(
-        "Dice of components",
-        "Kofler et al., IPMI 2023",
-        ComponentDiceLoss,
-        "several classes, averaged; the Dice of classes has the background among them",
-    ),
+    "component_dice": Baseline("Dice of components", "Kofler et al., IPMI 2023", ComponentDiceLoss),
 }
-"""Baselines by name."""
+"""Baselines by name. The docstring of each function says where it differs from its source."""
 
 
 def _cross_entropy() -> Loss:
@@ -171,7 +221,7 @@ def make_loss(name: str, **options) -> Loss:
         ValueError: there is no loss of this name, or it has no such option.
 
     >>> make_loss("focal", gamma=1.0)
-    FocalLoss(gamma=1.0, class_weight=None)
+    FocalLoss(gamma=1.0)
     """
     make = LOSSES.get(name) or _imported(name)
     try:

@@ -8,17 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from consensus_lib import IGNORE
-from consensus_lib.data import FaceDataset
-from consensus_lib.losses import ConsensusLoss, Ramp, pixelwise_loss
+from consensus_lib.losses import BASELINES, ConsensusLoss, Ramp, WithConsensus, pixelwise_loss
+from consensus_lib.losses import baselines as functions
 from consensus_lib.losses.baselines import (
-    AffinityLoss,
-    ComponentDiceLoss,
-    DiceLoss,
-    FocalLoss,
-    LovaszSoftmaxLoss,
-    RegionMutualInformationLoss,
-    TotalVariationLoss,
-    WithConsensus,
     affinity_loss,
     component_dice_loss,
     dice_loss,
@@ -28,26 +20,16 @@ from consensus_lib.losses.baselines import (
     total_variation_loss,
 )
 from consensus_lib.losses.blobs import label_blobs
-from consensus_lib.models.networks import FaceOccNet
-from consensus_lib.training.trainer import fit
 
-MODULES = {
-    "focal": FocalLoss,
-    "dice": DiceLoss,
-    "lovasz": LovaszSoftmaxLoss,
-    "total variation": TotalVariationLoss,
-    "affinity": AffinityLoss,
-    "mutual information": RegionMutualInformationLoss,
-    "component dice": ComponentDiceLoss,
-}
+MODULES = {name: baseline.make for name, baseline in BASELINES.items()}
 OPTIONS = [
     ("focal", {"gamma": 0.5}),
     ("focal", {"gamma": 0.0}),
-    ("dice", {"squared": False, "per_image": False, "pixel_weight": 1.0}),
-    ("lovasz", {"per_image": False, "pixel_weight": 0.5}),
-    ("affinity", {"distances": (1, 2, 9), "margin": 1.0}),
-    ("mutual information", {"radius": 0, "pool": 1, "pixel_weight": 0.0}),
-    ("component dice", {"connectivity": 8, "min_size": 2, "component_weight": 3.0}),
+    ("dice", {"squared": False, "pixel_weight": 1.0}),
+    ("lovasz", {"pixel_weight": 0.5}),
+    ("affinity", {"margin": 1.0}),
+    ("mutual_information", {"radius": 0, "pool": 1, "pixel_weight": 0.0}),
+    ("component_dice", {"connectivity": 8, "min_size": 2, "component_weight": 3.0}),
 ]
 ALL = [*((name, {}) for name in MODULES), *OPTIONS]
 every = pytest.mark.parametrize(("name", "options"), ALL, ids=lambda part: str(part))
@@ -113,7 +95,7 @@ def test_a_class_masked_by_minus_infinity_is_not_there(name, options):
         assert loss(masked, labels) < value
         assert more.isfinite().all()
         return
-    if name == "mutual information":  # the class adds the log det of ξI
+    if name == "mutual_information":  # the class adds the log det of ξI
         value = value + np.log(1e-6) / 2
     torch.testing.assert_close(loss(masked, labels), value)
     torch.testing.assert_close(more[:, :3], slope)
@@ -158,7 +140,7 @@ def test_layout_precision_and_order_do_not_matter(name, options):
     ):
         torch.testing.assert_close(loss(other, labels), value)
     torch.testing.assert_close(loss(logits.flip(0), labels.flip(0)), value)
-    if name != "mutual information":  # whose cells begin at the left
+    if name != "mutual_information":  # whose cells begin at the left
         torch.testing.assert_close(loss(logits.flip(3), labels.flip(2)), value)
     single = logits.detach().float().requires_grad_()
     torch.testing.assert_close(loss(single, labels).double(), value, rtol=1e-4, atol=1e-5)
@@ -184,26 +166,16 @@ def test_the_right_answer_is_better_and_is_learned(name):
 
 @every
 def test_the_module_is_its_function_and_says_its_settings(name, options):
-    functions = {
-        "focal": focal_loss,
-        "dice": dice_loss,
-        "lovasz": lovasz_softmax_loss,
-        "total variation": total_variation_loss,
-        "affinity": affinity_loss,
-        "mutual information": region_mutual_information_loss,
-        "component dice": component_dice_loss,
-    }
     logits, labels = case(5)
-    loss = MODULES[name](**options)
-    more = options
-    if name == "component dice":
-        cut = {key: options[key] for key in ("connectivity", "min_size") if key in options}
-        more = {key: value for key, value in options.items() if key not in cut}
+    loss, more = MODULES[name](**options), dict(options)
+    if name == "component_dice":
+        cut = {key: more.pop(key) for key in ("connectivity", "min_size") if key in more}
         more["blobs"] = label_blobs(labels, "component", **cut)
-    assert loss(logits, labels) == functions[name](logits, labels, **more)
+    assert loss(logits, labels) == loss.function(logits, labels, **more)
+    assert loss.function in vars(functions).values()
     for key, value in options.items():
         assert f"{key}={value!r}" in repr(loss)
-    with pytest.raises(TypeError, match=r"options: expected some of \[.*\], got 'alpa'"):
+    with pytest.raises(TypeError, match=r"options: .*'alpa'"):
         MODULES[name](alpa=1)
 
 
@@ -214,42 +186,34 @@ def test_cross_entropy_is_added_in_one_way(name):
     logits, labels = case(6)
     without, whole = (MODULES[name](pixel_weight=weight)(logits, labels) for weight in (0.0, 2.0))
     torch.testing.assert_close(whole, without + 2 * pixelwise_loss(logits, labels))
-    usual = 1.0 if name in ("total variation", "affinity", "mutual information") else 0.0
+    usual = 1.0 if name in ("total_variation", "affinity", "mutual_information") else 0.0
     assert f"pixel_weight={usual}" in repr(MODULES[name]())
 
 
 @pytest.mark.parametrize("name", MODULES)
 def test_wrong_arguments_are_named(name):
-    loss = MODULES[name]()
-    with pytest.raises(
-        ValueError, match=r"logits: expected float \[B,K,H,W\], got torch.float32 \[2, 3, 4\]"
+    loss, zeros = MODULES[name](), torch.zeros(1, 8, 8, dtype=torch.int64)
+    for logits, labels, named in (
+        (torch.zeros(1, 8, 8), zeros, "logits"),
+        (torch.zeros(1, 3, 8, 8), zeros.int(), "labels: .*int32"),
+        (torch.zeros(1, 3, 8, 8), zeros + 3, "labels: .*got 3..3"),
     ):
-        loss(torch.zeros(2, 3, 4), torch.zeros(2, 4, dtype=torch.int64))
-    with pytest.raises(ValueError, match=r"labels: expected int64 \[B,H,W\] like logits .* got torch.int32"):
-        loss(torch.zeros(2, 3, 8, 8), torch.zeros(2, 8, 8, dtype=torch.int32))
-    with pytest.raises(ValueError, match=r"labels: expected 0..2, got 0..3"):
-        loss(torch.zeros(1, 3, 8, 8), torch.arange(64).view(1, 8, 8) % 4)
+        with pytest.raises(ValueError, match=named):
+            loss(logits, labels)
 
 
-def test_options_out_of_range_are_named():
-    logits, labels = case(0)
-    for call, message in (
-        (lambda: focal_loss(logits, labels, gamma=-1), "gamma: expected a number of at least 0, got -1"),
-        (lambda: focal_loss(logits, labels, class_weight=[1, 2]), "class_weight: expected 3 numbers, got 2"),
-        (lambda: affinity_loss(logits, labels, margin=-1), "margin: expected a number of at least 0"),
-        (lambda: affinity_loss(logits, labels, distances=()), r"distances: expected .* at least 1, got \(\)"),
-        (
-            lambda: region_mutual_information_loss(logits, labels, pool=0),
-            "radius, pool: expected at least 0 and 1, got 1 and 0",
-        ),
-        (
-            lambda: region_mutual_information_loss(logits, labels, radius=2),
-            "logits: expected at least 10 pixels a side for radius=2 and pool=2",
-        ),
-        (lambda: component_dice_loss(logits, labels, labels[:1]), "ids: expected integers of the shape"),
-    ):
-        with pytest.raises(ValueError, match=message):
-            call()
+@pytest.mark.parametrize(
+    ("name", "options", "named"),
+    [
+        ("focal", {"gamma": -1}, "gamma"),
+        ("affinity", {"margin": -1}, "margin"),
+        ("mutual_information", {"pool": 0}, "pool"),
+        ("mutual_information", {"radius": 2}, "logits: .*10 pixels"),
+    ],
+)
+def test_options_out_of_range_are_named(name, options, named):
+    with pytest.raises(ValueError, match=named):
+        MODULES[name](**options)(*case(0))
 
 
 def probabilities(logits):
@@ -264,15 +228,9 @@ def known(labels):
 @given(st.integers(0, 10_000), st.integers(2, 4))
 def test_focal_equals_its_equation(seed, k):
     logits, labels = case(seed, k)
-    p, alpha = probabilities(logits), [0.5, 2.0, 1.0, 3.0][:k]
-    terms = [
-        -alpha[labels[b, y, x]]
-        * (1 - p[b, labels[b, y, x], y, x]) ** 1.5
-        * np.log(p[b, labels[b, y, x], y, x])
-        for b, y, x in np.argwhere(known(labels))
-    ]
-    value = focal_loss(logits, labels, gamma=1.5, class_weight=alpha)
-    assert value.item() == pytest.approx(np.mean(terms))
+    p = [probabilities(logits)[b, labels[b, y, x], y, x] for b, y, x in np.argwhere(known(labels))]
+    expected = np.mean([-((1 - one) ** 1.5) * np.log(one) for one in p])
+    assert focal_loss(logits, labels, gamma=1.5).item() == pytest.approx(expected)
     torch.testing.assert_close(focal_loss(logits, labels, gamma=0), pixelwise_loss(logits, labels))
 
 
@@ -291,9 +249,6 @@ def test_dice_equals_its_equation(seed, k, squared):
             values.append(1 - 2 * (p_c * y_c).sum() / below)
         images.append(np.mean(values))
     assert dice_loss(logits, labels, squared=squared).item() == pytest.approx(np.mean(images))
-    row = logits.transpose(0, 1).flatten(1, 2)[None], labels.flatten(0, 1)[None]  # the batch as one image
-    over_batch = dice_loss(logits, labels, squared=squared, per_image=False)
-    torch.testing.assert_close(over_batch, dice_loss(*row, squared=squared))
 
 
 def jaccard_loss(wrong, truth):
@@ -318,10 +273,6 @@ def test_lovasz_is_the_extension_of_the_jaccard_loss(seed, k):
             values.append(sum(parts))
         images.append(np.mean(values))
     assert lovasz_softmax_loss(logits, labels).item() == pytest.approx(np.mean(images))
-    row = logits.transpose(0, 1).flatten(1, 2)[None], labels.flatten(0, 1)[None]
-    torch.testing.assert_close(
-        lovasz_softmax_loss(logits, labels, per_image=False), lovasz_softmax_loss(*row)
-    )
 
 
 def test_lovasz_of_a_sure_mask_is_one_minus_its_iou():
@@ -352,14 +303,14 @@ def test_total_variation_is_twice_the_length_of_a_sure_border():
 
 
 @settings(max_examples=25)
-@given(st.integers(0, 10_000), st.integers(2, 3), st.sampled_from([(1,), (1, 3)]))
-def test_affinity_equals_its_equation(seed, k, distances):
+@given(st.integers(0, 10_000), st.integers(2, 3))
+def test_affinity_equals_its_equation(seed, k):
     logits, labels = case(seed, k, (2, 4, 5))
     p, where = probabilities(logits), known(labels)
     pull, push = [], []
     for b, y, x in np.argwhere(where):
-        for d, down, right in itertools.product(distances, (-1, 0, 1), (-1, 0, 1)):
-            v, u = y + d * down, x + d * right
+        for down, right in itertools.product((-1, 0, 1), (-1, 0, 1)):
+            v, u = y + down, x + right
             if (down or right) and 0 <= v < 4 and 0 <= u < 5 and where[b, v, u]:
                 for c in range(k):
                     (q, not_q), (r, not_r) = (
@@ -369,7 +320,7 @@ def test_affinity_equals_its_equation(seed, k, distances):
                     alike = (labels[b, y, x] == c) == (labels[b, v, u] == c)
                     (pull if alike else push).append(apart if alike else max(0, 2 - apart))
     expected = np.mean(pull or [0]) + np.mean(push or [0])
-    value = affinity_loss(logits, labels, weight=0.5, margin=2.0, distances=distances, pixel_weight=0)
+    value = affinity_loss(logits, labels, weight=0.5, margin=2.0, pixel_weight=0)
     assert value.item() == pytest.approx(expected / 2)
 
 
@@ -447,25 +398,16 @@ def test_components_of_the_background_are_left_out():
     assert component_dice_loss(logits[1:], labels[1:], dice_weight=0) == 0
 
 
-@pytest.mark.parametrize("name", MODULES)
-def test_fit_trains_with_it(name, tiny_folder):
-    loss, data = MODULES[name](), FaceDataset(tiny_folder, "train", "parts")
-    if hasattr(loss, "cut"):
-        data = data.with_blobs(**loss.cut)
-    history = fit(FaceOccNet(width=0.1), data, loss, epochs=1, batch_size=6, progress=False, device="cpu")
-    assert np.isfinite(history[-1]["loss"])
-
-
 def test_consensus_is_added_to_any_loss():
     logits = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
     labels = (torch.arange(8) > 3).long().expand(2, 8, 8).contiguous()
     consensus = ConsensusLoss("component", alpha=0.0, beta=2.0)
-    both = WithConsensus(DiceLoss(), consensus)
-    expected = DiceLoss()(logits, labels) + consensus(logits, labels)
+    both = WithConsensus(MODULES["dice"](), consensus)
+    expected = MODULES["dice"]()(logits, labels) + consensus(logits, labels)
     torch.testing.assert_close(both(logits, labels), expected)
     blobs = label_blobs(labels, **both.cut)
     torch.testing.assert_close(both(logits, labels, blobs=blobs), expected)
     assert "beta=2.0" in repr(both)  # it stands in checkpoints
-    rising = WithConsensus(DiceLoss(), ConsensusLoss("component", alpha=0.0, beta=Ramp(0.0, 2.0)))
+    rising = WithConsensus(MODULES["dice"](), ConsensusLoss("component", alpha=0.0, beta=Ramp(0.0, 2.0)))
     rising.progress = 1.0  # as fit sets it
     torch.testing.assert_close(rising(logits, labels), expected)

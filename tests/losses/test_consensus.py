@@ -1,6 +1,8 @@
 import json
 import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -114,6 +116,23 @@ def test_long_runs_are_summed_as_pixels_are():
             same(fast, slow_consensus(logits, labels, blobs, 2.0, 3.0, **options), logits)
 
 
+@pytest.mark.parametrize("wrong", [0.002, 0.3], ids=["in runs", "pixel by pixel"])
+@pytest.mark.parametrize("shape", [(5, 3, 120, 130), (1, 9, 300, 256)], ids=str)
+def test_threads_do_not_change_the_loss(wrong, shape):
+    generator = torch.Generator().manual_seed(0)
+    labels = (torch.arange(shape[3]) // 40 % 3).expand(shape[0], *shape[2:]).contiguous()
+    labels[torch.rand(labels.shape, generator=generator) < wrong] = IGNORE
+    blobs, logits = label_blobs(labels, "component"), torch.randn(shape, generator=generator).requires_grad_()
+    found = []
+    for threads in (1, 3):
+        torch.set_num_threads(threads)
+        value = consensus_loss(logits, labels, blobs)
+        found += [value, torch.autograd.grad(value, logits)[0]]
+    torch.set_num_threads(1)
+    assert torch.equal(found[0], found[2])
+    assert torch.equal(found[1], found[3])
+
+
 @given(st.integers(0, 10_000), st.sampled_from(["class", "occlusion", "map"]))
 def test_the_released_reduction_equals_its_loop(seed, kind):
     logits, labels = case(seed)
@@ -199,13 +218,6 @@ def test_pixelwise_equals_cross_entropy():
     )
 
 
-def test_size_marginalised_is_the_sum_of_class_means():
-    logits, labels = case(5, k=2, shape=(1, 4, 4))
-    entropy = F.cross_entropy(logits, labels, ignore_index=IGNORE, reduction="none")
-    expected = sum(entropy[labels == c].mean() for c in labels.unique() if c != IGNORE)
-    torch.testing.assert_close(size_marginalised_loss(logits, labels), expected)
-
-
 def test_size_marginalised_averages_the_blobs_of_a_class():
     labels = torch.tensor([[[1, 0, 1, 1]]])
     logits = torch.randn(1, 2, 1, 4)
@@ -280,17 +292,9 @@ def test_modules_equal_functions():
 @pytest.mark.parametrize(
     ("logits", "labels", "expected"),
     [
-        (
-            torch.zeros(2, 4, 4),
-            torch.zeros(2, 4, 4, dtype=torch.int64),
-            r"logits: expected float \[B,K,H,W\]",
-        ),
-        (
-            torch.zeros(2, 3, 4, 4),
-            torch.zeros(2, 4, 5, dtype=torch.int64),
-            r"labels: expected int64 \[B,H,W\]",
-        ),
-        (torch.zeros(2, 3, 4, 4), torch.zeros(2, 4, 4), "got torch.float32"),
+        (torch.zeros(2, 4, 4), torch.zeros(2, 4, 4, dtype=torch.int64), "logits"),
+        (torch.zeros(2, 3, 4, 4), torch.zeros(2, 4, 5, dtype=torch.int64), "labels"),
+        (torch.zeros(2, 3, 4, 4), torch.zeros(2, 4, 4), r"labels: .* torch.float32"),
     ],
 )
 def test_wrong_shapes_and_types_are_named(loss, logits, labels, expected):
@@ -298,27 +302,17 @@ def test_wrong_shapes_and_types_are_named(loss, logits, labels, expected):
         loss(logits, labels)
 
 
-def test_an_unknown_reduction_is_refused():
-    with pytest.raises(ValueError, match="reduction: expected 'paper' or 'released', got 'sum'"):
-        consensus_loss(torch.zeros(1, 2, 2, 2), torch.zeros(1, 2, 2, dtype=torch.int64), reduction="sum")
-
-
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
-        ({"reduction": "released", "size_weight": 1.0}, "size_weight: expected 0 for reduction='released'"),
-        ({"labels": torch.full((1, 2, 2), 2)}, "labels: expected 0..1, got 2..2"),
-        ({"blobs": torch.zeros(1, 2, 3, dtype=torch.int64)}, "ids: expected integers of the shape of labels"),
-        ({"blobs": torch.zeros(1, 2, 2)}, "ids: .* got torch.float32"),
-        (
-            {"blobs": Blobs(torch.zeros(1, 2, 2).int(), *[torch.ones(1).long()] * 3)},
-            "blobs.ids: .* torch.int32",
-        ),
-        (
-            {"blobs": Blobs(torch.ones(1, 2, 2).long(), *[torch.zeros(1).long()] * 3)},
-            "blobs.ids: .* got 1..1",
-        ),
-        ({"logits": torch.zeros(1, 2, 2, 2, device="meta")}, "labels: .* on meta, got .* on cpu"),
+        ({"reduction": "sum"}, r"reduction: .* got 'sum'"),
+        ({"reduction": "released", "size_weight": 1.0}, "size_weight"),
+        ({"labels": torch.full((1, 2, 2), 2)}, r"labels: .* got 2..2"),
+        ({"blobs": torch.zeros(1, 2, 3, dtype=torch.int64)}, "ids"),
+        ({"blobs": torch.zeros(1, 2, 2)}, r"ids: .* torch.float32"),
+        ({"blobs": Blobs(torch.zeros(1, 2, 2).int(), *[torch.ones(1).long()] * 3)}, r"blobs.ids: .*int32"),
+        ({"blobs": Blobs(torch.ones(1, 2, 2).long(), *[torch.zeros(1).long()] * 3)}, r"blobs.ids: .*1..1"),
+        ({"logits": torch.zeros(1, 2, 2, 2, device="meta")}, r"labels: .* on cpu"),
     ],
 )
 def test_wrong_options_ids_and_devices_are_named(change, expected):
@@ -336,10 +330,20 @@ def test_ids_out_of_range_do_not_wrap_around():
 
 @pytest.mark.parametrize("kind", ["class", "component"])
 def test_a_compiled_module_cuts_its_own_blobs(kind):
-    torch.manual_seed(0)
-    logits, labels = torch.randn(2, 3, 8, 8), torch.randint(0, 3, (2, 8, 8))
-    loss = ConsensusLoss(kind)
-    torch.testing.assert_close(torch.compile(loss, backend="eager")(logits, labels), loss(logits, labels))
+    for seed in range(5):
+        torch._dynamo.reset()
+        torch.manual_seed(seed)
+        loss = ConsensusLoss(kind)
+        compiled = torch.compile(loss, backend="eager")
+        for side in (8, 8, 12):  # compiled, found again, compiled anew
+            logits, labels = torch.randn(2, 3, side, side), torch.randint(0, 3, (2, side, side))
+            torch.testing.assert_close(compiled(logits, labels), loss(logits, labels))
+
+
+@pytest.mark.slow
+def test_the_import_leaves_the_compiler_out():
+    code = "import sys, consensus_lib.losses.consensus; sys.exit('torch._dynamo' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -526,14 +530,6 @@ def test_a_class_that_is_masked_by_minus_infinity_is_not_there(kind, options):
     torch.testing.assert_close(by_equations, gradient)
 
 
-def test_the_value_of_a_masked_class_by_hand():
-    p = torch.tensor([[0.8, 0.4], [0.2, 0.6], [0.0, 0.0]]).view(1, 3, 1, 2)
-    labels = torch.zeros(1, 1, 2, dtype=torch.int64)
-    for options in ({"alpha": 1, "beta": 0}, {"alpha": 0, "beta": 1}):
-        value = consensus_loss(p.log(), labels, **options)
-        assert value.item() == pytest.approx(consensus_loss(p[:, :2].log(), labels, **options).item())
-
-
 def test_schedules_follow_progress():
     logits, labels = case(4)
     loss = ConsensusLoss(alpha=Ramp(4, 0), beta=lambda progress: 2 * progress)
@@ -541,23 +537,6 @@ def test_schedules_follow_progress():
     assert loss(logits, labels) == consensus_loss(logits, labels, alpha=2.0, beta=1.0)
     assert "alpha=Ramp(start=4, end=0)" in repr(loss)
     assert " at 0x" not in repr(loss)  # resumed in another process, the settings must read the same
-
-
-def test_a_schedule_that_stands_still_warns_once():
-    logits, labels = case(4)
-    loss = ConsensusLoss(beta=Ramp(0, 5))
-    for step in range(2 * loss.PATIENCE):
-        loss.progress = step / (2 * loss.PATIENCE)
-        loss(logits, labels)
-    loss.progress = 0.0
-    for _ in range(loss.PATIENCE - 1):
-        loss(logits, labels)
-    with pytest.warns(UserWarning, match=r"progress: expected to grow .* set loss.progress = step / steps"):
-        loss(logits, labels)
-    for _ in range(2 * loss.PATIENCE):  # warnings are errors here: it comes once
-        loss(logits, labels)
-    for _ in range(2 * loss.PATIENCE):
-        ConsensusLoss(beta=5.0)(logits, labels)
 
 
 def test_the_module_leaves_out_specks():
