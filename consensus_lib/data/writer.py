@@ -17,7 +17,7 @@ import numpy as np
 from PIL import Image
 
 from consensus_lib import IGNORE
-from consensus_lib.data.folder import INDEX_COLUMNS, DatasetInfo, Row, check_contrast
+from consensus_lib.data.folder import CHECKSUMS, INDEX_COLUMNS, DatasetInfo, Row, check_contrast, file_sha256
 from consensus_lib.data.images import DatasetError, read_image, read_labels
 from consensus_lib.paths import atomic, write_json
 
@@ -209,6 +209,9 @@ class DatasetWriter:
         )
         write_json(self.partial / "dataset.json", dataclasses.asdict(info))
         (self.partial / "plan.json").unlink()
+        files = (self.partial / name for name in sorted(named - {""}))
+        lines = (f"{file_sha256(file)}  {file.relative_to(self.partial).as_posix()}\n" for file in files)
+        (self.partial / CHECKSUMS).write_text("".join(lines), encoding="utf-8")
         for name in ("images", "labels", "superpixels"):
             for file in (self.partial / name).iterdir():
                 if f"{name}/{file.name}" not in named:  # of a sample that only an earlier writer had

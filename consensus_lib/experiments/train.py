@@ -88,12 +88,7 @@ class Config:
 
     def _open(self) -> Splits:
         more = {"size": self.size, "augment": self.augment, "seed": self.seed}
-        folder = Path(self.data)
-        if not (folder / "dataset.json").is_file():
-            return open_splits(self.data, self.task, images=self.images, **more)
-        train = FaceDataset(folder, "train", self.task, limit=self.images or None, **more)
-        others = (FaceDataset(folder, name, self.task, size=self.size) for name in ("validation", "test"))
-        return Splits(train, *others)
+        return open_splits(self.data, self.task, images=self.images, **more)
 
 
 class Trained(NamedTuple):

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from consensus_lib import paths
-from consensus_lib.data import TASKS, loader
+from consensus_lib.data import TASKS, is_folder, loader
 from consensus_lib.experiments import command_line, results
 from consensus_lib.experiments.train import Config, parse_options, run
 from consensus_lib.losses.registry import LOSSES
@@ -22,6 +22,7 @@ def main(argv: list[str] | None = None) -> int:
     """
     parser = _parser()
     given = parser.parse_args(argv)
+    given.task = given.task or ("source" if is_folder(given.dataset) else "parts")
     names = {field.name for field in dataclasses.fields(Config)} - {"loss_options"}
     with command_line.refusing(parser):
         own = {name: value for name, value in vars(given).items() if name in names}
@@ -55,8 +56,15 @@ def _parser() -> command_line.Parser:
     )
     add = parser.add_argument
     whole, number = command_line.whole, command_line.number
-    add("--dataset", default="synthetic", help="synthetic, lfw_part_labels, or a prepared folder")
-    add("--task", choices=list(TASKS), default="parts", help="classes to learn")
+    add(
+        "--data",
+        "--dataset",
+        dest="dataset",
+        default="synthetic",
+        help="synthetic, lfw_part_labels, or a prepared folder",
+    )
+    tasks = f"{', '.join(TASKS)}, one of the data set's own, or source, its own classes; by default parts,"
+    add("--task", help=f"classes to learn: {tasks} and source for a prepared folder")
     add("--size", type=whole(1), default=64, help="side of the images in pixels")
     add("--images", type=whole(0), default=600, help="training images; 0 is all, of real data")
     add("--network", choices=list(NETWORKS), default="FaceOccNet", help="what is trained")

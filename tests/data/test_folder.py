@@ -84,8 +84,8 @@ def test_two_writers_write_the_same_bytes(tmp_path):
 def test_folders_without_use_are_left_out(tmp_path):
     with DatasetWriter(tmp_path / "toy", INFO) as writer:
         writer.add("a", "unlabelled", "A", image=IMAGE)
-    assert names(tmp_path / "toy") == ["dataset.json", "images/a.png", "index.csv"]
-    assert {path.name for path in (tmp_path / "toy").iterdir()} == {"dataset.json", "images", "index.csv"}
+    assert names(tmp_path / "toy") == ["dataset.json", "files.sha256", "images/a.png", "index.csv"]
+    assert {path.name for path in (tmp_path / "toy").iterdir()} == {"dataset.json", "files.sha256", "images", "index.csv"}
 
 
 def test_bytes_of_an_image_are_kept(tmp_path):
@@ -157,7 +157,7 @@ def test_what_an_unfinished_sample_left_is_no_part_of_the_next(tmp_path):
         assert not writer.has("b")
         writer.add("b", "unlabelled", "B", image=IMAGE)
     assert read_index(tmp_path / "toy") == [Row("b", "unlabelled", "B", "images/b.png")]
-    assert names(tmp_path / "toy") == ["dataset.json", "images/b.png", "index.csv"]
+    assert names(tmp_path / "toy") == ["dataset.json", "files.sha256", "images/b.png", "index.csv"]
 
 
 MASK = np.where(LABELS == 1, 255, 0)
