@@ -85,7 +85,12 @@ def test_folders_without_use_are_left_out(tmp_path):
     with DatasetWriter(tmp_path / "toy", INFO) as writer:
         writer.add("a", "unlabelled", "A", image=IMAGE)
     assert names(tmp_path / "toy") == ["dataset.json", "files.sha256", "images/a.png", "index.csv"]
-    assert {path.name for path in (tmp_path / "toy").iterdir()} == {"dataset.json", "files.sha256", "images", "index.csv"}
+    assert {path.name for path in (tmp_path / "toy").iterdir()} == {
+        "dataset.json",
+        "files.sha256",
+        "images",
+        "index.csv",
+    }
 
 
 def test_bytes_of_an_image_are_kept(tmp_path):
