@@ -195,7 +195,10 @@ def _split(samples: Sequence[Sample], layout: Layout, folder: Path) -> dict[str,
     free.sort(key=lambda subject: hashlib.sha256(subject.encode()).digest())
     if free and not shares:
         raise DatasetError(f"splits: expected a split for each image, got none for {free[:3]}")
-    ends = np.round(np.cumsum(list(shares.values())) * len(free)) if free else []
+    shares = {split: share for split, share in shares.items() if share > 0}
+    ends, parts = np.round(np.cumsum(list(shares.values())) * len(free)), np.arange(len(shares))
+    if len(free) >= len(shares):  # none of them is left empty
+        ends = np.minimum(np.maximum(ends, parts + 1), len(free) - parts[::-1])
     for position, subject in enumerate(free):
         fixed[subject] = list(shares)[min(int(np.searchsorted(ends, position, "right")), len(shares) - 1)]
     return {stem: (subject, splits.get(stem, fixed[subject])) for stem, subject in who.items()}

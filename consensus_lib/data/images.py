@@ -193,7 +193,9 @@ def open_image(source: Path | bytes, name: str = "") -> tuple[Image.Image, str]:
     try:
         with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as picture:
             picture.load()
-            return ImageOps.exif_transpose(picture), picture.format
+            kind = picture.format  # a turned picture has none
+            ImageOps.exif_transpose(picture, in_place=True)
+            return picture, kind
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise DatasetError(f"{name}: expected a readable image, got: {error}") from error
 

@@ -219,6 +219,6 @@ def _check_id(id: str) -> None:
     hidden = id != id.strip() or id.startswith(".") or id.split(".")[0].lower() in _RESERVED
     if not id or wrong or hidden or len(f"{id}.png".encode()) > 255:
         raise DatasetError(
-            f"id: expected a file name that each system takes: at most 251 bytes in UTF-8, no control sign, none of "
-            f'<>:"/\\|?*, no dot or space at its ends, no device of Windows; got {id!r}'
+            f"id: expected a file name that each system takes: at most 251 bytes in UTF-8, no control sign, "
+            f'none of <>:"/\\|?*, no dot or space at its ends, no device of Windows; got {id!r}'
         )
