@@ -1,6 +1,6 @@
 # Two commands matter: `make run` does the main job, `make test` passes the tests. Both set up first.
 #
-#   make run [DATA=synthetic|lfw_part_labels] [PROFILE=smoke|quick|full]
+#   make run [DATA=synthetic|lfw_part_labels|FOLDER] [PROFILE=smoke|quick|full]
 #   make figures [RUN=runs/...]     the paper's figures and tables from a run folder (default: the newest)
 #                [VENUE=cvpr|eccv|ieee|neurips]
 #   make test | test-fast           all tests, the notebooks among them | those that take milliseconds
@@ -32,7 +32,7 @@ export GOMP_SPINCOUNT ?= 1000
 .DELETE_ON_ERROR:
 
 run: setup $(if $(filter lfw_part_labels,$(DATA)),data-lfw)
-	$(BIN)/python -m consensus_lib run --data $(DATA) --profile $(PROFILE)
+	$(BIN)/python -m consensus_lib run --data "$(DATA)" --profile $(PROFILE)
 
 figures: setup
 	@test -n "$(RUN)" || { echo "No run folder: make run first, or name one with RUN=" >&2; exit 1; }

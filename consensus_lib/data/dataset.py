@@ -46,8 +46,9 @@ class FaceDataset(Dataset):
     Args:
         folder: a prepared data set.
         split: its split, or several joined by ``+``: ``"train+validation"``.
-        task: ``"parts"``, ``"occlusion"`` or a :class:`~consensus_lib.data.tasks.Task`; None takes the
-            classes of the data set as they are.
+        task: ``"parts"``, ``"occlusion"``, one of the data set's own, or a
+            :class:`~consensus_lib.data.tasks.Task`; None, or ``"source"``, takes the classes of the data set
+            as they are.
         size: side in pixels to resize to; None keeps the folder's. Image and labels go through the same
             antialiasing filter about the same centre: of the labels, once they are classes of the task, the
             class whose mask is largest there; see :mod:`consensus_lib.data.images`.
@@ -88,7 +89,7 @@ class FaceDataset(Dataset):
         # Of the whole description: two series of synthetic faces share an index and differ in their notes.
         described = (self.folder / "dataset.json").read_bytes() + str(_DECODING).encode()
         version = self.fingerprint = hashlib.sha256(described).hexdigest()[:16]
-        self.task = Task.of(self.info) if task is None else task_by_name(task)
+        self.task = task_by_name(task, self.info)
         self.split, self.size, self.augment, self.seed = split, size or self.info.size, augment, seed
         self.task.table(self.info.classes)  # complains before anything is decoded
         index = read_index(self.folder)
@@ -146,7 +147,7 @@ class FaceDataset(Dataset):
         if self.augment and self.augment.flip and self.task.unpaired:
             warnings.warn(
                 f"augment: flips take left for right, but task {self.task.name!r} does not say which classes "
-                f"change places; make it with mirrored={self.task.unpaired}",
+                f"change places; make it, or dataset.json, with mirrored={self.task.unpaired}",
                 stacklevel=3,
             )
 

@@ -7,6 +7,7 @@ A prepared data set is a folder::
     images/         square; PNG, or JPEG where the source is JPEG; EXIF orientation is applied on reading
     labels/         PNG whose pixel values are class numbers, with a palette so that any viewer shows them
     superpixels/    16-bit PNG of superpixel numbers, where the source has them
+    files.sha256    a line ``HASH  FILE`` for each file that the index names, as ``sha256sum -c`` reads it
 
 :class:`~consensus_lib.data.writer.DatasetWriter` writes it.
 """
@@ -23,6 +24,7 @@ import numpy as np
 from consensus_lib import IGNORE
 from consensus_lib.data.images import DatasetError
 
+CHECKSUMS = "files.sha256"
 INDEX_COLUMNS = ("id", "split", "subject", "image", "labels", "superpixels")
 
 
@@ -40,6 +42,9 @@ class DatasetInfo:
         counts: number of images in each split.
         index_sha256: SHA-256 of ``index.csv``; identifies the data set in caches and results.
         notes: anything a user of the data should know, such as what was counted while preparing them.
+        mirrored: pairs of classes that change places when an image is flipped: ``(("l_eye", "r_eye"),)``.
+        tasks: task → class of this data set → class of the task: how a task of
+            :data:`~consensus_lib.data.tasks.TASKS` takes these classes, or a task of the data set's own.
     """
 
     name: str
@@ -51,6 +56,8 @@ class DatasetInfo:
     counts: dict[str, int] = dataclasses.field(default_factory=dict)
     index_sha256: str = ""
     notes: dict = dataclasses.field(default_factory=dict)
+    mirrored: tuple[tuple[str, str], ...] = ()
+    tasks: dict[str, dict[str, str]] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self):
         if not 1 <= len(self.classes) <= IGNORE:
@@ -59,6 +66,7 @@ class DatasetInfo:
             raise ValueError(
                 f"colours: expected one for each of {len(self.classes)} classes, got {len(self.colours)}"
             )
+        check_mirrored(self.mirrored, self.classes)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,7 +103,8 @@ def read_info(folder: str | Path) -> DatasetInfo:
     if not isinstance(fields, dict) or set(fields) - known or required - set(fields):
         raise DatasetError(f"{folder}/dataset.json: expected the keys {sorted(known)}, got {sorted(fields)}")
     fields["classes"] = tuple(fields["classes"])
-    fields["colours"] = tuple(tuple(colour) for colour in fields["colours"])
+    for name in ("colours", "mirrored"):
+        fields[name] = tuple(map(tuple, fields.get(name, ())))
     info = DatasetInfo(**fields)
     found = hashlib.sha256(index).hexdigest()
     if found != info.index_sha256:
@@ -104,6 +113,16 @@ def read_info(folder: str | Path) -> DatasetInfo:
             f"dataset.json, got {found[:12]}…; prepare the data set again"
         )
     return info
+
+
+def check_mirrored(mirrored: Iterable[tuple[str, ...]], classes: tuple[str, ...]) -> None:
+    """Raise ValueError unless ``mirrored`` has pairs of ``classes``, each class in one pair at most."""
+    named = [name for pair in mirrored for name in pair]
+    pairs = all(len(pair) == 2 for pair in mirrored)
+    if not pairs or len(set(named)) < len(named) or set(named) - set(classes):
+        raise ValueError(
+            f"mirrored: expected pairs of {list(classes)}, each in one pair at most, got {list(mirrored)}"
+        )
 
 
 def is_made(folder: Path, size: int, notes: dict, expected: str) -> bool:
@@ -179,6 +198,19 @@ def check_contrast(counts: np.ndarray, classes: tuple[str, ...], what: str) -> N
             f"{what}: expected several of the classes {list(classes)}, got {present} and {IGNORE} alone. "
             f"{IGNORE} means ignore: in masks of 0 and 255, write 1 for {classes[1]!r}"
         )
+
+
+def file_sha256(path: Path) -> str:
+    """Return the SHA-256 of a file in hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def read_checksums(folder: str | Path) -> dict[str, str]:
+    """Return file → SHA-256 of a prepared data set; empty where an earlier version wrote none."""
+    path = Path(folder) / CHECKSUMS
+    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    return {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
 
 
 def shared_subjects(rows: Iterable[Row]) -> dict[str, list[str]]:

@@ -38,7 +38,13 @@ def read_image(source: Path | bytes, name: str = "") -> Image.Image:
         DatasetError: it is no image, a broken one, not square, or has more than 16 bits a channel.
     """
     name = name or str(source)
-    picture, kind = _opened(source, name)
+    picture = to_rgb(*open_image(source, name), name)
+    _check_square(picture, name)
+    return picture
+
+
+def to_rgb(picture: Image.Image, kind: str, name: str) -> Image.Image:
+    """Return a picture of the file format ``kind`` as 8-bit RGB; see :func:`read_image`."""
     if picture.mode.startswith("I;16") or (picture.mode, kind) == ("I", "PNG"):
         grey = np.rint(np.asarray(picture) / 257).astype(np.uint8)  # 65,535 / 257 = 255
         picture = Image.fromarray(grey)
@@ -46,11 +52,9 @@ def read_image(source: Path | bytes, name: str = "") -> Image.Image:
         raise DatasetError(f"{name}: expected 8 or 16 bits a channel, got mode {picture.mode} ({kind})")
     try:
         picture = picture.convert("RGBA") if "transparency" in picture.info else picture
-        picture = picture.convert("RGB")
+        return picture.convert("RGB")
     except ValueError as error:
         raise DatasetError(f"{name}: expected an image that can be shown as RGB, got: {error}") from error
-    _check_square(picture, name)
-    return picture
 
 
 def read_numbers(path: Path) -> np.ndarray:
@@ -61,7 +65,7 @@ def read_numbers(path: Path) -> np.ndarray:
     Raises:
         DatasetError: the file is no image, a broken one, not square, or has colours or larger numbers.
     """
-    picture, _ = _opened(path, str(path))
+    picture, _ = open_image(path)
     if picture.mode not in ("1", "L", "P", "I") and not picture.mode.startswith("I;16"):
         raise DatasetError(
             f"{path}: expected one channel of numbers or a palette, got mode {picture.mode}; "
@@ -97,7 +101,7 @@ def read_layers(path: Path, count: int) -> list[Image.Image]:
     Raises:
         DatasetError: the file is no image, a broken one, or has not ``count`` square layers.
     """
-    picture, _ = _opened(path, str(path))
+    picture, _ = open_image(path)
     side = picture.width
     if picture.mode != "L" or picture.height != count * side:
         raise DatasetError(
@@ -183,12 +187,15 @@ def resize_shares(layer: Image.Image, size: int) -> np.ndarray:
     return np.asarray(layer if same else layer.resize((size, size), Image.Resampling.BILINEAR))
 
 
-def _opened(source: Path | bytes, name: str) -> tuple[Image.Image, str]:
-    """Return a decoded upright picture and its format."""
+def open_image(source: Path | bytes, name: str = "") -> tuple[Image.Image, str]:
+    """Return a decoded upright picture and its format; a DatasetError calls the file ``name``."""
+    name = name or str(source)
     try:
         with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as picture:
             picture.load()
-            return ImageOps.exif_transpose(picture), picture.format
+            kind = picture.format  # a turned picture has none
+            ImageOps.exif_transpose(picture, in_place=True)
+            return picture, kind
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise DatasetError(f"{name}: expected a readable image, got: {error}") from error
 

@@ -38,6 +38,11 @@ def is_prepared(name: str | os.PathLike, size: int = 128) -> bool:
     return name in DRAWN or _folder(name, size).is_dir()
 
 
+def is_folder(name: str | os.PathLike) -> bool:
+    """Say whether the data set is given as the path of a prepared folder."""
+    return (Path(name) / "dataset.json").is_file()
+
+
 def prepared_folder(name: str | os.PathLike, *, size: int = 128, images: int = 600) -> Path:
     """Return the folder of a prepared data set; draw it if it is one of those that are drawn.
 
@@ -97,8 +102,8 @@ def open_splits(
 
 
 def _folder(name: str | os.PathLike, size: int) -> Path:
-    """Return the folder of a data set: a path, or anything with a separator in it, is its own."""
-    named = isinstance(name, str) and Path(name).name == name
+    """Return the folder of a data set: a prepared folder, or any path with a separator in it, is its own."""
+    named = isinstance(name, str) and Path(name).name == name and not is_folder(name)
     return paths.data_dir() / f"{name}-{size}" if named else Path(name)
 
 

@@ -6,12 +6,12 @@ classes of the model, so that faces with twelve labels and photographs with thre
 
 import dataclasses
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from consensus_lib import IGNORE
-from consensus_lib.data.folder import DatasetError, DatasetInfo
+from consensus_lib.data.folder import DatasetError, DatasetInfo, check_mirrored
 
 _SIDE = re.compile(r"^(left|right)|(left|right)$|^[lr](?=[_ .-])|(?<=[_ .-])[lr]$")
 _OTHER = {"l": "r", "r": "l", "left": "right", "right": "left"}
@@ -66,27 +66,17 @@ class Task:
         strange = [name for name in self.needs if name not in self.members]
         if strange:
             raise ValueError(f"needs: expected source classes among {sorted(self.members)}, got {strange}")
-        named = [name for pair in self.mirrored for name in pair]
-        pairs = all(len(pair) == 2 for pair in self.mirrored)
-        if not pairs or len(set(named)) < len(named) or set(named) - set(self.classes):
-            raise ValueError(
-                f"mirrored: expected pairs of {list(self.classes)}, each in one pair at most, "
-                f"got {list(self.mirrored)}"
-            )
+        check_mirrored(self.mirrored, self.classes)
 
     @classmethod
-    def of(cls, info: DatasetInfo, mirrored: tuple[tuple[str, str], ...] = ()) -> "Task":
-        """Return the task ``"source"``: the classes of a data set, as they are.
-
-        Args:
-            info: of :func:`~consensus_lib.data.folder.read_info`.
-            mirrored: pairs of its classes; see above.
+    def of(cls, info: DatasetInfo) -> "Task":
+        """Return the task ``"source"``: the classes of a data set, as they are, with its mirrored pairs.
 
         Raises:
             ValueError: the data set has fewer than 2 or more than 150 classes, or two of one name.
         """
         names = dict(zip(info.classes, info.classes, strict=True))
-        return cls("source", info.classes, info.colours, names, mirrored=mirrored)
+        return cls("source", info.classes, info.colours, names, mirrored=info.mirrored)
 
     @property
     def mirror(self) -> np.ndarray:
@@ -96,16 +86,9 @@ class Task:
 
     @property
     def unpaired(self) -> tuple[tuple[str, str], ...]:
-        """Pairs of classes whose names differ in left and right alone, and that ``mirrored`` does not name.
-
-        ``l_eye`` and ``r_eye``, ``brow left`` and ``brow right``, ``LeftEar`` and ``RightEar``; but not
-        ``u_lip`` and ``l_lip``.
-        """
+        """Pairs of classes that :func:`sides` finds and ``mirrored`` does not name."""
         paired = {name for pair in self.mirrored for name in pair}
-        free = {name.lower(): name for name in self.classes if name not in paired}
-        others = {name: free.get(_SIDE.sub(lambda side: _OTHER[side[0]], low)) for low, name in free.items()}
-        order = list(others)
-        return tuple((a, b) for a, b in others.items() if b and order.index(a) < order.index(b))
+        return sides([name for name in self.classes if name not in paired])
 
     def table(self, source_classes: tuple[str, ...]) -> np.ndarray:
         """Return the look-up table uint8 ``[256]`` from source class numbers to this task's.
@@ -162,14 +145,45 @@ TASKS = {
 """The tasks by name: ``parts`` (background, face, hair) and ``occlusion`` (background, face, occlusion)."""
 
 
-def task(given: str | Task) -> Task:
+def sides(classes: Sequence[str]) -> tuple[tuple[str, str], ...]:
+    """Return the pairs of classes whose names differ in left and right alone.
+
+    ``l_eye`` and ``r_eye``, ``brow left`` and ``brow right``, ``LeftEar`` and ``RightEar``; but not
+    ``u_lip`` and ``l_lip``.
+    """
+    by_name = {name.lower(): name for name in classes}
+    others = {
+        name: by_name.get(_SIDE.sub(lambda side: _OTHER[side[0]], low)) for low, name in by_name.items()
+    }
+    order = list(others)
+    return tuple((a, b) for a, b in others.items() if b and order.index(a) < order.index(b))
+
+
+def task(given: str | Task | None, info: DatasetInfo | None = None) -> Task:
     """Return the task called ``given``, or ``given`` itself if it is a task.
 
+    Args:
+        given: a name of :data:`TASKS` or of the data set's own tasks, or a task; None and ``"source"`` are
+            the classes of the data set as they are.
+        info: of the data set; None where there is none.
+
     Raises:
-        ValueError: there is none.
+        ValueError: there is none, or the data set's description of it names other classes.
     """
     if isinstance(given, Task):
         return given
+    if info and given in (None, "source"):
+        return Task.of(info)
+    if info and isinstance(given, str) and given in info.tasks:
+        members = info.tasks[given]
+        if given in TASKS:
+            return dataclasses.replace(TASKS[given], members=members, needs=())
+        colours = dict(zip(info.classes, info.colours, strict=True))
+        ordered = [name for name in info.classes if name in members]  # JSON may have sorted them
+        of = {members[source]: colours[source] for source in reversed(ordered)}  # the first member's
+        classes = tuple(dict.fromkeys(members[source] for source in ordered))
+        return Task(given, classes, tuple(of[name] for name in classes), members, mirrored=sides(classes))
     if not isinstance(given, str) or given not in TASKS:
-        raise ValueError(f"task: expected one of {sorted(TASKS)} or a Task, got {given!r}")
+        known = sorted({*TASKS, *(info.tasks if info else ()), "source"})
+        raise ValueError(f"task: expected one of {known} or a Task, got {given!r}")
     return TASKS[given]

@@ -17,7 +17,7 @@ import numpy as np
 from PIL import Image
 
 from consensus_lib import IGNORE
-from consensus_lib.data.folder import INDEX_COLUMNS, DatasetInfo, Row, check_contrast
+from consensus_lib.data.folder import CHECKSUMS, INDEX_COLUMNS, DatasetInfo, Row, check_contrast, file_sha256
 from consensus_lib.data.images import DatasetError, read_image, read_labels
 from consensus_lib.paths import atomic, write_json
 
@@ -126,32 +126,25 @@ class DatasetWriter:
         image_name = f"images/{id}{'.jpg' if jpeg else '.png'}"
         label_name, superpixel_name = f"labels/{id}.png", f"superpixels/{id}.png"
         if image is not None:  # all is checked before anything is written
-            if superpixels is not None:
-                self._check(id, "superpixels", superpixels, integer=True)
-                if superpixels.min() < 0 or superpixels.max() > 65_535:  # would wrap around without a word
-                    raise DatasetError(
-                        f"superpixels of {id}: expected 0..65535, "
-                        f"got {superpixels.min()}..{superpixels.max()}"
-                    )
-            if labels is not None:
-                self._check(id, "labels", labels, integer=True)
-                unknown = set(np.unique(labels).tolist()) - {*range(len(self.info.classes)), IGNORE}
-                if unknown:
-                    raise DatasetError(
-                        f"labels of {id}: expected 0..{len(self.info.classes) - 1} or "
-                        f"{IGNORE}, got {sorted(unknown)}"
-                    )
+            known = [*range(len(self.info.classes)), IGNORE]
+            maps = {"labels": (labels, known), "superpixels": (superpixels, range(65_536))}
+            for name, (numbers, allowed) in maps.items():
+                if numbers is not None:
+                    self._check(id, name, numbers, integer=True)
+                    if strange := [number for number in np.unique(numbers).tolist() if number not in allowed]:
+                        expected = f"0..{allowed[-2]} or {allowed[-1]}"
+                        raise DatasetError(f"{name} of {id}: expected {expected}, got {strange[:9]}")
             if isinstance(image, bytes):
                 read_image(image, f"image of {id}")
             else:
                 self._check(id, "image", image, channels=3)
             self._store(label_name, labels, np.uint8)
             self._store(superpixel_name, superpixels, np.uint16)
-            if isinstance(image, bytes):
-                with atomic(self.partial / image_name) as part:
+            with atomic(self.partial / image_name) as part:
+                if isinstance(image, bytes):
                     part.write_bytes(image)
-            else:
-                self._save(image_name, Image.fromarray(image), **({"quality": 95} if jpeg else {}))
+                else:
+                    Image.fromarray(image).save(part, **({"quality": 95} if jpeg else {}))
         self._rows[id] = Row(
             id,
             split,
@@ -183,11 +176,8 @@ class DatasetWriter:
         picture = Image.fromarray(numbers.astype(kind))
         if kind == np.uint8:
             picture.putpalette(self._palette.tobytes())  # turns mode L into P, pixel values kept
-        self._save(name, picture)
-
-    def _save(self, name: str, picture: Image.Image, **options) -> None:
         with atomic(self.partial / name) as part:
-            picture.save(part, **options)
+            picture.save(part)
 
     def _complete(self) -> None:
         for split, counts in self._counts.items():
@@ -209,6 +199,9 @@ class DatasetWriter:
         )
         write_json(self.partial / "dataset.json", dataclasses.asdict(info))
         (self.partial / "plan.json").unlink()
+        files = (self.partial / name for name in sorted(named - {""}))
+        lines = (f"{file_sha256(file)}  {file.relative_to(self.partial).as_posix()}\n" for file in files)
+        (self.partial / CHECKSUMS).write_text("".join(lines), encoding="utf-8")
         for name in ("images", "labels", "superpixels"):
             for file in (self.partial / name).iterdir():
                 if f"{name}/{file.name}" not in named:  # of a sample that only an earlier writer had
@@ -220,21 +213,12 @@ class DatasetWriter:
 
 
 def _check_id(id: str) -> None:
-    """Refuse what cannot be a file's name on a common file system, and say why.
-
-    Raises:
-        DatasetError: so it is.
-    """
+    """Raise DatasetError for what a common file system does not take as a file's name."""
     unfit = ("Cc", "Cs", "Zl", "Zp")  # control signs, surrogates, line and paragraph separators
-    wrong = sorted({sign for sign in id if sign in '<>:"/\\|?*' or unicodedata.category(sign) in unfit})
-    length = len(f"{id}.png".encode(errors="replace"))
-    reason = (
-        (not id and "an empty one")
-        or (wrong and f"{wrong}, which file systems refuse")
-        or (id.startswith(".") and "a leading dot, which hides files")
-        or (id != id.strip() and "a space at an end")
-        or (id.split(".")[0].lower() in _RESERVED and "a device's name on Windows")
-        or (length > 255 and f"{length} bytes in UTF-8 with its suffix, where file systems take 255")
-    )
-    if reason:
-        raise DatasetError(f"id: expected a file name without suffix, got {id!r}: {reason}")
+    wrong = any(sign in '<>:"/\\|?*' or unicodedata.category(sign) in unfit for sign in id)
+    hidden = id != id.strip() or id.startswith(".") or id.split(".")[0].lower() in _RESERVED
+    if not id or wrong or hidden or len(f"{id}.png".encode()) > 255:
+        raise DatasetError(
+            f"id: expected a file name that each system takes: at most 251 bytes in UTF-8, no control sign, "
+            f'none of <>:"/\\|?*, no dot or space at its ends, no device of Windows; got {id!r}'
+        )

@@ -17,6 +17,7 @@ from pathlib import Path
 import yaml
 
 from consensus_lib import paths
+from consensus_lib.data import is_folder
 from consensus_lib.experiments import command_line
 from consensus_lib.experiments.results import as_text, read_results
 from consensus_lib.experiments.sweep_plan import check, read_parameters
@@ -45,11 +46,24 @@ def read_profile(data: str, profile: str) -> dict[str, dict]:
     """Return the parameters of each notebook for a data set and a profile.
 
     They stand in ``notebooks/params/DATA-PROFILE.yaml``: one mapping for each notebook's name, and ``all``
-    for what every notebook gets, but for those with ``null`` instead of a mapping.
+    for what every notebook gets, but for those with ``null`` instead of a mapping. A prepared folder has the
+    parameters of photographs and its own classes; notebook 04, which needs an occlusion class and exact
+    labels, then takes rendered faces.
+
+    Args:
+        data: of a file there, or the path of a prepared folder.
+        profile: smoke, quick or full.
 
     Raises:
         ValueError: there is no such file; the message names those that there are.
     """
+    if is_folder(data):
+        rendered = "04_teacher_distillation"
+        own = {"dataset": str(Path(data).absolute()), "task": "source"}
+        read = {
+            book: given | own for book, given in read_profile("lfw_part_labels", profile).items() if given
+        }
+        return read | {rendered: read_profile("synthetic", profile)[rendered]}
     folder = paths.root() / "notebooks" / "params"
     file = folder / f"{data}-{profile}.yaml"
     if not file.is_file():
@@ -166,7 +180,7 @@ def main(argv: list[str] | None = None) -> int:
         prog="python -m consensus_lib run", description="Run the notebooks in order."
     )
     add = parser.add_argument
-    add("--data", default="synthetic", help="synthetic (default) or lfw_part_labels")
+    add("--data", default="synthetic", help="synthetic (default), lfw_part_labels, or a folder")
     add("--profile", default="quick", help="smoke, quick (default) or full")
     add("--only", nargs="+", metavar="NN", help="numbers of the notebooks to run, such as 02")
     new = "run folder (default: a new one under the runs folder)"
@@ -189,7 +203,7 @@ def main(argv: list[str] | None = None) -> int:
             store(notebook)
         return 0
     stamp = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
-    out = arguments.out or paths.runs_dir() / f"{stamp}-{arguments.data}-{arguments.profile}"
+    out = arguments.out or paths.runs_dir() / f"{stamp}-{Path(arguments.data).name}-{arguments.profile}"
     begin = time.perf_counter()
     for notebook in chosen:
         try:

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from consensus_lib import paths
-from consensus_lib.data import MILD, TASKS, Augment, FaceDataset, Splits, open_splits
+from consensus_lib.data import MILD, Augment, FaceDataset, Splits, open_splits
 from consensus_lib.experiments import command_line, results
 from consensus_lib.losses.registry import Loss, make_loss
 from consensus_lib.metrics.segmentation import SegmentationScores
@@ -86,8 +86,6 @@ class Config:
             raise ValueError(
                 f"learning_rate: expected a finite number of at least 0, got {self.learning_rate}"
             )
-        if self.task is not None and self.task not in TASKS:
-            raise ValueError(f"task: expected one of {list(TASKS)} or None, got {self.task!r}")
         if self.network not in NETWORKS:
             raise ValueError(f"network: expected one of {list(NETWORKS)}, got {self.network!r}")
         check_network(NETWORKS[self.network], self.size, self.width, self.dropout)
@@ -103,12 +101,7 @@ class Config:
 
     def _open(self) -> Splits:
         more = {"size": self.size, "augment": self.augment, "seed": self.seed}
-        folder = Path(self.data)
-        if not (folder / "dataset.json").is_file():
-            return open_splits(self.data, self.task, images=self.images, **more)
-        train = FaceDataset(folder, "train", self.task, limit=self.images or None, **more)
-        others = (FaceDataset(folder, name, self.task, size=self.size) for name in ("validation", "test"))
-        return Splits(train, *others)
+        return open_splits(self.data, self.task, images=self.images, **more)
 
 
 class Trained(NamedTuple):

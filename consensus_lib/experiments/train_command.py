@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 from consensus_lib import paths
-from consensus_lib.data import loader
+from consensus_lib.data import is_folder, loader
 from consensus_lib.experiments import command_line, results
 from consensus_lib.experiments.train import Config, parse_options, run
 from consensus_lib.training import CheckpointError, distributed, pick_device, pick_precision
@@ -24,6 +24,7 @@ def main(argv: list[str] | None = None) -> int:
     given = vars(parser.parse_args(argv))
     device, out, workers = (given.pop(name) for name in ("device", "out", "workers"))
     restart = given.pop("restart")
+    given["task"] = given["task"] or ("source" if is_folder(given["data"]) else "parts")
     with command_line.refusing(parser):
         config = Config(**given | {"loss_options": parse_options(given["loss_options"])})
         device = distributed.init(device)
@@ -61,6 +62,8 @@ def _parser() -> command_line.Parser:
         )
         if field.name == "loss_options":
             add(option, nargs="*", default=[], metavar="NAME=VALUE", help=text)
+        elif field.name == "task":
+            add(option, help=f"{text}; without it, parts, or source for a prepared folder")
         elif field.name != "augment":
             kind = Path if field.default is None else type(field.default)
             add(option, type=kind, default=field.default, help=text)

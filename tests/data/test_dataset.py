@@ -1,4 +1,5 @@
 import pickle
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -241,7 +242,7 @@ def test_sided_names_are_seen():
     info = DatasetInfo("x", names, ((0, 0, 0),) * len(names), "", "", 8)
     pairs = (("l_eye", "r_eye"), ("brow-left", "brow-right"), ("LeftEar", "rightear"))
     assert Task.of(info).unpaired == pairs
-    assert Task.of(info, mirrored=pairs[:1]).unpaired == pairs[1:]
+    assert Task.of(replace(info, mirrored=pairs[:1])).unpaired == pairs[1:]
     assert all(task.unpaired == () for task in TASKS.values())
 
 
@@ -250,7 +251,12 @@ def test_flips_without_pairs_are_warned_of(tmp_path):
     with pytest.warns(UserWarning, match=r"flips take left for right.*mirrored=\(\('l_eye', 'r_eye'\),\)"):
         FaceDataset(folder, "train", augment=Augment())
     FaceDataset(folder, "train", augment=Augment(flip=0))
-    FaceDataset(folder, "train", Task.of(read_info(folder), (("l_eye", "r_eye"),)), augment=Augment())
+    FaceDataset(
+        folder,
+        "train",
+        replace(Task.of(read_info(folder)), mirrored=(("l_eye", "r_eye"),)),
+        augment=Augment(),
+    )
 
 
 @pytest.mark.parametrize("kind", ["class", "component", "pixel"])
@@ -262,7 +268,7 @@ def test_a_flip_exchanges_left_and_right(tmp_path, augment, kind):
         labels = np.asarray(Image.open(folder / row.labels))
         layers = np.concatenate([255 * (labels == k).astype(np.uint8) for k in range(3)])
         Image.fromarray(layers).save(folder / f"probabilities/{row.id}.png")
-    task = Task.of(read_info(folder), (("l_eye", "r_eye"),))
+    task = replace(Task.of(read_info(folder)), mirrored=(("l_eye", "r_eye"),))
     still = FaceDataset(folder, "train", task, probabilities=True)[0]["labels"]
     data = FaceDataset(folder, "train", task, probabilities=True, augment=augment).with_blobs(kind=kind)
     for _ in range(2):  # the second time from what was kept

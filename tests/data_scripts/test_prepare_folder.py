@@ -1,0 +1,406 @@
+"""data_scripts/prepare_folder.py: a folder of images and masks, of any kind, becomes a prepared data set."""
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+
+from consensus_lib import IGNORE
+from consensus_lib.data import DatasetError, FaceDataset
+from consensus_lib.data.folder import read_index, read_info
+from consensus_lib.experiments.train_command import main as train
+from prepare_folder import main, prepare_folder, verify
+
+COLOURS = np.array([(0, 0, 0), (0, 200, 0), (220, 30, 30)], np.uint8)
+# As CelebAMask-HQ calls them; with the background, 19 classes.
+CELEBA = [
+    "skin",
+    "nose",
+    "eye_g",
+    "l_eye",
+    "r_eye",
+    "l_brow",
+    "r_brow",
+    "l_ear",
+    "r_ear",
+    "mouth",
+    "u_lip",
+    "l_lip",
+    "hair",
+    "hat",
+    "ear_r",
+    "neck_l",
+    "neck",
+    "cloth",
+]
+
+
+def scene(number, side=48):
+    """Return an image uint8 [H,W,3] and its labels 0, 1, 2: a disc under a band, somewhere."""
+    rng = np.random.default_rng(number)
+    y, x = np.mgrid[:side, :side]
+    cx, cy = rng.uniform(0.4, 0.6, 2) * side
+    labels = ((x - cx) ** 2 + (y - cy) ** 2 < (0.3 * side) ** 2).astype(np.uint8)
+    labels[(labels == 1) & (y < cy - 0.1 * side)] = 2
+    image = np.array([(40, 60, 90), (220, 170, 140), (70, 40, 20)])[labels] + rng.normal(
+        0, 8, (side, side, 3)
+    )
+    return image.clip(0, 255).astype(np.uint8), labels
+
+
+def write(folder, count=10, mask=lambda labels: Image.fromarray(COLOURS[labels]), suffix="png", **options):
+    """Write images and masks in the way of a user; return both folders."""
+    images, masks = folder / "images", folder / "masks"
+    for path in (images, masks):
+        path.mkdir(parents=True)
+    for number in range(count):
+        image, labels = scene(number)
+        Image.fromarray(image).save(images / f"p{number // 2:02d}_{number:03d}.jpg", quality=95)
+        mask(labels).save(masks / f"p{number // 2:02d}_{number:03d}.{suffix}", **options)
+    return images, masks
+
+
+def block(k):
+    """Return where class k of CELEBA is, bool [48,48]: a square of 4 pixels, apart from the others'."""
+    there = np.zeros((48, 48), bool)
+    there[16 + k // 6 * 4 :, 12 + k % 6 * 4 :][:4, :4] = True
+    return there
+
+
+def write_celeba(folder, count=12):
+    """Write the layout of CelebAMask-HQ: 0.jpg …, and 0/00000_skin.png …, each white where the class is."""
+    (folder / "images").mkdir(parents=True)
+    for number in range(count):
+        image, labels = scene(number)
+        Image.fromarray(image).save(folder / f"images/{number}.jpg")
+        (folder / f"masks/{number % 2}").mkdir(parents=True, exist_ok=True)
+        for k, name in enumerate(CELEBA):
+            if name in ("hat", "cloth") and number == 5:  # absent parts have no file
+                continue
+            there = labels > 0 if name == "skin" else block(k)
+            Image.fromarray(np.repeat(255 * there.astype(np.uint8)[..., None], 3, 2)).save(
+                folder / f"masks/{number % 2}/{number:05d}_{name}.png"
+            )
+    return folder / "images", folder / "masks"
+
+
+def labels_of(folder, row):
+    return np.asarray(Image.open(folder / row.labels))
+
+
+def set_up(folder, layout=None, **changes):
+    """Write a YAML file: the proposal of OUT.yaml, changed."""
+    fields = yaml.safe_load((folder / "out.yaml").read_text(encoding="utf-8")) if layout is None else layout
+    (folder / "config.yaml").write_text(yaml.safe_dump(fields | changes), encoding="utf-8")
+    return folder / "config.yaml"
+
+
+def paletted(labels):
+    picture = Image.fromarray(labels)
+    picture.putpalette(COLOURS.tobytes())
+    return picture
+
+
+@pytest.mark.parametrize(
+    ("mask", "values", "kind"),
+    [
+        (lambda labels: Image.fromarray(COLOURS[labels]), [[0, 0, 0], [0, 200, 0], [220, 30, 30]], "colours"),
+        (lambda labels: Image.fromarray(COLOURS[labels]).convert("RGBA"), None, "colours"),
+        (paletted, [0, 1, 2], "numbers"),
+        (lambda labels: Image.fromarray(labels), [0, 1, 2], "numbers"),
+        (lambda labels: Image.fromarray(labels).convert("RGB"), [0, 1, 2], "numbers"),
+        (lambda labels: Image.fromarray(labels.astype(np.uint16) * 300), [0, 300, 600], "numbers"),
+        (lambda labels: Image.fromarray(np.where(labels == 2, 255, labels)), [0, 1], "numbers"),
+    ],
+    ids=["colours", "rgba", "palette", "numbers", "grey as rgb", "16 bits", "ignore"],
+)
+def test_what_masks_hold_is_understood(tmp_path, mask, values, kind):
+    info, sheet = prepare_folder(*write(tmp_path, mask=mask), tmp_path / "out", 48, progress=False)
+    proposal = yaml.safe_load((tmp_path / "out.yaml").read_text(encoding="utf-8"))
+    assert proposal["kind"] == kind
+    if values:
+        order = lambda found: sorted(map(str, found))  # noqa: E731
+        assert order(proposal["values"]) == order(values)
+        assert proposal["values"][0] == values[0]
+    assert sheet == tmp_path / "out.png"
+    with Image.open(sheet) as picture:
+        assert picture.width > 400
+    assert info.counts.keys() == {"train", "validation", "test"}
+    assert len(info.classes) == len(proposal["values"])
+    row = read_index(tmp_path / "out")[3]
+    found, truth = labels_of(tmp_path / "out", row), scene(3)[1]
+    if values == [0, 1]:
+        assert np.array_equal(found, np.where(truth == 2, IGNORE, truth))
+    else:
+        swapped = proposal["values"][1] in ([220, 30, 30],)
+        assert np.array_equal(found, np.array([0, 2, 1])[truth] if swapped else truth)
+    assert verify(tmp_path / "out") == []
+
+
+def test_masks_of_0_and_255_are_two_classes_whatever_their_edges(tmp_path):
+    smooth = lambda labels: Image.fromarray(255 * (labels > 0).astype(np.uint8))  # noqa: E731
+    images, masks = write(tmp_path, mask=smooth, suffix="jpg", quality=40)
+    info, _ = prepare_folder(images, masks, tmp_path / "out", 48, progress=False)
+    assert info.classes == ("background", "face")
+    for number, row in enumerate(read_index(tmp_path / "out")):
+        found, truth = labels_of(tmp_path / "out", row), scene(number)[1] > 0
+        assert set(np.unique(found)) <= {0, 1, IGNORE}
+        assert (found == truth)[found != IGNORE].mean() > 0.99
+        assert (found == IGNORE).mean() < 0.05
+
+
+def test_jpeg_masks_go_to_the_nearest_colour_or_are_refused(tmp_path, capsys):
+    images, masks = write(tmp_path, suffix="JPG", quality=90, subsampling=0)
+    info, _ = prepare_folder(images, masks, tmp_path / "out", 48, progress=False)
+    assert len(info.classes) == 3
+    assert info.notes["unclear_pixels"] > 0
+    assert "of no clear class" in capsys.readouterr().out
+    spoiled = masks / "p00_000.JPG"
+    Image.new("RGB", (48, 48), (90, 90, 250)).save(spoiled)
+    with pytest.raises(DatasetError, match=r"p00_000\.JPG: expected the colours"):
+        prepare_folder(images, masks, tmp_path / "again", 48, config=tmp_path / "out.yaml", progress=False)
+    assert not (tmp_path / "again").exists()
+    options = {"config": tmp_path / "out.yaml", "skip_bad": True, "progress": False}
+    info, _ = prepare_folder(images, masks, tmp_path / "again", 48, **options)
+    assert sum(info.counts.values()) == 9
+    assert list(info.notes["left_out"]) == ["p00_000"]
+    assert "left out p00_000: " in capsys.readouterr().out
+
+
+def test_one_mask_for_each_class_and_image(tmp_path):
+    images, masks = write_celeba(tmp_path)
+    info, _ = prepare_folder(images, masks, tmp_path / "out", 48, progress=False)
+    assert len(info.classes) == 19
+    assert info.classes[:2] == ("background", "skin")  # the largest first: smaller ones cover it
+    assert {frozenset(pair) for pair in info.mirrored} == {
+        frozenset(pair) for pair in (("l_eye", "r_eye"), ("l_brow", "r_brow"), ("l_ear", "r_ear"))
+    }
+    rows = {row.id: row for row in read_index(tmp_path / "out")}
+    found = labels_of(tmp_path / "out", rows["5"])
+    assert np.array_equal(found == info.classes.index("l_eye"), block(CELEBA.index("l_eye")))
+    assert info.classes.index("hat") not in found
+    data = FaceDataset(tmp_path / "out", "train", size=16)
+    assert data.task.mirror[info.classes.index("l_eye")] == info.classes.index("r_eye")
+
+
+def test_splits_keep_subjects_together(tmp_path):
+    images, masks = write(tmp_path, count=24)
+    prepare_folder(images, masks, tmp_path / "out", 16, progress=False)
+    shares = {"train": 0.5, "validation": 0.25, "test": 0.25}
+    config = set_up(tmp_path, subject=r"^(p\d+)_", splits=shares)
+    info, _ = prepare_folder(images, masks, tmp_path / "by_pattern", 16, config=config, progress=False)
+    assert info.counts == {"train": 12, "validation": 6, "test": 6}
+    assert verify(tmp_path / "by_pattern") == []
+    lines = ["stem,subject,split"]
+    lines += [f"p{n // 2:02d}_{n:03d},s{n // 4},{'test' if n < 8 else ''}" for n in range(24)]
+    (tmp_path / "people.csv").write_text("\n".join(lines))
+    config = set_up(tmp_path, subject="people.csv", splits={"train": 0.5, "validation": 0.5})
+    info, _ = prepare_folder(images, masks, tmp_path / "by_column", 16, config=config, progress=False)
+    assert info.counts == {"train": 8, "validation": 8, "test": 8}
+    assert {row.subject for row in read_index(tmp_path / "by_column") if row.split == "test"} == {"s0", "s1"}
+    (tmp_path / "people.csv").write_text("stem,subject\np00_000,s0\n")
+    with pytest.raises(DatasetError, match="subject: expected one for each image"):
+        prepare_folder(images, masks, tmp_path / "none", 16, config=config, progress=False)
+
+
+def test_lists_of_stems_are_splits(tmp_path):
+    images, masks = write(tmp_path, count=6)
+    prepare_folder(images, masks, tmp_path / "out", 16, progress=False)
+    config = set_up(tmp_path, splits={"test": ["p00_000", "p00_001"], "train": 1.0})
+    info, _ = prepare_folder(images, masks, tmp_path / "lists", 16, config=config, progress=False)
+    assert info.counts == {"train": 4, "test": 2}
+
+
+def test_a_task_takes_the_classes_as_the_file_says(tmp_path):
+    images, masks = write(tmp_path)
+    prepare_folder(images, masks, tmp_path / "out", 16, progress=False)
+    names = ["wall", "front", "top"]
+    tasks = {
+        "parts": {"wall": "background", "front": "face", "top": "hair"},
+        "head": {"wall": "rest", "front": "head", "top": "head"},
+    }
+    config = set_up(tmp_path, classes=names, tasks=tasks)
+    prepare_folder(images, masks, tmp_path / "named", 16, config=config, progress=False)
+    assert FaceDataset(tmp_path / "named", "train", "parts").task.classes == ("background", "face", "hair")
+    head = FaceDataset(tmp_path / "named", "train", "head")
+    assert head.task.classes == ("rest", "head")
+    assert head[0]["labels"].max() == 1
+    assert FaceDataset(tmp_path / "named", "train").task.classes == tuple(names)
+
+
+def spoil_size(images, masks):
+    Image.new("RGB", (24, 30)).save(masks / "p00_000.png")
+    return r"p00_000\.png: expected 48×48 .*got 24×30"
+
+
+def spoil_scale(images, masks):
+    Image.fromarray(COLOURS[scene(0, 24)[1]]).save(masks / "p00_000.png")
+    return r"p00_000\.png: expected 48×48 .*got 24×24; --rescale"
+
+
+def spoil_image(images, masks):
+    (images / "p00_000.jpg").write_bytes((images / "p00_000.jpg").read_bytes()[:200])
+    return r"p00_000\.jpg: expected a readable image"
+
+
+def spoil_mask(images, masks):
+    (masks / "p00_000.png").write_bytes(b"no image")
+    return r"p00_000\.png: expected a readable image"
+
+
+def spoil_pair(images, masks):
+    (images / "p00_000.jpg").unlink()
+    return r"p00_000\.png: expected an image of this stem"
+
+
+def spoil_twice(images, masks):
+    Image.new("RGB", (48, 48)).save(images / "p00_000.png")
+    return r"p00_000\.(png|jpg): expected one image of this stem"
+
+
+@pytest.mark.parametrize("spoil", [spoil_size, spoil_scale, spoil_image, spoil_mask, spoil_pair, spoil_twice])
+def test_what_is_wrong_names_the_file(tmp_path, spoil, capsys):
+    images, masks = write(tmp_path, count=6)
+    expected = spoil(images, masks)
+    assert main([str(images), str(masks), "--out", str(tmp_path / "out"), "--size", "16"]) == 1
+    error = capsys.readouterr().err
+    assert "error: " in error
+    with pytest.raises(DatasetError, match=expected):
+        prepare_folder(images, masks, tmp_path / "other", 16, progress=False)
+    assert not (tmp_path / "out").exists()
+
+
+def test_masks_of_another_scale_are_brought_to_the_image_when_asked(tmp_path):
+    images, masks = write(tmp_path, count=6)
+    spoil_scale(images, masks)
+    prepare_folder(images, masks, tmp_path / "out", 48, rescale=True, progress=False)
+    found = labels_of(tmp_path / "out", read_index(tmp_path / "out")[0])
+    values = yaml.safe_load((tmp_path / "out.yaml").read_text(encoding="utf-8"))["values"]
+    truth = np.array([values.index(colour.tolist()) for colour in COLOURS])[scene(0)[1]]
+    assert (found == truth).mean() > 0.95
+
+
+@pytest.mark.parametrize("crop", ["pad", "centre"])
+def test_images_that_are_not_square_turned_or_of_other_modes(tmp_path, crop):
+    images, masks = write(tmp_path, count=6)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned clockwise by a quarter
+    image, labels = scene(0)
+    image, mask = Image.fromarray(image[:32]), Image.fromarray(COLOURS[labels[:32]])
+    turned = Image.Transpose.ROTATE_90
+    image.transpose(turned).save(images / "p00_000.jpg", exif=exif)
+    mask.transpose(turned).save(masks / "p00_000.png", exif=exif)
+    (images / "p00_001.jpg").rename(images / "été 安 1.JPEG")
+    (masks / "p00_001.png").rename(masks / "été 安 1.PNG")
+    for mode, name, suffix in (
+        ("L", "p01_002", "PNG"),
+        ("CMYK", "p01_003", "jpg"),
+        ("RGBA", "p02_004", "png"),
+    ):
+        old = images / f"{name}.jpg"
+        picture = Image.open(old).convert(mode)
+        old.unlink()
+        (images / "deep/er").mkdir(parents=True, exist_ok=True)
+        picture.save(images / f"deep/er/{name}.{suffix}")
+    (images / "p02_005.jpg").unlink()
+    Image.fromarray(scene(5)[0][..., 0].astype(np.uint16) * 257).save(images / "p02_005.tif")
+    info, _ = prepare_folder(images, masks, tmp_path / "out", 48, crop=crop, progress=False)
+    rows = read_index(tmp_path / "out")
+    assert "été 安 1" in {row.id for row in rows}
+    assert sum(info.counts.values()) == 6
+    border = labels_of(tmp_path / "out", rows[0])[:8]
+    assert (border == IGNORE).all() == (crop == "pad")
+    assert verify(tmp_path / "out") == []
+
+
+def test_images_without_masks_are_unlabelled(tmp_path):
+    images, masks = write(tmp_path)
+    (masks / "p00_000.png").unlink()
+    info, _ = prepare_folder(images, masks, tmp_path / "out", 16, progress=False)
+    assert info.counts["unlabelled"] == 1
+    info, _ = prepare_folder(
+        images, None, tmp_path / "bare", 16, config=tmp_path / "out.yaml", progress=False
+    )
+    assert info.counts == {"unlabelled": 10}
+
+
+def test_two_photographs_of_one_name_lie_in_folders_of_their_own(tmp_path):
+    for who in ("anna", "bob"):
+        images, masks = write(tmp_path / who, count=3)
+        for path, kind in ((images, "images"), (masks, "masks")):
+            (tmp_path / "all" / kind).mkdir(parents=True, exist_ok=True)
+            path.rename(tmp_path / "all" / kind / who)
+    prepare_folder(tmp_path / "all/images", tmp_path / "all/masks", tmp_path / "out", 16, progress=False)
+    assert [row.id for row in read_index(tmp_path / "out")][::3] == ["anna-p00_000", "bob-p00_000"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"classes": ["one"]}, "classes and values"),
+        ({"values": [0, 1, "two"]}, "values"),
+        ({"mirrored": [["class_1", "nose"]]}, "mirrored"),
+        ({"splits": {"train": 0.9, "test": 0.9}}, "splits"),
+        ({"splits": {"exam": 1}}, "splits"),
+        ({"colour": 1}, "colour"),
+        ({"tasks": {"parts": {"background": "background"}}}, "task 'parts'"),
+        ({"subject": "p.*"}, "subject"),
+    ],
+)
+def test_a_wrong_file_is_named(tmp_path, changes, expected):
+    images, masks = write(tmp_path, count=4)
+    prepare_folder(images, masks, tmp_path / "out", 16, progress=False)
+    with pytest.raises(ValueError, match=expected):
+        prepare_folder(images, masks, tmp_path / "b", 16, config=set_up(tmp_path, **changes), progress=False)
+
+
+def test_verify_repairs_only_what_is_broken(tmp_path, capsys):
+    images, masks = write(tmp_path)
+    out = tmp_path / "out"
+    prepare_folder(images, masks, out, 32, progress=False)
+    rows = read_index(out)
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    (out / rows[1].labels).unlink()
+    (out / rows[4].image).write_bytes(b"half")
+    Image.new("L", (32, 32), 1).save(out / rows[5].labels)  # a label map, but not the one that was written
+    wrong = verify(out)
+    assert [any(row.id in line for line in wrong) for row in rows].count(True) == len(wrong) == 3
+    kept = (out / rows[0].image).stat().st_mtime_ns
+    assert main(["--verify", str(out)]) == 1
+    assert main(["--verify", str(out), str(images), str(masks)]) == 0
+    assert {path: path.read_bytes() for path in before} == before
+    assert (out / rows[0].image).stat().st_mtime_ns == kept
+    assert verify(tmp_path)[0].startswith(str(tmp_path))
+    Image.fromarray(scene(99)[0]).save(images / f"{rows[4].id}.jpg")
+    (out / rows[4].image).unlink()
+    with pytest.raises(DatasetError, match=rows[4].id):
+        verify(out, images, masks)
+
+
+def test_verify_sees_people_in_two_splits(tmp_path):
+    images, masks = write(tmp_path, count=12)
+    prepare_folder(images, masks, tmp_path / "out", 16, progress=False)
+    lines = [
+        "stem,subject,split",
+        *(f"p{n // 2:02d}_{n:03d},same{n % 6},{('train', 'test')[n > 5]}" for n in range(12)),
+    ]
+    (tmp_path / "people.csv").write_text("\n".join(lines))
+    (masks / "p05_011.png").unlink()
+    config = set_up(tmp_path, subject="people.csv")
+    prepare_folder(images, masks, tmp_path / "shared", 16, config=config, progress=False)
+    wrong = verify(tmp_path / "shared")
+    assert len(wrong) == 6
+    assert any("unlabelled" in line for line in wrong)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("layout", "classes"), [(lambda folder: write(folder, 70), 3), (write_celeba, 19)])
+def test_such_a_folder_is_trained_on_from_the_command_line(tmp_path, layout, classes, capsys):
+    images, masks = layout(tmp_path)
+    assert main([*map(str, (images, masks)), "--out", str(tmp_path / "mine"), "--size", "32"]) == 0
+    assert len(read_info(tmp_path / "mine").classes) == classes
+    options = (
+        f"--data {tmp_path}/mine --size 32 --epochs 1 --batch-size 2 --width 0.125 --device cpu --images 0"
+    )
+    assert train(options.split()) == 0
+    assert "mean_iou" in capsys.readouterr().out.lower().replace(" ", "_")
