@@ -270,9 +270,10 @@ class _Pixels:
 
     def look_up(self, tables: torch.Tensor) -> torch.Tensor:
         """Return each pixel's entries of tables ``[K,M+1]``, ``[B,K,H,W]``."""
+        if tables.device.type != "cpu":
+            at = tables.index_select(1, self.column).view(len(tables), *self.shape)
+            return at.transpose(0, 1).contiguous()
         found = tables.new_empty(self.shape[0], len(tables), *self.shape[1:])
-        if found.device.type != "cpu":
-            return torch.index_select(tables, 1, self.column).view(len(tables), *self.shape).transpose(0, 1)
         column, out = self.column.numpy(), found.flatten(2).numpy()
 
         def fill(part: tuple[slice, slice]) -> None:

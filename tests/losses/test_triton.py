@@ -154,9 +154,9 @@ def test_kernels_compile_without_spilling(classes, capability, tmp_path, monkeyp
 @quiet
 @pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
 @pytest.mark.parametrize("name", CASES)
-@pytest.mark.parametrize("fused", [True, False])
-def test_cuda_equals_the_cpu(name, dtype, fused, monkeypatch):
-    if not fused:
+@pytest.mark.parametrize("kernels", [True, False])
+def test_cuda_equals_the_cpu(name, dtype, kernels, monkeypatch):
+    if not kernels:
         monkeypatch.setattr(fused, "_kernels", lambda device_type: None)
     assert deviation(name, dtype, values(name, dtype), values(name, dtype, "cuda")) <= 1
 
