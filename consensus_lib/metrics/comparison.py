@@ -39,6 +39,12 @@ class Difference(NamedTuple):
         """Whether the interval excludes 0."""
         return self.low > 0 or self.high < 0
 
+    def word(self, higher: bool) -> str:
+        """Return ``"better"``, ``"worse"`` or ``"not decided"``; ``higher``: whether more is better."""
+        if not self.decided:
+            return "not decided"
+        return "better" if (self.mean > 0) == higher else "worse"
+
 
 def paired_bootstrap(
     first: Sequence[SegmentationScores],
