@@ -96,7 +96,7 @@ class FaceParser:
         flip: average with the prediction of the mirrored face; twice the time. Left where classes have sides.
         device: see :func:`consensus_lib.training.pick_device`.
 
-    >>> parser = FaceParser.from_pretrained("parts")
+    >>> parser = FaceParser.from_pretrained("parts")              # doctest: +SKIP
     >>> faces = parser(skimage.data.astronaut())                  # doctest: +SKIP
     >>> faces[0].labels.shape                                     # doctest: +SKIP
     (512, 512)
@@ -123,7 +123,7 @@ class FaceParser:
 
         Args:
             source: one of :data:`PRETRAINED`; a file of :func:`save_weights`; or the folder that a training
-                left (its best weights on validation images where it kept them).
+                left.
             options: ``flip`` and ``device`` of the class.
 
         Raises:
@@ -134,7 +134,7 @@ class FaceParser:
         source = Path(source)
         if source.is_dir():
             try:
-                network, state = load_checkpoint(source, best=(source / "best.safetensors").is_file())
+                network, state = load_checkpoint(source)
             except CheckpointError as error:
                 raise WeightsError(str(error)) from None
             return cls(network, state["classes"], state["settings"]["size"], **options)
