@@ -60,9 +60,8 @@ def read_profile(data: str, profile: str) -> dict[str, dict]:
     if is_folder(data):
         rendered = "04_teacher_distillation"
         own = {"dataset": str(Path(data).absolute()), "task": "source"}
-        read = {
-            book: given | own for book, given in read_profile("lfw_part_labels", profile).items() if given
-        }
+        read = read_profile("lfw_part_labels", profile)
+        read = {book: given and given | own for book, given in read.items()}
         return read | {rendered: read_profile("synthetic", profile)[rendered]}
     folder = paths.root() / "notebooks" / "params"
     file = folder / f"{data}-{profile}.yaml"

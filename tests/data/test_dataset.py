@@ -148,10 +148,10 @@ def test_a_task_refuses_a_class_that_it_does_not_know():
         TASKS["parts"].table(("background", "face", "hair", "tail"))
 
 
-def write_stripes(folder, classes, size=32, split="train", images=4):
+def write_stripes(folder, classes, mirrored=(), size=32, split="train", images=4):
     """Write images whose columns are all classes, from left to right, each in a grey of its own."""
     colours = tuple((k, k, k) for k in range(len(classes)))
-    info = DatasetInfo("stripes", tuple(classes), colours, "made here", "none", size)
+    info = DatasetInfo("stripes", tuple(classes), colours, "", "", size, mirrored=mirrored)
     labels = np.tile(np.arange(size * size) * len(classes) // size**2, (1, 1)).reshape(size, size).T
     with DatasetWriter(folder, info) as writer:
         for number in range(images):
@@ -262,15 +262,14 @@ def test_flips_without_pairs_are_warned_of(tmp_path):
 @pytest.mark.parametrize("kind", ["class", "component", "pixel"])
 @pytest.mark.parametrize("augment", [Augment(flip=1), Augment(flip=1, rotation=1e-6)], ids=["flip", "move"])
 def test_a_flip_exchanges_left_and_right(tmp_path, augment, kind):
-    folder = write_stripes(tmp_path / "eyes", EYES)
+    folder = write_stripes(tmp_path / "eyes", EYES, mirrored=(("l_eye", "r_eye"),))
     (folder / "probabilities").mkdir()
     for row in read_index(folder):
         labels = np.asarray(Image.open(folder / row.labels))
         layers = np.concatenate([255 * (labels == k).astype(np.uint8) for k in range(3)])
         Image.fromarray(layers).save(folder / f"probabilities/{row.id}.png")
-    task = replace(Task.of(read_info(folder)), mirrored=(("l_eye", "r_eye"),))
-    still = FaceDataset(folder, "train", task, probabilities=True)[0]["labels"]
-    data = FaceDataset(folder, "train", task, probabilities=True, augment=augment).with_blobs(kind=kind)
+    still = FaceDataset(folder, "train", probabilities=True)[0]["labels"]
+    data = FaceDataset(folder, "train", probabilities=True, augment=augment).with_blobs(kind=kind)
     for _ in range(2):  # the second time from what was kept
         batch = data.__getitems__([0, 1])
         expected = torch.tensor([0, 2, 1])[still.flip(1)]

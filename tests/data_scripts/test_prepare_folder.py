@@ -8,6 +8,8 @@ from PIL import Image
 from consensus_lib import IGNORE
 from consensus_lib.data import DatasetError, FaceDataset
 from consensus_lib.data.folder import read_index, read_info
+from consensus_lib.experiments.notebooks import notebooks, read_profile
+from consensus_lib.experiments.sweep_plan import read_parameters
 from consensus_lib.experiments.train_command import main as train
 from prepare_folder import main, prepare_folder, verify
 
@@ -391,6 +393,17 @@ def test_verify_sees_people_in_two_splits(tmp_path):
     wrong = verify(tmp_path / "shared")
     assert len(wrong) == 6
     assert any("unlabelled" in line for line in wrong)
+
+
+def test_its_path_stands_for_the_data_set_in_the_notebooks(tiny_folder):
+    photographs, rendered = (read_profile(data, "smoke") for data in ("lfw_part_labels", "synthetic"))
+    given = read_profile(str(tiny_folder), "smoke")
+    own = {"dataset": str(tiny_folder), "task": "source"}
+    assert given["02_pixelwise_baseline"] == photographs["02_pixelwise_baseline"] | own
+    assert given["04_teacher_distillation"] == rendered["04_teacher_distillation"]
+    for notebook in notebooks():
+        execute = given[notebook.stem]
+        assert set(execute) <= set(read_parameters(notebook))
 
 
 @pytest.mark.slow
