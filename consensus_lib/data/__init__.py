@@ -12,7 +12,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "dataset": ["FaceDataset"],
         "folder": ["DatasetError", "DatasetInfo", "ids_without_subjects_of", "read_info"],
         "loading": ["loader"],
-        "prepared": ["Splits", "is_folder", "is_prepared", "open_splits", "prepared_folder"],
+        "prepared": ["Splits", "is_prepared", "open_splits", "prepared_folder"],
         "tasks": ["TASKS", "Task"],
         "writer": ["DatasetWriter"],
     },

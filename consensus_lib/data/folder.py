@@ -16,6 +16,7 @@ import csv
 import dataclasses
 import hashlib
 import json
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -79,6 +80,11 @@ class Row:
     image: str
     labels: str = ""
     superpixels: str = ""
+
+
+def is_folder(name: str | os.PathLike) -> bool:
+    """Say whether the data set is given as the path of a prepared folder."""
+    return (Path(name) / "dataset.json").is_file()
 
 
 def read_info(folder: str | Path) -> DatasetInfo:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from consensus_lib import paths
 from consensus_lib.data.augment import Augment
 from consensus_lib.data.dataset import FaceDataset
-from consensus_lib.data.folder import DatasetError
+from consensus_lib.data.folder import DatasetError, is_folder
 from consensus_lib.data.tasks import Task
 
 SCRIPTS = {
@@ -36,11 +36,6 @@ class Splits(NamedTuple):
 def is_prepared(name: str | os.PathLike, size: int = 128) -> bool:
     """Say whether the data set, a name or a folder, can be opened without a download."""
     return name in DRAWN or _folder(name, size).is_dir()
-
-
-def is_folder(name: str | os.PathLike) -> bool:
-    """Say whether the data set is given as the path of a prepared folder."""
-    return (Path(name) / "dataset.json").is_file()
 
 
 def prepared_folder(name: str | os.PathLike, *, size: int = 128, images: int = 600) -> Path:

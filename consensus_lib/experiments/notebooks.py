@@ -17,7 +17,7 @@ from pathlib import Path
 import yaml
 
 from consensus_lib import paths
-from consensus_lib.data import is_folder
+from consensus_lib.data.folder import is_folder
 from consensus_lib.experiments import command_line
 from consensus_lib.experiments.results import as_text, read_results
 from consensus_lib.experiments.sweep_plan import check, read_parameters

@@ -6,7 +6,7 @@ Functions of label maps or logits, and modules that join a network and one of th
 
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -187,20 +187,23 @@ def local_crf(
 
 
 class FlipAveraged(nn.Module):
-    """A network whose probabilities for an image and its mirror image are averaged; classes have no side.
+    """A network whose probabilities for an image and its mirror image are averaged.
 
     Args:
         network: from images ``[B,3,H,W]`` to logits ``[B,K,H,W]``.
+        mirror: which class each class is in a mirrored image, length K; see
+            :attr:`consensus_lib.data.tasks.Task.mirror`. None: classes have no side.
     """
 
-    def __init__(self, network: nn.Module):
+    def __init__(self, network: nn.Module, mirror: Sequence[int] | None = None):
         super().__init__()
-        self.network = network
+        self.network, self.mirror = network, None if mirror is None else list(mirror)
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         """Return the logarithm of the mean probabilities, ``[B,K,H,W]``."""
         straight = self.network(image).log_softmax(1)
         mirrored = self.network(image.flip(-1)).flip(-1).log_softmax(1)
+        mirrored = mirrored if self.mirror is None else mirrored[:, self.mirror]
         return torch.logaddexp(straight, mirrored) - math.log(2)
 
 
