@@ -136,24 +136,43 @@ def unpacked(archive: Path, into: Path, *, most: int = 2**36) -> Iterator[Path]:
         shutil.rmtree(part, ignore_errors=True)
         part.mkdir(parents=True)
         try:
-            (_unzip if zipfile.is_zipfile(archive) else _untar)(archive, part, most)
+            for name, content in members(archive, most=most):
+                (part / name).parent.mkdir(parents=True, exist_ok=True)
+                (part / name).write_bytes(content)
             part.replace(tree)
-        except _BROKEN as error:
-            raise ArchiveError(f"{archive.name}: expected a whole archive, got: {error}") from None
         finally:
             shutil.rmtree(part, ignore_errors=True)
     yield tree
     shutil.rmtree(tree)
 
 
+def members(archive: Path, *, most: int = 2**36, largest: int = 2**30) -> Iterator[tuple[str, bytes]]:
+    """Yield name and content of the files in a ``.zip``, ``.tar`` or ``.tgz``, with a progress bar.
+
+    Args:
+        archive: the file. A ``.tgz`` is read once, front to back and to its end, so that damage is found.
+        most: bytes that all may have when unpacked.
+        largest: bytes that one may have.
+
+    Raises:
+        ArchiveError: as :func:`unpacked`.
+    """
+    check = _Checks(archive, most, largest)
+    try:
+        yield from (_zip_members if zipfile.is_zipfile(archive) else _tar_members)(archive, check)
+    except _BROKEN as error:
+        raise ArchiveError(f"{archive.name}: expected a whole archive, got: {error}") from None
+
+
 class _Checks:
     """What every entry of an archive must be, however it is packed."""
 
-    def __init__(self, archive: Path, most: int):
-        self._archive, self._most, self._size, self._seen = archive.name, most, 0, set()
+    def __init__(self, archive: Path, most: int, largest: int):
+        self.most, self._archive, self._largest = most, archive.name, largest
+        self._size, self._seen = 0, set()
 
-    def __call__(self, name: str, size: int, kind: str) -> None:
-        """Check one entry; ``kind`` is ``"file"``, ``"folder"`` or what else it is."""
+    def __call__(self, name: str, size: int, kind: str) -> str:
+        """Check an entry, ``kind`` a ``"file"``, a ``"folder"`` or another; return its name without ``./``."""
         path = PurePosixPath(name)
         self._size += size
         if path.is_absolute() or ".." in path.parts or "\\" in name or ":" in name.split("/")[0]:
@@ -164,15 +183,16 @@ class _Checks:
             raise ArchiveError(f"{self._archive}: expected only files and folders, got {kind} named {name!r}")
         if kind == "file" and path in self._seen:
             raise ArchiveError(f"{self._archive}: expected each file once, got {name!r} again")
-        if self._size > self._most:
+        if self._size > self.most or size > self._largest:
             raise ArchiveError(
-                f"{self._archive}: expected at most {self._most:,} bytes when unpacked, got more at {name!r}"
+                f"{self._archive}: expected at most {self.most:,} bytes when unpacked and "
+                f"{self._largest:,} in a file, got more at {name!r}"
             )
         self._seen.add(path)
+        return str(path)
 
 
-def _untar(archive: Path, part: Path, most: int) -> None:
-    check = _Checks(archive, most)
+def _tar_members(archive: Path, check: _Checks) -> Iterator[tuple[str, bytes]]:
     with (
         archive.open("rb") as file,
         tqdm.wrapattr(file, "read", total=archive.stat().st_size, desc=archive.name, disable=None) as shown,
@@ -182,30 +202,32 @@ def _untar(archive: Path, part: Path, most: int) -> None:
     ):
         with tarfile.open(fileobj=plain, mode="r|") as entries:
             for entry in entries:
-                link = "a link" if entry.issym() or entry.islnk() else "a special entry"
-                kind = "file" if entry.isfile() else "folder" if entry.isdir() else link
-                check(entry.name, entry.size, kind)
-                entries.extract(entry, part, filter="data")
-        left = most
+                odd = "a link" if entry.issym() or entry.islnk() else "a special entry"
+                kind = "file" if entry.isfile() else "folder" if entry.isdir() else odd
+                name = check(entry.name, entry.size, kind)
+                if entry.isfile():
+                    yield name, entries.extractfile(entry).read()
+        left = check.most
         while chunk := plain.read(2**20):  # to the end, where gzip compares its own sum
             left -= len(chunk)
             if left < 0:
-                raise ArchiveError(f"{archive.name}: expected at most {most:,} bytes when unpacked, got more")
+                raise ArchiveError(f"{archive.name}: expected at most {check.most:,} bytes when unpacked")
 
 
-def _unzip(archive: Path, part: Path, most: int) -> None:
-    check = _Checks(archive, most)
+def _zip_members(archive: Path, check: _Checks) -> Iterator[tuple[str, bytes]]:
     with zipfile.ZipFile(archive) as entries:
+        names = {}
         for entry in entries.infolist():  # reading stops at the stated size, so that it can be believed
-            mode = entry.external_attr >> 16
-            odd = stat.S_IFMT(mode) not in (0, stat.S_IFREG, stat.S_IFDIR)
+            odd = stat.S_IFMT(entry.external_attr >> 16) not in (0, stat.S_IFREG, stat.S_IFDIR)
             kind = "a link" if odd else "folder" if entry.is_dir() else "file"
-            check(entry.orig_filename, entry.file_size, kind)
-        for entry in tqdm(entries.infolist(), desc=archive.name, disable=None):
+            name = check(entry.orig_filename, entry.file_size, kind)
+            if kind == "file":
+                names[name] = entry
+        for name, entry in tqdm(names.items(), desc=archive.name, disable=None):
             try:
-                entries.extract(entry, part)
-            except RuntimeError as error:  # a password, an unknown compression
-                raise ArchiveError(f"{archive.name}: {entry.filename} cannot be read: {error}") from None
+                yield name, entries.read(entry)
+            except RuntimeError as error:  # a password
+                raise ArchiveError(f"{archive.name}: {name} cannot be read: {error}") from None
 
 
 def _fetch_public(files: list[PublicFile], folder: Path, licence: str) -> dict[str, Path]:

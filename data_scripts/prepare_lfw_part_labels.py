@@ -8,17 +8,18 @@ nobody labelled come along, in the split ``unlabelled``. A second call does noth
 resumed by the same command.
 """
 
-import contextlib
 import re
 import sys
+import zlib
+from collections.abc import Container, Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 import sets
-from archives import PublicFile, fetch, sha256, unpacked
-from consensus_lib.data.folder import DatasetError, DatasetInfo, Row, shared_subjects
+from archives import PublicFile, fetch, members, sha256
+from consensus_lib.data.folder import DatasetError, DatasetInfo
 from consensus_lib.data.images import resize_image, resize_labels, resize_numbers
 from consensus_lib.experiments import command_line
 from consensus_lib.paths import data_dir, data_mirror
@@ -70,7 +71,9 @@ LICENCE = (
     "show real people. Cite the source, and do not redistribute."
 )
 
-_ID = re.compile(r"[^/]+_\d{4}")
+_PHOTOGRAPH = re.compile(r"lfw_funneled/(?P<name>[^/]+)/(?P<id>(?P=name)_\d{4})\.jpg")
+_LABEL_IMAGE = re.compile(r"parts_lfw_funneled_gt_images/(?P<id>[^/]+_\d{4})\.ppm")
+_SUPERPIXELS = re.compile(r"parts_lfw_funneled_superpixels_mat/(?P<name>[^/]+)/(?P<id>(?P=name)_\d{4})\.dat")
 _LIST_LINE = re.compile(r"([^\s/\\.][^\s/\\]*)[ \t]+(\d{1,4})")
 
 
@@ -101,30 +104,22 @@ def prepare(
     downloads = downloads or data_dir() / "downloads"
     files = fetch(FILES, downloads, mirror, LICENCE)
     listed = read_lists({split: files[file.name] for split, file in LISTS.items()})
-    with contextlib.ExitStack() as stack:
-        trees = {
-            file.name: stack.enter_context(unpacked(files[file.name], downloads / "unpacked"))
-            for file in (LABELS, SUPERPIXELS, PHOTOGRAPHS)
-            if file.name in files
-        }
-        samples = _samples(trees, listed, unlabelled)
-        info = DatasetInfo(
-            name="lfw_part_labels",
-            classes=tuple(CLASSES),
-            colours=tuple(CLASSES.values()),
-            source=SOURCE,
-            licence=LICENCE,
-            size=size,
-            notes={
-                "archives": {name: f"sha256:{sha256(path)}" for name, path in files.items()},
-                "mirror": mirror is not None,
-                "unlabelled": unlabelled,
-                "superpixels": SUPERPIXELS.name in files,
-                "recipe": sets.RECIPE,
-                **_count_subjects(samples),
-            },
-        )
-        return sets.make(out, info, samples)
+    info = DatasetInfo(
+        name="lfw_part_labels",
+        classes=tuple(CLASSES),
+        colours=tuple(CLASSES.values()),
+        source=SOURCE,
+        licence=LICENCE,
+        size=size,
+        notes={
+            "archives": {name: f"sha256:{sha256(path)}" for name, path in files.items()},
+            "mirror": mirror is not None,
+            "unlabelled": unlabelled,
+            "superpixels": SUPERPIXELS.name in files,
+            "recipe": sets.RECIPE,
+        },
+    )
+    return sets.make(out, info, _samples(files, listed, unlabelled))
 
 
 def read_lists(paths: dict[str, Path]) -> dict[str, str]:
@@ -148,92 +143,85 @@ def read_lists(paths: dict[str, Path]) -> dict[str, str]:
     return listed
 
 
-def decode_photograph(path: Path) -> Image.Image:
-    """Decode a photograph and check that it is a whole 250×250 RGB image."""
-    picture = sets.open_as_is(path)
+def decode_picture(name: str, content: bytes) -> Image.Image:
+    """Decode a photograph or label image and check that it is a whole 250×250 RGB image."""
+    picture = sets.open_as_is(Path(name), content)
     if picture.size != (SOURCE_SIZE, SOURCE_SIZE) or picture.mode != "RGB":
         raise DatasetError(
-            f"{path}: expected {SOURCE_SIZE}×{SOURCE_SIZE} RGB, got {picture.width}×{picture.height} "
-            f"{picture.mode}"
+            f"{name}: expected {SOURCE_SIZE}×{SOURCE_SIZE} RGB, "
+            f"got {picture.width}×{picture.height} {picture.mode}"
         )
     return picture
 
 
-def decode_superpixels(path: Path) -> np.ndarray:
+def decode_superpixels(name: str, content: bytes) -> np.ndarray:
     """Read a superpixel map, 250 lines of 250 numbers from 0 to 65,535, as uint16 ``[250,250]``.
 
     Raises:
         DatasetError: the map is malformed or has another size.
     """
     try:
-        numbers = np.array([line.split() for line in path.read_bytes().splitlines() if line.strip()]).astype(
-            int
-        )
+        numbers = np.array([line.split() for line in content.splitlines() if line.strip()]).astype(int)
     except ValueError as error:
-        raise DatasetError(f"{path}: expected lines of equally many integers, got: {error}") from None
+        raise DatasetError(f"{name}: expected lines of equally many integers, got: {error}") from None
     if numbers.shape != (SOURCE_SIZE, SOURCE_SIZE) or numbers.min() < 0 or numbers.max() > 65_535:
-        got = (
-            f"shape {numbers.shape}"
-            if numbers.ndim < 2
-            else f"{numbers.shape}, {numbers.min()}..{numbers.max()}"
-        )
+        extent = f", {numbers.min()}..{numbers.max()}" if numbers.size else ""
         raise DatasetError(
-            f"{path}: expected {SOURCE_SIZE} lines of {SOURCE_SIZE} integers from 0 to 65535, got {got}"
+            f"{name}: expected {SOURCE_SIZE} lines of {SOURCE_SIZE} integers from 0 to 65535, "
+            f"got {numbers.shape}{extent}"
         )
     return numbers.astype(np.uint16)
 
 
-def _samples(trees: dict[str, Path], listed: dict[str, str], unlabelled: bool) -> list[sets.Sample]:
-    """List the photographs, and check that every listed one and its labels are there."""
-    photographs = {path.stem: path for path in sorted(trees[PHOTOGRAPHS.name].glob("lfw_funneled/*/*.jpg"))}
-    labels = {path.stem: path for path in trees[LABELS.name].glob("parts_lfw_funneled_gt_images/*.ppm")}
+def _samples(files: dict[str, Path], listed: dict[str, str], unlabelled: bool) -> Iterator[sets.Sample]:
+    """Find the photographs in the order of their archive. Labels wait in memory, packed: 3 kB each."""
+    labels = _read_maps(files[LABELS.name], _LABEL_IMAGE, listed)
+    _check_all_found(listed, labels, LABELS.name)
     superpixels = {}
-    if SUPERPIXELS.name in trees:
-        maps = trees[SUPERPIXELS.name].glob("parts_lfw_funneled_superpixels_mat/*/*.dat")
-        superpixels = {path.stem: path for path in maps}
-    for archive, found in ((PHOTOGRAPHS, photographs), (LABELS, labels)):
-        missing = sorted(set(listed) - set(found))
-        if missing:
-            raise DatasetError(
-                f"{archive.name}: expected every listed image, but {len(missing)} are missing, such as "
-                f"{missing[0]}"
-            )
+    if SUPERPIXELS.name in files:
+        superpixels = _read_maps(files[SUPERPIXELS.name], _SUPERPIXELS, listed)
 
-    def reader(id: str):
+    def reader(id: str, name: str, content: bytes):
         def read(size: int) -> dict:
-            photograph = decode_photograph(photographs[id])
+            photograph = decode_picture(name, content)
             # At the source's size, decoding and encoding again would only lose.
-            kept = size == SOURCE_SIZE
-            content = {"image": photographs[id].read_bytes() if kept else resize_image(photograph, size)}
-            if id in listed:
-                colours = np.asarray(decode_photograph(labels[id]))
-                numbers = sets.classes_of_colours(colours, CLASSES, labels[id])
-                content["labels"] = resize_labels(numbers, size)
-                if id in superpixels:
-                    content["superpixels"] = resize_numbers(decode_superpixels(superpixels[id]), size)
-            return content
+            made = {"image": content if size == SOURCE_SIZE else resize_image(photograph, size)}
+            if id in labels:
+                where, packed = labels[id]
+                colours = np.asarray(decode_picture(where, zlib.decompress(packed)))
+                made["labels"] = resize_labels(sets.classes_of_colours(colours, CLASSES, where), size)
+            if id in superpixels:
+                where, packed = superpixels[id]
+                made["superpixels"] = resize_numbers(decode_superpixels(where, zlib.decompress(packed)), size)
+            return made
 
         return read
 
-    return [
-        sets.Sample(id, listed.get(id, "unlabelled"), id.rpartition("_")[0], reader(id))
-        for id in photographs
-        if id in listed or (unlabelled and _ID.fullmatch(id))
-    ]
+    found = set()
+    for name, content in members(files[PHOTOGRAPHS.name]):
+        match = _PHOTOGRAPH.fullmatch(name)
+        if match and (unlabelled or match["id"] in listed):
+            id = match["id"]
+            found.add(id)
+            yield sets.Sample(id, listed.get(id, "unlabelled"), match["name"], reader(id, name, content))
+    _check_all_found(listed, found, PHOTOGRAPHS.name)
 
 
-def _count_subjects(samples: list[sets.Sample]) -> dict:
-    """Return how many people are in several labelled splits, and how many of each are unlabelled as well."""
-    rows = [Row(sample.id, sample.split, sample.subject, "") for sample in samples]
-    subjects = sets.split_subjects(rows)
-    unlabelled = subjects.pop("unlabelled", set())
-    also = {split: len(unlabelled & subjects[split]) for split in LISTS}
-    if any(also.values()):
-        print(f"people with unlabelled photographs as well: {also}")
+def _read_maps(archive: Path, pattern: re.Pattern, ids: Container[str]) -> dict[str, tuple[str, bytes]]:
+    """Return the name and the compressed content of the file of each of these images."""
     return {
-        "shared_subjects": len(shared_subjects(row for row in rows if row.split != "unlabelled")),
-        "subjects_also_unlabelled": also,
+        match["id"]: (name, zlib.compress(content, level=1))
+        for name, content in members(archive)
+        if (match := pattern.fullmatch(name)) and match["id"] in ids
     }
+
+
+def _check_all_found(ids: Iterable[str], found: Container[str], archive: str) -> None:
+    missing = sorted(id for id in ids if id not in found)
+    if missing:
+        raise DatasetError(
+            f"{archive}: expected every listed image, but {len(missing)} are missing, such as {missing[0]}"
+        )
 
 
 def main(argv: list[str] | None = None) -> int:

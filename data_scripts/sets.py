@@ -8,6 +8,7 @@ writer, so that memory does not grow with the data set.
 import collections
 import contextlib
 import dataclasses
+import io
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -23,7 +24,6 @@ from consensus_lib import IGNORE
 from consensus_lib.data.folder import (
     DatasetError,
     DatasetInfo,
-    Row,
     check_files,
     read_index,
     read_info,
@@ -165,42 +165,44 @@ def make(
     Args:
         out: folder to make.
         info: what ``dataset.json`` will say but for counts.
-        samples: with different ids.
+        samples: with different ids; a list, or what finds them one after another.
         finish: called with the folder before it is renamed, to add files of its own.
 
     Raises:
         DatasetError: of a sample; names its file.
     """
-    samples = sorted(samples, key=lambda sample: sample.id)
+    kept = 0
     with DatasetWriter(out, info) as writer:
-        stored = {sample.id for sample in samples if writer.has(sample.id, sample.jpeg)}
-        if stored:
-            print(f"{len(stored):,} images were there from an interrupted run")
-        for sample, content in _read_ahead(samples, info.size, stored):
+        for sample, content in _read_ahead(samples, info.size, writer):
+            kept += not content
             writer.add(sample.id, sample.split, sample.subject, jpeg=sample.jpeg, **content)
         finish(writer.partial)
+    if kept:
+        print(f"{kept:,} images were there from an interrupted run")
     info, rows = read_info(out), read_index(out)
     print(f"{shown(out)}: {_counts(info.counts)}")
-    shared = shared_subjects(row for row in rows if row.split != "unlabelled")
-    if shared:
-        print(
-            f"{len(shared)} people are in more than one split, such as {next(iter(shared))}: "
-            "scores on the test split are a little too good"
-        )
+    for found, said in (
+        (shared_subjects(row for row in rows if row.split != "unlabelled"), "scores are a little too good"),
+        (shared_subjects(rows), "the split unlabelled included"),
+    ):
+        if found:
+            print(f"{len(found)} people are in more than one split, such as {next(iter(found))}: {said}")
     return info
 
 
-def _read_ahead(samples: list[Sample], size: int, stored: set[str]) -> Iterator[tuple[Sample, dict]]:
+def _read_ahead(samples: Iterable[Sample], size: int, writer: DatasetWriter) -> Iterator[tuple[Sample, dict]]:
     """Yield samples in order with their content, which threads read, a few ahead. Stored ones have none."""
     threads = min(4, os.cpu_count() or 1)
-    pool = ThreadPoolExecutor(threads)
-    waiting: collections.deque = collections.deque()
-    left = iter(samples)
+    pool, waiting = ThreadPoolExecutor(threads), collections.deque()
     try:
         for sample in tqdm(samples, desc="images", unit="image", disable=None):
-            while len(waiting) < 2 * threads and (coming := next(left, None)):
-                waiting.append(pool.submit(coming.read, size) if coming.id not in stored else None)
-            content = waiting.popleft()
+            stored = writer.has(sample.id, sample.jpeg)
+            waiting.append((sample, None if stored else pool.submit(sample.read, size)))
+            if len(waiting) > 2 * threads:
+                sample, content = waiting.popleft()
+                yield sample, content.result() if content else {}
+        while waiting:
+            sample, content = waiting.popleft()
             yield sample, content.result() if content else {}
     finally:
         pool.shutdown(cancel_futures=True)
@@ -256,14 +258,14 @@ def pair(image: Path, labels: Path, classes: int) -> Callable[[int], dict]:
     return lambda size: fit(open_image(image), numbers(labels, classes), size, labels)
 
 
-def open_as_is(path: Path) -> Image.Image:
-    """Return an image file, decoded, in its own mode.
+def open_as_is(path: Path, content: bytes | None = None) -> Image.Image:
+    """Return an image file, or the content of one, decoded, in its own mode.
 
     Raises:
         DatasetError: it is missing, no image, or a broken one.
     """
     try:
-        with Image.open(path) as picture:
+        with Image.open(path if content is None else io.BytesIO(content)) as picture:
             picture.load()
             return picture
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
@@ -428,14 +430,6 @@ def run(work: Callable[[], object]) -> int:
         print("interrupted; the same command resumes it", file=sys.stderr)
         return 130
     return 0
-
-
-def split_subjects(rows: Iterable[Row]) -> dict[str, set[str]]:
-    """Return the subjects of each split."""
-    found: dict[str, set[str]] = {}
-    for row in rows:
-        found.setdefault(row.split, set()).add(row.subject)
-    return found
 
 
 def _counts(counts: Mapping[str, int]) -> str:
