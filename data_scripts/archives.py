@@ -172,7 +172,7 @@ class _Checks:
         self._size, self._seen = 0, set()
 
     def __call__(self, name: str, size: int, kind: str) -> str:
-        """Check an entry, ``kind`` a ``"file"``, a ``"folder"`` or another; return its name without ``./``."""
+        """Check an entry, ``kind`` "file", "folder" or another; return its name without ``./``."""
         path = PurePosixPath(name)
         self._size += size
         if path.is_absolute() or ".." in path.parts or "\\" in name or ":" in name.split("/")[0]:
