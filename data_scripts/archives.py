@@ -101,9 +101,10 @@ def fetch(
             continue
         if remote:
             _download((f"{mirror}/{file.name}",), hashes[file.name], path)
-        elif not path.is_file():
+        elif path.is_file():
+            _verify(path, hashes[file.name], REGISTRY)
+        else:
             raise ArchiveError(f"{path}: expected the file that {REGISTRY} names, but it is missing")
-        _verify(path, hashes[file.name], REGISTRY)
         found[file.name] = path
     return found
 

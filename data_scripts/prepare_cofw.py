@@ -115,8 +115,8 @@ def reader(face: Face, masks: Path):
                 raise DatasetError(
                     f"{path}: expected {image.width}×{image.height} pixels, got {mask.shape[::-1]}"
                 )
-            outside = Image.fromarray((IGNORE - mask).astype(np.uint8)).crop(area)  # 255 and 254; 0 beyond
-            labels = np.array([IGNORE, 1, 0], np.uint8)[np.asarray(outside).clip(253) - 253]
+            shifted = Image.fromarray(mask.astype(np.uint8) + 1).crop(area)  # 0 beyond the image
+            labels = np.array([IGNORE, 0, 1], np.uint8)[np.asarray(shifted)]
             cut["labels"] = resize_labels(labels, size)
         return cut
 

@@ -179,13 +179,6 @@ def test_fetch_pins_on_first_use_what_has_no_public_hash(tmp_path, folder, serve
     assert [p.name for p in path.parent.iterdir()] == [SEEN]
 
 
-def test_fetch_keeps_no_download_with_another_hash(tmp_path, folder, serve):
-    address, _ = serve(folder)
-    with pytest.raises(ArchiveError, match=rf"{address}/a\.txt: .*got {sha256(b'content')}"):
-        fetch([PublicFile("a.txt", (f"{address}/a.txt",), sha256(b"else"))], tmp_path / "downloads")
-    assert list((tmp_path / "downloads/public").iterdir()) == []
-
-
 def test_fetch_leaves_out_absent_optional_files_only(tmp_path, folder, serve):
     missing = (f"{serve(folder)[0]}/b.txt",)
     assert fetch([PublicFile("b.txt", missing, optional=True)], tmp_path / "downloads") == {}
