@@ -1,9 +1,9 @@
 """Public archives: where their files come from, whether they are whole, and how they are unpacked.
 
 A data script states its files as :class:`PublicFile`; :func:`fetch` turns them into verified local files,
-from a mirror (``CONSENSUS_DATA_MIRROR``) or from their public addresses, and :func:`unpacked` gives the tree
-inside an
-archive, once all that is in it was checked: an archive is the work of a stranger.
+from a mirror (``CONSENSUS_DATA_MIRROR``) or from their public addresses. :func:`unpacked` and :func:`members`
+give what is inside an archive, once it was checked: an archive is the work of a stranger. pooch reads
+registries and hashes; it cannot resume a download, so that requests, which it brings along, does that here.
 """
 
 import contextlib
@@ -111,7 +111,9 @@ def fetch(
 
 def sha256(path: Path) -> str:
     """Return the SHA-256 of a file, in hexadecimal digits."""
-    return _digest(path, "sha256")
+    import pooch  # late: what only reads a prepared folder needs none of it
+
+    return pooch.file_hash(str(path))
 
 
 @contextlib.contextmanager
@@ -267,20 +269,17 @@ def _read_hashes(path: Path) -> dict[str, str]:
 
 
 def _verify(path: Path, stated: str, where: str) -> None:
+    import pooch
+
     kind, _, expected = stated.rpartition(":")
     kind = kind or "sha256"
-    got = _digest(path, kind)
+    # md5 is what the public loaders state; here it finds damage, it is no defence against forgery.
+    got = pooch.file_hash(str(path), alg=kind)
     if got != expected:
         raise ArchiveError(
             f"{path}: expected {kind}:{expected}, of {where}, got {kind}:{got}; the file is damaged or "
             f"another one"
         )
-
-
-def _digest(path: Path, kind: str) -> str:
-    with path.open("rb") as file:
-        # md5 is what the public loaders state; here it finds damage, it is no defence against forgery.
-        return hashlib.file_digest(file, lambda: hashlib.new(kind, usedforsecurity=False)).hexdigest()
 
 
 def _download(

@@ -47,7 +47,8 @@ EASYPORTRAIT = sets.PublicSet(
     classes=CLASSES,
     mirror=MIRROR,
     source="EasyPortrait 2.0 (K. Kvanchiani, E. Petrova, K. Efremyan, A. Sautin and A. Kapitanov, "
-    "EasyPortrait - Face Parsing and Portrait Segmentation Dataset, arXiv 2304.13509, https://github.com/hukenovs/easyportrait)",
+    "EasyPortrait - Face Parsing and Portrait Segmentation Dataset, "
+    "arXiv 2304.13509, https://github.com/hukenovs/easyportrait)",
     licence="A variant of Creative Commons Attribution-ShareAlike 4.0; see its repository.",
     get="Get annotations.zip, meta.zip and images.zip (92 GB) by the links of "
     "https://github.com/hukenovs/easyportrait, unpack them into one folder with images/, annotations/ and "

@@ -151,6 +151,14 @@ def test_images_and_labels_stay_aligned(mirror, out, size):
             assert same.mean() > 0.99
 
 
+def test_reducing_does_not_alias(mirror, out):
+    stripes = np.zeros((250, 250, 3), np.uint8)
+    stripes[:, ::2] = 255
+    mirror.photographs[photograph_name("Bob_0012")] = encode(stripes, "JPEG", quality=95)
+    lfw.prepare(out, 100, mirror=mirror.write())
+    assert np.abs(read(out, "images/Bob_0012.jpg")[:, 5:-5].astype(int) - 128).max() < 16  # even grey
+
+
 def test_source_size_keeps_bytes_labels_and_superpixels(mirror, out):
     mirror.superpixels = {superpixel_name(id): superpixel_map(n) for n, id in enumerate(LISTED[:2], 3)}
     assert lfw.prepare(out, 250, mirror=mirror.write()).notes["superpixels"] is True
