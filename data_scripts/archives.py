@@ -1,19 +1,22 @@
-"""Public archives: where their files come from, whether they are whole, and what lies inside.
+"""Public archives: where their files come from, whether they are whole, and how they are unpacked.
 
-Every data script states its files as :class:`PublicFile`; :func:`fetch` turns them into verified local
-files, from a mirror (``CONSENSUS_DATA_MIRROR``) or from their public addresses, and :func:`members` reads a
-``.tgz`` in one pass. Nothing is ever unpacked to disk: an archive is the work of a stranger, and a name such
-as ``../../.bashrc`` in it must not matter.
+A data script states its files as :class:`PublicFile`; :func:`fetch` turns them into verified local files,
+from a mirror (``CONSENSUS_DATA_MIRROR``) or from their public addresses. :func:`unpacked` and :func:`members`
+give what is inside an archive, once it was checked: an archive is the work of a stranger. pooch reads
+registries and hashes; it cannot resume a download, so that requests, which it brings along, does that here.
 """
 
 import contextlib
 import dataclasses
 import gzip
 import hashlib
-import re
+import shutil
+import stat
 import tarfile
+import time
+import zipfile
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 
 from tqdm import tqdm
@@ -21,8 +24,18 @@ from tqdm import tqdm
 from consensus_lib.data.folder import DatasetError
 
 REGISTRY = "registry.txt"
-_HEX_DIGITS = {"sha256": 64, "md5": 32}
-_GONE = (404, 410)  # the answers of a server that does not have a file, as opposed to one that is in trouble
+"""Hashes of a mirror's files, lines ``FILE sha256:HEX``."""
+
+SEEN = "hashes_seen.txt"
+"""Hashes of downloads whose authors publish none, as of the first download; lies beside the downloads."""
+
+TRIES = 5
+"""Connections to one address before it is given up; each goes on where the last broke off."""
+
+TIMEOUT = 30.0
+"""Seconds without a byte after which a connection counts as broken."""
+
+_BROKEN = (tarfile.TarError, zipfile.BadZipFile, gzip.BadGzipFile, EOFError, zlib.error, NotImplementedError)
 
 
 class ArchiveError(DatasetError):
@@ -46,163 +59,253 @@ class PublicFile:
     optional: bool = False
 
 
-@dataclasses.dataclass(frozen=True)
-class LocalFile:
-    """A verified file on this machine.
+def fetch(
+    files: Iterable[PublicFile], downloads: Path, mirror: str | None = None, licence: str = ""
+) -> dict[str, Path]:
+    """Return the path of each file by name, downloaded where necessary and verified.
 
-    Attributes:
-        path: where it lies.
-        sha256: the SHA-256 of its content, always computed.
-        pinned: whether a hash stated in advance was compared; without one, ``sha256`` is only a report.
-    """
+    Absent optional files are left out.
 
-    path: Path
-    sha256: str
-    pinned: bool
-
-
-def fetch(files: Iterable[PublicFile], downloads: Path, mirror: str | None = None) -> dict[str, LocalFile]:
-    """Return each file by name, downloaded where necessary and verified. Absent optional files are left out.
+    A file without a publicly known hash is compared with the one of its first download, in :data:`SEEN`.
 
     Args:
         files: what is wanted.
-        downloads: folder that keeps downloaded files. Those of different mirrors are kept apart, so that a
-            file without a publicly known hash cannot come from the wrong place.
+        downloads: folder that keeps downloaded files, those of each mirror apart.
         mirror: a folder, whose files are read where they lie, or an address that starts with ``http://`` or
             ``https://``. Its ``registry.txt`` states the hashes, which replace the public ones.
+        licence: printed before the first download.
 
     Raises:
         ArchiveError: a file is missing, cannot be downloaded or has another hash than stated.
     """
     if mirror is None:
-        found = {file.name: _download(file, downloads / "public") for file in files}
-        return {name: file for name, file in found.items() if file is not None}
-    is_address = mirror.startswith(("http://", "https://"))
-    mirror = mirror.rstrip("/") if is_address else str(Path(mirror).expanduser())
-    folder = downloads / f"mirror-{_short_hash(mirror)}" if is_address else Path(mirror)
-    hashes = _downloaded_registry(mirror, folder) if is_address else _registry(folder / REGISTRY, mirror)
+        return _fetch_public(list(files), downloads / "public", licence)
+    remote = mirror.startswith(("http://", "https://"))
+    mirror = mirror.rstrip("/") if remote else str(Path(mirror).expanduser())
+    folder = Path(mirror)
+    if remote:
+        folder = downloads / f"mirror-{hashlib.sha256(mirror.encode()).hexdigest()[:12]}"
+        (folder / REGISTRY).unlink(missing_ok=True)  # the mirror may have changed since
+        _download((f"{mirror}/{REGISTRY}",), None, folder / REGISTRY)
+    hashes = _read_hashes(folder / REGISTRY)
+    if not hashes:
+        raise ArchiveError(f"{mirror}/{REGISTRY}: expected lines FILE sha256:HEX, but it is missing or empty")
     found = {}
     for file in files:
-        if file.name in hashes:
-            # Named by the registry, an optional file must be there: its absence would be a broken mirror.
-            stated = PublicFile(file.name, (f"{mirror}/{file.name}",), hashes[file.name])
-            found[file.name] = _download(stated, folder) if is_address else _in_place(stated, folder)
-        elif not file.optional:
-            raise ArchiveError(f"{mirror}/{REGISTRY}: expected a line for {file.name}, got {sorted(hashes)}")
+        path = folder / file.name
+        if file.name not in hashes:
+            if not file.optional:
+                raise ArchiveError(
+                    f"{mirror}/{REGISTRY}: expected a line for {file.name}, got {sorted(hashes)}"
+                )
+            continue
+        if remote:
+            _download((f"{mirror}/{file.name}",), hashes[file.name], path)
+        elif path.is_file():
+            _verify(path, hashes[file.name], REGISTRY)
+        else:
+            raise ArchiveError(f"{path}: expected the file that {REGISTRY} names, but it is missing")
+        found[file.name] = path
     return found
 
 
-def parse_registry(text: str, where: str) -> dict[str, str]:
-    """Return the hash of each file in a ``registry.txt``: lines ``FILE sha256:HEX``, comments after ``#``.
+def sha256(path: Path) -> str:
+    """Return the SHA-256 of a file, in hexadecimal digits."""
+    import pooch  # late: what only reads a prepared folder needs none of it
 
-    >>> parse_registry("a.txt md5:" + 32 * "0", "registry.txt")["a.txt"][:8]
-    'md5:0000'
-
-    Raises:
-        ArchiveError: a line is malformed, or a file stands there twice.
-    """
-    hashes: dict[str, str] = {}
-    for number, line in enumerate(text.splitlines(), 1):
-        words = line.partition("#")[0].split()
-        if not words:
-            continue
-        match = re.fullmatch(r"(sha256|md5):([0-9a-fA-F]+)", words[-1])
-        if len(words) != 2 or not match or len(match[2]) != _HEX_DIGITS[match[1]]:
-            raise ArchiveError(f"{where}, line {number}: expected FILE sha256:HEX, got {line.strip()!r}")
-        if words[0] in hashes:
-            raise ArchiveError(f"{where}, line {number}: expected each file once, got {words[0]} again")
-        hashes[words[0]] = words[1].lower()
-    return hashes
+    return pooch.file_hash(str(path))
 
 
-def members(
-    path: Path, wanted: Callable[[str], bool], *, largest: int = 2**24, total: int = 2**33
-) -> Iterator[tuple[str, bytes]]:
-    """Yield name and content of the wanted files of a ``.tgz``, reading it once, with a progress bar.
+@contextlib.contextmanager
+def unpacked(archive: Path, into: Path, *, most: int = 2**36) -> Iterator[Path]:
+    """Unpack a ``.zip``, ``.tar`` or ``.tgz`` into a new folder, which is removed if the block succeeds.
 
-    Every entry is checked, wanted or not, and the archive is read to its end, so that damage anywhere in it
-    is found even where no hash is known.
+    If the block fails, the tree stays: the next call with the same archive takes it. What is half unpacked is
+    never taken.
 
     Args:
-        path: the archive.
-        wanted: says of a name, such as ``folder/file.jpg``, whether its content is wanted.
-        largest: bytes that a wanted file may have.
-        total: bytes that the archive may have when decompressed.
+        archive: the file.
+        into: folder for the tree. Its name has the hash of the archive.
+        most: bytes that the archive may have when unpacked.
 
     Raises:
-        ArchiveError: an absolute path, ``..``, a link or a device; a limit exceeded; a name given twice;
-            or an archive that is damaged or cut short.
+        ArchiveError: an absolute path, ``..``, a link or a device; a name given twice; more than ``most``
+            bytes; or an archive that is damaged or cut short. All name the archive, and nothing of it is
+            left.
     """
-    seen: set[str] = set()
-    with (
-        path.open("rb") as file,
-        tqdm.wrapattr(file, "read", total=path.stat().st_size, desc=path.name, disable=None) as shown,
-        gzip.GzipFile(fileobj=shown) as unzipped,
-    ):
-        stream = _Metered(unzipped, total, path.name)
+    tree = into / f"{archive.name}-{sha256(archive)[:12]}"
+    if not tree.is_dir():
+        part = tree.with_name(f".{tree.name}.part")
+        shutil.rmtree(part, ignore_errors=True)
+        part.mkdir(parents=True)
         try:
-            with tarfile.open(fileobj=stream, mode="r|") as archive:
-                for entry in archive:
-                    name = _checked_name(entry, path.name)
-                    if not entry.isfile() or not wanted(name):
-                        continue
-                    if entry.size > largest:
-                        raise ArchiveError(
-                            f"{path.name}: expected at most {largest:,} bytes in {name}, got {entry.size:,}"
-                        )
-                    if name in seen:
-                        raise ArchiveError(f"{path.name}: expected each file once, got {name} again")
-                    seen.add(name)
-                    yield name, archive.extractfile(entry).read()
-            _check_end(stream, archive.offset, path.name)
-        except (tarfile.TarError, gzip.BadGzipFile, EOFError, zlib.error) as error:
-            raise ArchiveError(f"{path.name}: expected a whole .tgz archive, got: {error}") from None
+            for name, content in members(archive, most=most):
+                (part / name).parent.mkdir(parents=True, exist_ok=True)
+                (part / name).write_bytes(content)
+            part.replace(tree)
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
+    yield tree
+    shutil.rmtree(tree)
 
 
-def _downloaded_registry(mirror: str, folder: Path) -> dict[str, str]:
-    (folder / REGISTRY).unlink(missing_ok=True)  # the mirror may have changed since
-    _download(PublicFile(REGISTRY, (f"{mirror}/{REGISTRY}",)), folder)
-    return _registry(folder / REGISTRY, mirror)
+def members(archive: Path, *, most: int = 2**36, largest: int = 2**30) -> Iterator[tuple[str, bytes]]:
+    """Yield name and content of the files in a ``.zip``, ``.tar`` or ``.tgz``, with a progress bar.
 
+    Args:
+        archive: the file. A ``.tgz`` is read once, front to back and to its end, so that damage is found.
+        most: bytes that all may have when unpacked.
+        largest: bytes that one may have.
 
-def _registry(path: Path, mirror: str) -> dict[str, str]:
+    Raises:
+        ArchiveError: as :func:`unpacked`.
+    """
+    check = _Checks(archive, most, largest)
     try:
-        return parse_registry(path.read_text(encoding="utf-8"), f"{mirror}/{REGISTRY}")
-    except (FileNotFoundError, NotADirectoryError):
-        raise ArchiveError(
-            f"{mirror}/{REGISTRY}: expected the hashes of the mirror's files, but it is missing"
-        ) from None
-    except UnicodeDecodeError as error:
-        raise ArchiveError(f"{mirror}/{REGISTRY}: expected text, got: {error}") from None
+        yield from (_zip_members if zipfile.is_zipfile(archive) else _tar_members)(archive, check)
+    except _BROKEN as error:
+        raise ArchiveError(f"{archive.name}: expected a whole archive, got: {error}") from None
 
 
-def _short_hash(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:12]
+class _Checks:
+    """What every entry of an archive must be, however it is packed."""
+
+    def __init__(self, archive: Path, most: int, largest: int):
+        self.most, self._archive, self._largest = most, archive.name, largest
+        self._size, self._seen = 0, set()
+
+    def __call__(self, name: str, size: int, kind: str) -> str:
+        """Check an entry, ``kind`` "file", "folder" or another; return its name without ``./``."""
+        path = PurePosixPath(name)
+        self._size += size
+        if path.is_absolute() or ".." in path.parts or "\\" in name or ":" in name.split("/")[0]:
+            raise ArchiveError(
+                f"{self._archive}: expected names inside the archive's own folder, got {name!r}"
+            )
+        if kind not in ("file", "folder"):
+            raise ArchiveError(f"{self._archive}: expected only files and folders, got {kind} named {name!r}")
+        if kind == "file" and path in self._seen:
+            raise ArchiveError(f"{self._archive}: expected each file once, got {name!r} again")
+        if self._size > self.most or size > self._largest:
+            raise ArchiveError(
+                f"{self._archive}: expected at most {self.most:,} bytes when unpacked and "
+                f"{self._largest:,} in a file, got more at {name!r}"
+            )
+        self._seen.add(path)
+        return str(path)
 
 
-def _in_place(file: PublicFile, folder: Path) -> LocalFile:
-    path = folder / file.name
+def _tar_members(archive: Path, check: _Checks) -> Iterator[tuple[str, bytes]]:
+    with (
+        archive.open("rb") as file,
+        tqdm.wrapattr(file, "read", total=archive.stat().st_size, desc=archive.name, disable=None) as shown,
+        gzip.GzipFile(fileobj=shown)
+        if file.peek(2)[:2] == b"\x1f\x8b"
+        else contextlib.nullcontext(shown) as plain,
+    ):
+        with tarfile.open(fileobj=plain, mode="r|") as entries:
+            for entry in entries:
+                odd = "a link" if entry.issym() or entry.islnk() else "a special entry"
+                kind = "file" if entry.isfile() else "folder" if entry.isdir() else odd
+                name = check(entry.name, entry.size, kind)
+                if entry.isfile():
+                    yield name, entries.extractfile(entry).read()
+        left = check.most
+        while chunk := plain.read(2**20):  # to the end, where gzip compares its own sum
+            left -= len(chunk)
+            if left < 0:
+                raise ArchiveError(f"{archive.name}: expected at most {check.most:,} bytes when unpacked")
+
+
+def _zip_members(archive: Path, check: _Checks) -> Iterator[tuple[str, bytes]]:
+    with zipfile.ZipFile(archive) as entries:
+        names = {}
+        for entry in entries.infolist():  # reading stops at the stated size, so that it can be believed
+            odd = stat.S_IFMT(entry.external_attr >> 16) not in (0, stat.S_IFREG, stat.S_IFDIR)
+            kind = "a link" if odd else "folder" if entry.is_dir() else "file"
+            name = check(entry.orig_filename, entry.file_size, kind)
+            if kind == "file":
+                names[name] = entry
+        for name, entry in tqdm(names.items(), desc=archive.name, disable=None):
+            try:
+                yield name, entries.read(entry)
+            except RuntimeError as error:  # a password
+                raise ArchiveError(f"{archive.name}: {name} cannot be read: {error}") from None
+
+
+def _fetch_public(files: list[PublicFile], folder: Path, licence: str) -> dict[str, Path]:
+    seen = _read_hashes(folder / SEEN)
+    if licence and any(not (folder / file.name).is_file() for file in files):
+        print(f"Licence: {licence}")
+    found = {}
+    for file in files:
+        path, stated = folder / file.name, file.hash or seen.get(file.name)
+        where = "the public hash" if file.hash else str(folder / SEEN)
+        if not _download(file.addresses, stated, path, file.optional, where):
+            continue
+        found[file.name] = path
+        if stated is None:
+            folder.mkdir(parents=True, exist_ok=True)
+            with (folder / SEEN).open("a", encoding="utf-8") as lines:
+                lines.write(f"{file.name} sha256:{sha256(path)}\n")
+            print(
+                f"{file.name}: no hash is publicly known; its sha256 {sha256(path)} is now in {folder / SEEN}"
+            )
+    return found
+
+
+def _read_hashes(path: Path) -> dict[str, str]:
+    """Return the hash of each file in lines ``FILE sha256:HEX``, ``#`` before comments; {} without a file."""
+    import pooch
+
     if not path.is_file():
-        raise ArchiveError(f"{path}: expected the file that {REGISTRY} names, but it is missing")
-    return _verify(path, file.hash, str(path))
+        return {}
+    registry = pooch.create(path=path.parent, base_url="")
+    try:
+        registry.load_registry(path)
+    except (OSError, UnicodeDecodeError) as error:
+        raise ArchiveError(f"{path}: expected lines FILE sha256:HEX, got: {error}") from None
+    return registry.registry
 
 
-def _download(file: PublicFile, folder: Path) -> LocalFile | None:
-    """Return ``file`` from ``folder``, downloading it first unless it is there and whole."""
-    path = folder / file.name
+def _verify(path: Path, stated: str, where: str) -> None:
+    import pooch
+
+    kind, _, expected = stated.rpartition(":")
+    kind = kind or "sha256"
+    # md5 is what the public loaders state; here it finds damage, it is no defence against forgery.
+    got = pooch.file_hash(str(path), alg=kind)
+    if got != expected:
+        raise ArchiveError(
+            f"{path}: expected {kind}:{expected}, of {where}, got {kind}:{got}; the file is damaged or "
+            f"another one"
+        )
+
+
+def _download(
+    addresses: tuple[str, ...], stated: str | None, path: Path, optional: bool = False, where: str = REGISTRY
+) -> bool:
+    """Make sure that ``path`` is there and whole; False for an optional file that no address has."""
     if path.is_file():
         try:
-            return _verify(path, file.hash, str(path))
+            if stated:
+                _verify(path, stated, where)
+            return True
         except ArchiveError:  # damaged on disk since: only a new download helps
             path.unlink()
-    failures = []
-    for address in file.addresses:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    failures, gone = [], True
+    for address in addresses:
         try:
-            return _download_from(address, file.hash, path)
+            _get(address, path, stated, where)
+            return True
+        except _NotThere as error:
+            failures.append(error)
         except ArchiveError as error:
             failures.append(error)
-    if file.optional and all(isinstance(error, _NotThere) for error in failures):
-        return None
+            gone = False
+    if optional and gone:
+        return False
     raise ArchiveError("; ".join(map(str, failures)))
 
 
@@ -210,104 +313,74 @@ class _NotThere(ArchiveError):
     """The server answers, and does not have the file."""
 
 
-def _download_from(address: str, stated: str | None, path: Path) -> LocalFile:
-    # Imported here: reading a local mirror needs no network library.
-    import pooch
+def _get(address: str, path: Path, stated: str | None, where: str) -> None:
+    """Download one file through a ``.part`` beside it, which the next call goes on with."""
     import requests
 
-    # total=1: pooch asks whether the bar is true before it sets the total. Plain bytes are asked for because
-    # a server that compresses on the fly would make the bar lie.
-    progress = tqdm(desc=path.name, total=1, unit="B", unit_scale=True, disable=None)
-    with progress as bar, _partial(path) as part:
-        fetcher = pooch.HTTPDownloader(
-            progressbar=bar, chunk_size=2**16, headers={"Accept-Encoding": "identity"}
-        )
-        try:
-            fetcher(address, str(part), None)
-        except requests.HTTPError as error:
-            error.response.close()  # pooch streams it and leaves it open
-            kind = _NotThere if error.response.status_code in _GONE else ArchiveError
-            raise kind(f"{address}: expected {path.name}, got status {error.response.status_code}") from None
-        except requests.RequestException as error:
-            raise ArchiveError(
-                f"{address}: expected {path.name}, got: {error}. With a copy of the files, "
-                "set CONSENSUS_DATA_MIRROR to its folder or address"
-            ) from None
-        verified = _verify(part, stated, address)
-        part.replace(path)
-        return dataclasses.replace(verified, path=path)
-
-
-@contextlib.contextmanager
-def _partial(path: Path) -> Iterator[Path]:
-    # A fixed name: what a killed download leaves behind is overwritten by the next, and never adds up.
     part = path.with_name(f".{path.name}.part")
-    part.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        yield part
-    finally:
-        part.unlink(missing_ok=True)
-
-
-def _verify(path: Path, stated: str | None, where: str) -> LocalFile:
-    sha256 = _digest(path, "sha256")
-    if stated is not None:
-        kind, _, expected = stated.partition(":")
-        got = sha256 if kind == "sha256" else _digest(path, kind)
-        if got != expected:
-            raise ArchiveError(
-                f"{where}: expected {stated}, got {kind}:{got}; the file is damaged or another one"
-            )
-    return LocalFile(path, sha256, pinned=stated is not None)
-
-
-def _digest(path: Path, kind: str) -> str:
-    with path.open("rb") as file:
-        # md5 is what the public loaders state; here it finds damage, it is no defence against forgery.
-        return hashlib.file_digest(file, lambda: hashlib.new(kind, usedforsecurity=False)).hexdigest()
-
-
-class _Metered:
-    """A byte stream with a limit, which remembers where its last byte other than zero was."""
-
-    def __init__(self, stream, limit: int, where: str):
-        self._stream, self._limit, self._where = stream, limit, where
-        self.position = 0
-        self.content_end = 0
-
-    def read(self, size: int) -> bytes:
-        """Read as a file does."""
-        chunk = self._stream.read(size)
-        filled = len(chunk.rstrip(b"\0"))
-        if filled:
-            self.content_end = self.position + filled
-        self.position += len(chunk)
-        if self.position > self._limit:
-            raise ArchiveError(
-                f"{self._where}: expected at most {self._limit:,} bytes when decompressed, got more"
-            )
-        return chunk
-
-
-def _checked_name(entry: tarfile.TarInfo, where: str) -> str:
-    """Return the entry's name without a leading ``./``, once nothing about it is suspicious."""
-    path = PurePosixPath(entry.name)
-    if path.is_absolute() or ".." in path.parts or "\\" in entry.name:
-        raise ArchiveError(f"{where}: expected names inside the archive's own folder, got {entry.name!r}")
-    if entry.type not in (tarfile.REGTYPE, tarfile.AREGTYPE, tarfile.DIRTYPE):
-        kind = "a link" if entry.issym() or entry.islnk() else "a special entry"
-        raise ArchiveError(f"{where}: expected only files and folders, got {kind} named {entry.name!r}")
-    return str(path)
-
-
-def _check_end(stream: _Metered, end: int, where: str) -> None:
-    """Read the rest of the archive and check that it is padding.
-
-    ``tarfile`` takes an unreadable header for the end of the archive, and does not check gzip's own sum.
-    """
-    while stream.read(2**20):
-        pass
-    if stream.content_end > end:
+    for attempt in range(TRIES):
+        if attempt:
+            time.sleep(min(2.0**attempt, TIMEOUT))
+        try:
+            _get_rest(address, part)
+            break
+        except requests.HTTPError as error:
+            status = error.response.status_code
+            kind = _NotThere if status in (404, 410) else ArchiveError
+            if status < 500:
+                raise kind(f"{address}: expected {path.name}, got status {status}") from None
+            failure = error
+        except requests.RequestException as error:  # refused, dropped, stalled
+            failure = error
+    else:
         raise ArchiveError(
-            f"{where}: expected a tar header at byte {end:,} of the decompressed archive, got something else"
+            f"{address}: expected {path.name}, got after {TRIES} tries: {failure}. The same command goes on "
+            f"with it. "
+            "With a copy of the files, set CONSENSUS_DATA_MIRROR to its folder or address"
         )
+    if stated:
+        try:
+            _verify(part, stated, where)
+        except ArchiveError as error:
+            part.unlink()
+            raise ArchiveError(f"{address}: {error}") from None
+    part.replace(path)
+
+
+def _get_rest(address: str, part: Path) -> None:
+    """Append what is missing of a file, or start anew where the server does not go on.
+
+    Raises:
+        requests.RequestException: the connection broke; what came is in ``part``.
+    """
+    import requests
+
+    start = part.stat().st_size if part.exists() else 0
+    # Plain bytes: a server that compresses on the fly would count others than are written.
+    headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={start}-"} if start else {})
+    with requests.get(address, headers=headers, stream=True, timeout=TIMEOUT) as answer:
+        total = answer.headers.get("Content-Range", "").rpartition("/")[2]
+        if answer.status_code == 416:
+            if total == str(start):  # all of it was there
+                return
+            part.unlink()
+            raise requests.ConnectionError(
+                f"{start:,} bytes were there, and the server has {total or 'other ones'}"
+            )
+        answer.raise_for_status()
+        if answer.status_code != 206:
+            start = 0  # the whole file comes
+        elif not answer.headers.get("Content-Range", "").startswith(f"bytes {start}-"):
+            part.unlink()
+            raise requests.ConnectionError(f"bytes from {start:,} on were asked for, and others came")
+        length = int(answer.headers.get("Content-Length") or 0)
+        with (
+            part.open("ab" if start else "wb") as file,
+            tqdm(desc=part.name[1:-5], initial=start, total=start + length or None, unit="B", unit_scale=True,
+                 disable=None) as bar,
+        ):  # fmt: skip
+            for chunk in answer.iter_content(2**16):
+                file.write(chunk)
+                bar.update(len(chunk))
+            if length and file.tell() < start + length:
+                raise requests.ConnectionError(f"{file.tell():,} of {start + length:,} bytes")

@@ -5,38 +5,24 @@
 reads the archives of the original distribution, from ``CONSENSUS_DATA_MIRROR`` or from their public
 addresses, and writes a prepared data set (see ``consensus_lib/data/folder.py``). The photographs that
 nobody labelled come along, in the split ``unlabelled``. A second call does nothing; an interrupted one is
-taken up again by the same command.
-
-Each archive is read once, front to back, and nothing is unpacked to disk. Photographs pass one at a time; the
-label maps wait in memory, compressed, because the two archives need not have the same order.
+resumed by the same command.
 """
 
-import dataclasses
-import io
 import re
 import sys
 import zlib
-from collections.abc import Callable, Container, Iterable
+from collections.abc import Container, Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from archives import LocalFile, PublicFile, fetch, members
-from consensus_lib import IGNORE
-from consensus_lib.data.folder import (
-    DatasetError,
-    DatasetInfo,
-    Row,
-    check_files,
-    read_index,
-    read_info,
-    shared_subjects,
-)
+import sets
+from archives import PublicFile, fetch, members, sha256
+from consensus_lib.data.folder import DatasetError, DatasetInfo
 from consensus_lib.data.images import resize_image, resize_labels, resize_numbers
-from consensus_lib.data.writer import DatasetWriter
 from consensus_lib.experiments import command_line
-from consensus_lib.paths import data_dir, data_mirror, shown
+from consensus_lib.paths import data_dir, data_mirror
 
 SOURCE_SIZE = 250
 """Height and width of every photograph, label image and superpixel map of the original distribution."""
@@ -44,28 +30,32 @@ SOURCE_SIZE = 250
 CLASSES = {"background": (0, 0, 255), "face": (0, 255, 0), "hair": (255, 0, 0)}
 """The classes, by number, and the colours that stand for them in the label images."""
 
-SPLITS = ("train", "validation", "test")
+_UMASS = "vis-www.cs.umass.edu/lfw"
 
-_UMASS = "http://vis-www.cs.umass.edu/lfw"
+
+def _umass(name: str) -> tuple[str, str]:
+    return f"https://{_UMASS}/{name}", f"http://{_UMASS}/{name}"
+
 
 PHOTOGRAPHS = PublicFile(
     "lfw-funneled.tgz",
-    ("https://ndownloader.figshare.com/files/5976015", f"{_UMASS}/lfw-funneled.tgz"),
+    ("https://ndownloader.figshare.com/files/5976015", *_umass("lfw-funneled.tgz")),
     # As pinned in scikit-learn, sklearn/datasets/_lfw.py.
     hash="sha256:b47c8422c8cded889dc5a13418c4bc2abbda121092b3533a83306f90d900100a",
 )
 LABELS = PublicFile(
     "parts_lfw_funneled_gt_images.tgz",
-    (f"{_UMASS}/part_labels/parts_lfw_funneled_gt_images.tgz",),
+    _umass("part_labels/parts_lfw_funneled_gt_images.tgz"),
     hash="md5:3e7e26e801c3081d651c8c2ef3c45cfc",  # as pinned in several public loaders; no sha256 is known
 )
 SUPERPIXELS = PublicFile(
     "parts_lfw_funneled_superpixels_mat.tgz",
-    (f"{_UMASS}/part_labels/parts_lfw_funneled_superpixels_mat.tgz",),
+    _umass("part_labels/parts_lfw_funneled_superpixels_mat.tgz"),
     optional=True,
 )
 LISTS = {
-    split: PublicFile(f"parts_{split}.txt", (f"{_UMASS}/part_labels/parts_{split}.txt",)) for split in SPLITS
+    split: PublicFile(f"parts_{split}.txt", _umass(f"part_labels/parts_{split}.txt"))
+    for split in ("train", "validation", "test")
 }
 FILES = (*LISTS.values(), LABELS, SUPERPIXELS, PHOTOGRAPHS)
 
@@ -85,9 +75,6 @@ _PHOTOGRAPH = re.compile(r"lfw_funneled/(?P<name>[^/]+)/(?P<id>(?P=name)_\d{4})\
 _LABEL_IMAGE = re.compile(r"parts_lfw_funneled_gt_images/(?P<id>[^/]+_\d{4})\.ppm")
 _SUPERPIXELS = re.compile(r"parts_lfw_funneled_superpixels_mat/(?P<name>[^/]+)/(?P<id>(?P=name)_\d{4})\.dat")
 _LIST_LINE = re.compile(r"([^\s/\\.][^\s/\\]*)[ \t]+(\d{1,4})")
-
-_RECIPE = {"photographs": "Lanczos, JPEG quality 95", "labels": "argmax of one-hot, Lanczos"}
-"""How samples are made: a data set of another recipe, half-made or whole, is not taken for this one."""
 
 
 def prepare(
@@ -112,18 +99,27 @@ def prepare(
     """
     if not 8 <= size <= SOURCE_SIZE:
         raise DatasetError(f"size: expected 8 to {SOURCE_SIZE} pixels, got {size}")
-    if out.exists():
-        return _already_prepared(out, size, unlabelled)
-    files = fetch(FILES, downloads or data_dir() / "downloads", mirror)
-    _report_files(files)
-    listed = read_lists({split: files[file.name].path for split, file in LISTS.items()})
-    info = _describe(files, listed, size, unlabelled, mirror is not None)
-    with DatasetWriter(out, info, plan=_RECIPE) as writer:
-        shared = _write_samples(writer, files, listed, unlabelled)
-        # Known only now that the photographs are; not part of the plan.
-        writer.info = dataclasses.replace(info, notes=info.notes | {"subjects_also_unlabelled": shared})
-    _report_result(out)
-    return read_info(out)
+    if found := sets.prepared(out, "lfw_part_labels", size, unlabelled=unlabelled):
+        return found
+    downloads = downloads or data_dir() / "downloads"
+    files = fetch(FILES, downloads, mirror, LICENCE)
+    listed = read_lists({split: files[file.name] for split, file in LISTS.items()})
+    info = DatasetInfo(
+        name="lfw_part_labels",
+        classes=tuple(CLASSES),
+        colours=tuple(CLASSES.values()),
+        source=SOURCE,
+        licence=LICENCE,
+        size=size,
+        notes={
+            "archives": {name: f"sha256:{sha256(path)}" for name, path in files.items()},
+            "mirror": mirror is not None,
+            "unlabelled": unlabelled,
+            "superpixels": SUPERPIXELS.name in files,
+            "recipe": sets.RECIPE,
+        },
+    )
+    return sets.make(out, info, _samples(files, listed, unlabelled))
 
 
 def read_lists(paths: dict[str, Path]) -> dict[str, str]:
@@ -134,15 +130,12 @@ def read_lists(paths: dict[str, Path]) -> dict[str, str]:
     """
     listed: dict[str, str] = {}
     for split, path in paths.items():
-        for number, line in _lines(path):
-            match = _LIST_LINE.fullmatch(line.strip())
-            if not match:
-                raise DatasetError(f"{path.name}, line {number}: expected NAME N, got {line!r}")
-            id = f"{match[1]}_{int(match[2]):04d}"
-            if id in listed:
+        for number, line in sets.read_lines(path):
+            match = _LIST_LINE.fullmatch(line)
+            id = f"{match[1]}_{int(match[2]):04d}" if match else ""
+            if not match or id in listed:
                 raise DatasetError(
-                    f"{path.name}, line {number}: expected each image once in all lists, "
-                    f"got {id} again (first in {LISTS[listed[id]].name})"
+                    f"{path.name}, line {number}: expected NAME N, each image once in all lists, got {line!r}"
                 )
             listed[id] = split
         if split not in listed.values():
@@ -150,32 +143,15 @@ def read_lists(paths: dict[str, Path]) -> dict[str, str]:
     return listed
 
 
-def decode_photograph(name: str, content: bytes) -> Image.Image:
-    """Decode a photograph and check that it is a whole 250×250 RGB JPEG."""
-    return _decode(name, content, "JPEG")
-
-
-def decode_labels(name: str, content: bytes) -> np.ndarray:
-    """Turn the colours of a label image into class numbers, uint8 ``[250,250]``.
-
-    Raises:
-        DatasetError: the image is damaged or has another size, or a pixel has a colour of no class.
-    """
-    colours = np.asarray(_decode(name, content, "PPM"))  # [250, 250, 3]
-    red, green, blue = np.moveaxis(colours.astype(np.uint32), 2, 0)  # each [250, 250]
-    colours_as_numbers = red << 16 | green << 8 | blue  # one comparison a class instead of three
-    labels = np.full(colours.shape[:2], IGNORE, np.uint8)
-    for number, (r, g, b) in enumerate(CLASSES.values()):
-        labels[colours_as_numbers == (r << 16 | g << 8 | b)] = number
-    strange = np.argwhere(labels == IGNORE)  # [pixels, 2]
-    if len(strange):
-        row, column = strange[0].tolist()
-        expected = ", ".join(f"{colour} {name}" for name, colour in CLASSES.items())
+def decode_picture(name: str, content: bytes) -> Image.Image:
+    """Decode a photograph or label image and check that it is a whole 250×250 RGB image."""
+    picture = sets.open_as_is(Path(name), content)
+    if picture.size != (SOURCE_SIZE, SOURCE_SIZE) or picture.mode != "RGB":
         raise DatasetError(
-            f"{name}: expected only the colours {expected}, got {tuple(colours[row, column].tolist())} "
-            f"at row {row}, column {column} ({len(strange)} such pixels)"
+            f"{name}: expected {SOURCE_SIZE}×{SOURCE_SIZE} RGB, "
+            f"got {picture.width}×{picture.height} {picture.mode}"
         )
-    return labels
+    return picture
 
 
 def decode_superpixels(name: str, content: bytes) -> np.ndarray:
@@ -184,22 +160,68 @@ def decode_superpixels(name: str, content: bytes) -> np.ndarray:
     Raises:
         DatasetError: the map is malformed or has another size.
     """
-    rows = [line.split() for line in content.splitlines() if line.strip()]
-    lengths = {len(row) for row in rows}
-    if len(rows) != SOURCE_SIZE or lengths != {SOURCE_SIZE}:
-        raise DatasetError(
-            f"{name}: expected {SOURCE_SIZE} lines of {SOURCE_SIZE} integers, "
-            f"got {len(rows)} lines of {' or '.join(map(str, sorted(lengths))) or 'none'}"
-        )
     try:
-        numbers = np.array(rows).astype(np.int64)  # [250, 250]
+        numbers = np.array([line.split() for line in content.splitlines() if line.strip()]).astype(int)
     except ValueError as error:
-        raise DatasetError(f"{name}: expected integers, got: {error}") from None
-    if numbers.min() < 0 or numbers.max() > 65_535:
+        raise DatasetError(f"{name}: expected lines of equally many integers, got: {error}") from None
+    if numbers.shape != (SOURCE_SIZE, SOURCE_SIZE) or numbers.min() < 0 or numbers.max() > 65_535:
+        extent = f", {numbers.min()}..{numbers.max()}" if numbers.size else ""
         raise DatasetError(
-            f"{name}: expected numbers from 0 to 65535, got {numbers.min()} to {numbers.max()}"
+            f"{name}: expected {SOURCE_SIZE} lines of {SOURCE_SIZE} integers from 0 to 65535, "
+            f"got {numbers.shape}{extent}"
         )
     return numbers.astype(np.uint16)
+
+
+def _samples(files: dict[str, Path], listed: dict[str, str], unlabelled: bool) -> Iterator[sets.Sample]:
+    """Find the photographs in the order of their archive. Labels wait in memory, packed: 3 kB each."""
+    labels = _read_maps(files[LABELS.name], _LABEL_IMAGE, listed)
+    _check_all_found(listed, labels, LABELS.name)
+    superpixels = {}
+    if SUPERPIXELS.name in files:
+        superpixels = _read_maps(files[SUPERPIXELS.name], _SUPERPIXELS, listed)
+
+    def reader(id: str, name: str, content: bytes):
+        def read(size: int) -> dict:
+            photograph = decode_picture(name, content)
+            # At the source's size, decoding and encoding again would only lose.
+            made = {"image": content if size == SOURCE_SIZE else resize_image(photograph, size)}
+            if id in labels:
+                where, packed = labels[id]
+                colours = np.asarray(decode_picture(where, zlib.decompress(packed)))
+                made["labels"] = resize_labels(sets.classes_of_colours(colours, CLASSES, where), size)
+            if id in superpixels:
+                where, packed = superpixels[id]
+                made["superpixels"] = resize_numbers(decode_superpixels(where, zlib.decompress(packed)), size)
+            return made
+
+        return read
+
+    found = set()
+    for name, content in members(files[PHOTOGRAPHS.name]):
+        match = _PHOTOGRAPH.fullmatch(name)
+        if match and (unlabelled or match["id"] in listed):
+            id = match["id"]
+            found.add(id)
+            yield sets.Sample(id, listed.get(id, "unlabelled"), match["name"], reader(id, name, content))
+    _check_all_found(listed, found, PHOTOGRAPHS.name)
+
+
+def _read_maps(archive: Path, pattern: re.Pattern, ids: Container[str]) -> dict[str, tuple[str, bytes]]:
+    """Return the name and the compressed content of the file of each of these images."""
+    return {
+        match["id"]: (name, zlib.compress(content, level=1))
+        for name, content in members(archive)
+        if (match := pattern.fullmatch(name)) and match["id"] in ids
+    }
+
+
+def _check_all_found(ids: Iterable[str], found: Container[str], archive: str) -> None:
+    missing = sorted(id for id in ids if id not in found)
+    if missing:
+        raise DatasetError(
+            f"{archive}: expected every listed image, but {len(missing)} are missing, such as {missing[0]}"
+        )
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -209,215 +231,14 @@ def main(argv: list[str] | None = None) -> int:
         epilog="Archives are read from CONSENSUS_DATA_MIRROR, a folder or address with a registry.txt, "
         "or from their public addresses into CONSENSUS_DATA_DIR/downloads.",
     )
-    parser.add_argument(
-        "--out",
-        type=command_line.folder,
-        help="folder to make (default: CONSENSUS_DATA_DIR/lfw_part_labels-SIZE)",
-    )
-    pixels = "height and width in pixels, at most 250 (default: %(default)s)"
-    parser.add_argument("--size", type=command_line.whole(8, SOURCE_SIZE), default=128, help=pixels)
+    sets.add_out_and_size(parser, "lfw_part_labels", SOURCE_SIZE)
     parser.add_argument("--no-unlabelled", action="store_true", help="leave out photographs without labels")
     options = parser.parse_args(argv)
     out = options.out or data_dir() / f"lfw_part_labels-{options.size}"
-    try:
-        prepare(out.expanduser(), options.size, unlabelled=not options.no_unlabelled, mirror=data_mirror())
-    except (DatasetError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("interrupted; the same command takes it up again", file=sys.stderr)
-        return 130
-    return 0
-
-
-def _already_prepared(out: Path, size: int, unlabelled: bool) -> DatasetInfo:
-    info = read_info(out)
-    wanted = ("lfw_part_labels", size, unlabelled)
-    got = (info.name, info.size, info.notes.get("unlabelled"))
-    if got != wanted:
-        raise DatasetError(
-            f"{out}: expected name, size and unlabelled images {wanted}, got {got}; "
-            "choose another --out, or remove the folder"
-        )
-    recipe = info.notes.get("recipe", "an earlier recipe")
-    if recipe != _RECIPE:
-        raise DatasetError(
-            f"{out}: expected samples made by {_RECIPE}, got {recipe}; remove the folder and prepare it again"
-        )
-    check_files(out, read_index(out))
-    print(f"{shown(out)} is prepared already: {_spoken_counts(info.counts)}. Nothing to do.")
-    return info
-
-
-def _describe(
-    files: dict[str, LocalFile], listed: dict[str, str], size: int, unlabelled: bool, mirrored: bool
-) -> DatasetInfo:
-    rows = [Row(id, split, _subject(id), "") for id, split in listed.items()]
-    return DatasetInfo(
-        name="lfw_part_labels",
-        classes=tuple(CLASSES),
-        colours=tuple(CLASSES.values()),
-        source=SOURCE,
-        licence=LICENCE,
-        size=size,
-        notes={
-            "archives": {name: f"sha256:{file.sha256}" for name, file in files.items()},
-            "mirror": mirrored,
-            "unlabelled": unlabelled,
-            "superpixels": SUPERPIXELS.name in files,
-            "shared_subjects": len(shared_subjects(rows)),
-            "recipe": _RECIPE,
-        },
+    unlabelled = not options.no_unlabelled
+    return sets.run(
+        lambda: prepare(out.expanduser(), options.size, unlabelled=unlabelled, mirror=data_mirror())
     )
-
-
-def _write_samples(
-    writer: DatasetWriter, files: dict[str, LocalFile], listed: dict[str, str], unlabelled: bool
-) -> dict[str, int]:
-    """Write all samples; return how many subjects of each split have unlabelled photographs, too."""
-    size = writer.info.size
-    missing = {id for id in listed if not writer.has(id, jpeg=True)}
-    labels = _read_maps(files[LABELS.name], _LABEL_IMAGE, decode_labels, resize_labels, missing, size)
-    _check_all_found(missing, labels, LABELS.name)
-    superpixels = {}
-    if SUPERPIXELS.name in files:
-        superpixels = _read_maps(
-            files[SUPERPIXELS.name], _SUPERPIXELS, decode_superpixels, resize_numbers, missing, size
-        )
-
-    def wanted(name: str) -> bool:
-        match = _PHOTOGRAPH.fullmatch(name)
-        return bool(match) and (unlabelled or match["id"] in listed)
-
-    found, kept = set(), 0
-    for name, content in members(files[PHOTOGRAPHS.name].path, wanted):
-        id = _PHOTOGRAPH.fullmatch(name)["id"]
-        found.add(id)
-        stored = writer.has(id, jpeg=True)
-        kept += stored
-        image = None if stored else _shrink_photograph(name, content, size)
-        writer.add(
-            id,
-            listed.get(id, "unlabelled"),
-            _subject(id),
-            image=image,
-            jpeg=True,
-            labels=_unpack(labels.get(id), np.uint8, size),
-            superpixels=_unpack(superpixels.get(id), np.uint16, size),
-        )
-    _check_all_found(listed, found, PHOTOGRAPHS.name)
-    if kept:
-        print(f"{kept:,} images were there from an interrupted run")
-    unlisted = {_subject(id) for id in found - set(listed)}
-    subjects = {split: {_subject(id) for id in listed if listed[id] == split} for split in SPLITS}
-    return {split: len(unlisted & names) for split, names in subjects.items()}
-
-
-def _read_maps(
-    archive: LocalFile,
-    pattern: re.Pattern,
-    decode: Callable[[str, bytes], np.ndarray],
-    resize: Callable[[np.ndarray, int], np.ndarray],
-    ids: Container[str],
-    size: int,
-) -> dict[str, bytes]:
-    """Return the maps of these images, reduced to ``size`` and compressed: a thousand take about 2 MB."""
-
-    def wanted(name: str) -> bool:
-        match = pattern.fullmatch(name)
-        return bool(match) and match["id"] in ids
-
-    maps = {}
-    for name, content in members(archive.path, wanted):
-        reduced = resize(decode(name, content), size)
-        maps[pattern.fullmatch(name)["id"]] = zlib.compress(reduced.tobytes(), level=1)
-    return maps
-
-
-def _unpack(packed: bytes | None, kind: type, size: int) -> np.ndarray | None:
-    if packed is None:
-        return None
-    return np.frombuffer(zlib.decompress(packed), kind).reshape(size, size)
-
-
-def _shrink_photograph(name: str, content: bytes, size: int) -> np.ndarray | bytes:
-    photograph = decode_photograph(name, content)
-    if size == SOURCE_SIZE:
-        return content  # decoding and encoding again would only lose
-    return resize_image(photograph, size)
-
-
-def _decode(name: str, content: bytes, kind: str) -> Image.Image:
-    try:
-        image = Image.open(io.BytesIO(content), formats=[kind])
-        # Before loading: the header of a hostile image may claim any size.
-        if image.size != (SOURCE_SIZE, SOURCE_SIZE) or image.mode != "RGB":
-            raise DatasetError(
-                f"{name}: expected {SOURCE_SIZE}×{SOURCE_SIZE} RGB, "
-                f"got {image.width}×{image.height} {image.mode}"
-            )
-        image.load()
-    except DatasetError:
-        raise
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise DatasetError(f"{name}: expected a whole {kind} image, got: {error}") from None
-    return image
-
-
-def _subject(id: str) -> str:
-    return id.rpartition("_")[0]
-
-
-def _lines(path: Path) -> list[tuple[int, str]]:
-    """Return the lines that are not blank, with their numbers."""
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-        return [(number, line) for number, line in enumerate(lines, 1) if line.strip()]
-    except UnicodeDecodeError as error:
-        raise DatasetError(f"{path.name}: expected text, got: {error}") from None
-
-
-def _check_all_found(ids: Iterable[str], found: Container[str], archive: str) -> None:
-    missing = sorted(id for id in ids if id not in found)
-    if missing:
-        raise DatasetError(
-            f"{archive}: expected every listed image, but {len(missing)} are missing: "
-            f"{', '.join(missing[:5])}{', …' if len(missing) > 5 else ''}"
-        )
-
-
-def _report_files(files: dict[str, LocalFile]) -> None:
-    for file in FILES:
-        local = files.get(file.name)
-        if local is None:
-            print(f"{file.name}: not available; the data set will have no superpixels")
-        elif local.pinned:
-            print(f"{file.name}: sha256 {local.sha256[:12]}…, as expected")
-        else:
-            print(f"{file.name}: sha256 {local.sha256}, compared with nothing, as none is publicly known")
-
-
-def _report_result(out: Path) -> None:
-    info, rows = read_info(out), read_index(out)
-    print(
-        f"{shown(out)}: {_spoken_counts(info.counts)}; "
-        f"{sum(bool(row.superpixels) for row in rows):,} with superpixels"
-    )
-    shared = shared_subjects(row for row in rows if row.split != "unlabelled")
-    if shared:
-        print(
-            f"{len(shared)} people stand in more than one split, such as {next(iter(shared))}: "
-            "scores on the test split are a little too good"
-        )
-    also = info.notes["subjects_also_unlabelled"]
-    if any(also.values()):
-        spoken = ", ".join(f"{count:,} of {split}" for split, count in also.items())
-        print(f"people with unlabelled photographs as well: {spoken}")
-
-
-def _spoken_counts(counts: dict[str, int]) -> str:
-    ordered = sorted(counts.items(), key=lambda item: (*SPLITS, "unlabelled").index(item[0]))
-    return f"{sum(counts.values()):,} images (" + ", ".join(f"{n:,} {split}" for split, n in ordered) + ")"
 
 
 if __name__ == "__main__":

@@ -1,21 +1,20 @@
-"""data_scripts/archives.py: fetching, hashes, and archives that mean harm."""
+"""data_scripts/archives.py: downloads that break, hashes, and archives that mean harm."""
 
+import contextlib
 import gzip
 import hashlib
-import io
+import http.server
 import tarfile
+import threading
+import zipfile
 
 import pytest
 
 import archives
-from archives import ArchiveError, PublicFile, fetch, members, parse_registry
+from archives import SEEN, ArchiveError, PublicFile, fetch, unpacked
 
 
-def everything(name):
-    return True
-
-
-def header(name, kind=tarfile.REGTYPE, target=""):
+def entry(name, kind=tarfile.REGTYPE, target=""):
     info = tarfile.TarInfo(name)
     info.type, info.linkname = kind, target
     return info
@@ -25,221 +24,287 @@ def sha256(content):
     return f"sha256:{hashlib.sha256(content).hexdigest()}"
 
 
-# Reading archives
+# Unpacking
 
 
-def test_members_yields_wanted_files_only(tmp_path, write_tgz):
-    path = tmp_path / "a.tgz"
-    write_tgz(path, [header("d", tarfile.DIRTYPE), ("d/one.txt", b"1"), ("./d/two.txt", b"22"), ("x", b"")])
-    assert dict(members(path, lambda name: name.endswith(".txt"))) == {"d/one.txt": b"1", "d/two.txt": b"22"}
+def write_zip(path, entries):
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in entries:
+            archive.writestr(name, content)
+
+
+@pytest.fixture(params=["tgz", "zip"])
+def write(request, tmp_path, write_tgz):
+    """Return a function that writes an archive of (name, content) pairs and returns its path."""
+
+    def write(entries):
+        path = tmp_path / f"a.{request.param}"
+        (write_tgz if request.param == "tgz" else write_zip)(path, entries)
+        return path
+
+    return write
+
+
+def files(folder):
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_unpacked_gives_the_tree_and_removes_it(tmp_path, write):
+    path = write([("d/one.txt", b"1"), ("./d/two.txt", b"22")])
+    with unpacked(path, tmp_path / "into") as tree:
+        assert files(tree) == {"d/one.txt": b"1", "d/two.txt": b"22"}
+    assert list((tmp_path / "into").iterdir()) == []
+
+
+def test_unpacked_keeps_the_tree_for_the_next_call_after_an_error(tmp_path, write):
+    path = write([("one.txt", b"1")])
+    with pytest.raises(KeyError), unpacked(path, tmp_path / "into") as tree:
+        raise KeyError
+    (tree / "one.txt").write_text("the same tree")
+    with unpacked(path, tmp_path / "into") as tree:
+        assert files(tree) == {"one.txt": b"the same tree"}
+
+
+def refuses(path, into, named, **options):
+    with pytest.raises(ArchiveError, match=named) as caught, unpacked(path, into, **options):
+        pass
+    assert path.name in str(caught.value)
+    assert not into.exists() or list(into.iterdir()) == []
 
 
 @pytest.mark.parametrize(
-    ("entry", "message"),
-    [
-        (("../up.txt", b"x"), "inside the archive's own folder, got '../up.txt'"),
-        (("d/../../up.txt", b"x"), "inside the archive's own folder"),
-        (("/etc/absolute.txt", b"x"), "inside the archive's own folder, got '/etc/absolute.txt'"),
-        (("..\\up.txt", b"x"), "inside the archive's own folder"),
-        (
-            header("d/link", tarfile.SYMTYPE, "/etc/passwd"),
-            "only files and folders, got a link named 'd/link'",
-        ),
-        (header("d/hard", tarfile.LNKTYPE, "d/one.txt"), "only files and folders, got a link named 'd/hard'"),
-        (header("d/device", tarfile.CHRTYPE), "only files and folders, got a special entry named 'd/device'"),
-        (header("d/pipe", tarfile.FIFOTYPE), "only files and folders, got a special entry named 'd/pipe'"),
-    ],
+    "name", ["../up.txt", "d/../../up.txt", "/etc/absolute.txt", "..\\up.txt", "C:/x.txt"]
 )
-def test_members_refuses_hostile_entries_even_unwanted(tmp_path, write_tgz, entry, message):
-    path = tmp_path / "hostile.tgz"
-    write_tgz(path, [("d/one.txt", b"1"), entry])
-    with pytest.raises(ArchiveError) as caught:
-        list(members(path, lambda name: False))
-    assert message in str(caught.value)
-    assert "hostile.tgz" in str(caught.value)
-    assert [file.name for file in tmp_path.iterdir()] == ["hostile.tgz"]
+def test_unpacked_refuses_names_outside(tmp_path, write, name):
+    refuses(write([("d/one.txt", b"1"), (name, b"x")]), tmp_path / "into", "own folder")
 
 
-def test_members_refuses_a_name_given_twice(tmp_path, write_tgz):
-    path = tmp_path / "a.tgz"
-    write_tgz(path, [("d/one.txt", b"1"), ("d/./one.txt", b"2")])
-    with pytest.raises(ArchiveError, match=r"a\.tgz: expected each file once, got d/one\.txt again"):
-        list(members(path, everything))
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_unpacked_refuses_a_name_given_twice(tmp_path, write):
+    refuses(write([("d/one.txt", b"1"), ("d/one.txt", b"2")]), tmp_path / "into", r"d/one\.txt' again")
 
 
-def test_members_keeps_to_its_limits(tmp_path, write_tgz):
-    path = tmp_path / "bomb.tgz"
-    write_tgz(path, [("d/zeros", bytes(10**6))])
+def test_unpacked_refuses_a_bomb(tmp_path, write):
+    path = write([("d/zeros", bytes(10**6))])
     assert path.stat().st_size < 2000
-    with pytest.raises(ArchiveError, match=r"at most 1,000 bytes in d/zeros, got 1,000,000"):
-        list(members(path, everything, largest=1000))
-    with pytest.raises(ArchiveError, match=r"at most 100,000 bytes when decompressed"):
-        list(members(path, lambda name: False, total=100_000))
+    refuses(path, tmp_path / "into", "at most 100,000 bytes", most=100_000)
 
 
-def test_members_finds_every_cut(tmp_path, write_tgz):
-    """Wherever the file ends too early, even between two entries, it is noticed."""
-    whole = tmp_path / "whole.tgz"
-    write_tgz(whole, [("d/one.txt", b"1" * 600), ("d/two.txt", b"2" * 600)])
-    content = whole.read_bytes()
-    cut = tmp_path / "cut.tgz"
-    for length in range(len(content)):
-        cut.write_bytes(content[:length])
-        with pytest.raises(ArchiveError, match=r"cut\.tgz: expected"):
-            list(members(cut, everything))
+@pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.FIFOTYPE])
+def test_unpacked_refuses_links_and_devices(tmp_path, write_tgz, kind):
+    write_tgz(tmp_path / "a.tgz", [("d/one.txt", b"1"), entry("d/odd", kind, "d/one.txt")])
+    refuses(tmp_path / "a.tgz", tmp_path / "into", "d/odd")
 
 
-def test_members_finds_damage(tmp_path, write_tgz):
-    path = tmp_path / "a.tgz"
-    path.write_bytes(b"<html>Not found</html>")
-    with pytest.raises(ArchiveError, match=r"a\.tgz: expected a whole \.tgz archive, got: Not a gzip"):
-        list(members(path, everything))
-    path.write_bytes(gzip.compress(b"no tar archive " * 100))
-    with pytest.raises(ArchiveError, match=r"a\.tgz: expected a whole \.tgz archive"):
-        list(members(path, everything))
+def test_unpacked_refuses_a_link_in_a_zip(tmp_path):
+    link = zipfile.ZipInfo("d/odd")
+    link.external_attr = 0o120777 << 16
+    write_zip(tmp_path / "a.zip", [(link, "/etc/passwd")])
+    refuses(tmp_path / "a.zip", tmp_path / "into", "d/odd")
 
 
-def test_members_finds_an_unreadable_header_in_the_middle(tmp_path):
-    """tarfile itself would stop there without a word."""
-    plain = io.BytesIO()
-    with tarfile.open(fileobj=plain, mode="w") as archive:
-        for name in ("one", "two", "three"):
-            archive.addfile(header(name))
-    damaged = bytearray(plain.getvalue())
-    damaged[512 + 150] ^= 1  # in the second header's checksum
-    path = tmp_path / "a.tgz"
-    path.write_bytes(gzip.compress(bytes(damaged)))
-    with pytest.raises(ArchiveError, match="expected a tar header at byte 512"):
-        list(members(path, everything))
+def test_unpacked_finds_every_cut_and_damage(tmp_path, write):
+    path = write([("d/one.txt", b"1" * 600), ("d/two.txt", bytes(range(256)) * 4)])
+    content = path.read_bytes()
+    for length in range(1, len(content), 7):
+        path.write_bytes(content[:length])
+        refuses(path, tmp_path / "into", "whole archive")
+    damaged = bytearray(content)
+    damaged[44] ^= 4  # within the first file
+    path.write_bytes(damaged)
+    refuses(path, tmp_path / "into", "whole archive")
 
 
-# Registries
-
-
-def test_parse_registry():
-    text = f"# a mirror\n\na.txt sha256:{'A' * 64}  # upper case\nb.txt md5:{'0' * 32}\n"
-    assert parse_registry(text, "r") == {"a.txt": f"sha256:{'a' * 64}", "b.txt": f"md5:{'0' * 32}"}
-
-
-@pytest.mark.parametrize("line", ["a.txt", "a.txt sha256:abc", "a.txt " + "0" * 64, f"a b md5:{'0' * 32}"])
-def test_parse_registry_names_a_malformed_line(line):
-    with pytest.raises(ArchiveError, match="r, line 2: expected FILE sha256:HEX, got"):
-        parse_registry(f"\n{line}\n", "r")
-
-
-def test_parse_registry_refuses_a_file_given_twice():
-    line = f"a.txt md5:{'0' * 32}\n"
-    with pytest.raises(ArchiveError, match=r"r, line 2: expected each file once, got a\.txt again"):
-        parse_registry(2 * line, "r")
+@pytest.mark.parametrize("content", [b"<html>Not found</html>", gzip.compress(b"no tar archive " * 100)])
+def test_unpacked_refuses_what_is_no_archive(tmp_path, content):
+    (tmp_path / "a.tgz").write_bytes(content)
+    refuses(tmp_path / "a.tgz", tmp_path / "into", "whole archive")
 
 
 # Fetching
 
 
 @pytest.fixture
-def server_folder(tmp_path):
+def folder(tmp_path):
     folder = tmp_path / "server"
     folder.mkdir()
     (folder / "a.txt").write_bytes(b"content")
     return folder
 
 
-def test_fetch_reads_a_local_mirror_in_place(tmp_path, server_folder, write_registry):
-    write_registry(server_folder)
-    found = fetch([PublicFile("a.txt", ())], tmp_path / "downloads", str(server_folder))
-    assert found["a.txt"].path == server_folder / "a.txt"
-    assert found["a.txt"].pinned
+def test_fetch_reads_a_local_mirror_in_place_and_leaves_it_alone(tmp_path, folder, write_registry):
+    write_registry(folder)
+    wanted = [PublicFile("a.txt", ()), PublicFile("b.txt", (), optional=True)]
+    assert fetch(wanted, tmp_path / "downloads", str(folder)) == {"a.txt": folder / "a.txt"}
     assert not (tmp_path / "downloads").exists()
+    (folder / "a.txt").write_bytes(b"damaged")
+    with pytest.raises(ArchiveError, match=r"a\.txt: expected sha256:\w+, of registry\.txt, got"):
+        fetch(wanted, tmp_path / "downloads", str(folder))
+    (folder / "a.txt").unlink()
+    with pytest.raises(ArchiveError, match=r"a\.txt.*missing"):
+        fetch(wanted, tmp_path / "downloads", str(folder))
+    with pytest.raises(ArchiveError, match=r"expected a line for c\.txt"):
+        fetch([PublicFile("c.txt", ())], tmp_path / "downloads", str(folder))
 
 
-def test_fetch_leaves_a_damaged_local_mirror_alone(tmp_path, server_folder, write_registry):
-    write_registry(server_folder)
-    (server_folder / "a.txt").write_bytes(b"damaged")
-    with pytest.raises(ArchiveError, match=f"expected {sha256(b'content')}, got {sha256(b'damaged')}"):
-        fetch([PublicFile("a.txt", ())], tmp_path / "downloads", str(server_folder))
-    assert (server_folder / "a.txt").read_bytes() == b"damaged"
+@pytest.mark.parametrize("text", ["", "a.txt", "a b c d e\n"])
+def test_fetch_refuses_a_mirror_without_hashes(tmp_path, folder, text):
+    (folder / "registry.txt").write_text(text)
+    with pytest.raises(ArchiveError, match=r"registry\.txt: expected lines"):
+        fetch([PublicFile("a.txt", ())], tmp_path / "downloads", str(folder))
 
 
-def test_fetch_downloads_once_and_again_when_damaged(tmp_path, server_folder, serve):
-    address, requested = serve(server_folder)
+def test_fetch_downloads_once_and_again_when_damaged(tmp_path, folder, serve, capsys):
+    address, requested = serve(folder)
     md5 = hashlib.md5(b"content", usedforsecurity=False).hexdigest()
-    file = PublicFile("a.txt", (f"{address}/a.txt",), f"md5:{md5}")
+    file = PublicFile("a.txt", (f"{address}/gone.txt", f"{address}/a.txt"), f"md5:{md5}")
     for _ in range(2):
-        found = fetch([file], tmp_path / "downloads")
-        assert found["a.txt"].path.read_bytes() == b"content"
-        assert found["a.txt"].sha256 == hashlib.sha256(b"content").hexdigest()
-    assert requested == ["a.txt"]
-    found["a.txt"].path.write_bytes(b"damaged")
-    assert fetch([file], tmp_path / "downloads")["a.txt"].path.read_bytes() == b"content"
-    assert requested == ["a.txt", "a.txt"]
-
-
-def test_fetch_keeps_no_download_with_another_hash(tmp_path, server_folder, serve):
-    address, _ = serve(server_folder)
-    file = PublicFile("a.txt", (f"{address}/a.txt",), sha256(b"something else"))
-    with pytest.raises(ArchiveError, match=rf"{address}/a\.txt: expected .*, got {sha256(b'content')}"):
-        fetch([file], tmp_path / "downloads")
-    assert list((tmp_path / "downloads/public").iterdir()) == []
-
-
-def test_fetch_tries_addresses_in_order(tmp_path, server_folder, serve):
-    address, requested = serve(server_folder)
-    file = PublicFile("a.txt", (f"{address}/gone.txt", f"{address}/a.txt"))
-    assert not fetch([file], tmp_path / "downloads")["a.txt"].pinned
+        found = fetch([file], tmp_path / "downloads", licence="for research")
+        assert found["a.txt"].read_bytes() == b"content"
     assert requested == ["gone.txt", "a.txt"]
+    assert capsys.readouterr().out.count("Licence: for research") == 1
+    found["a.txt"].write_bytes(b"damaged")
+    assert fetch([file], tmp_path / "downloads")["a.txt"].read_bytes() == b"content"
 
 
-def test_fetch_leaves_out_absent_optional_files_only(tmp_path, server_folder, serve):
-    address, _ = serve(server_folder)
-    missing = (f"{address}/b.txt",)
+def test_fetch_pins_on_first_use_what_has_no_public_hash(tmp_path, folder, serve, capsys):
+    file = PublicFile("a.txt", (f"{serve(folder)[0]}/a.txt",))
+    path = fetch([file], tmp_path / "downloads")["a.txt"]
+    assert path.with_name(SEEN).read_text() == f"a.txt {sha256(b'content')}\n"
+    assert SEEN in capsys.readouterr().out
+    path.unlink()
+    (folder / "a.txt").write_bytes(b"another")
+    with pytest.raises(ArchiveError, match=SEEN):
+        fetch([file], tmp_path / "downloads")
+    assert [p.name for p in path.parent.iterdir()] == [SEEN]
+
+
+def test_fetch_leaves_out_absent_optional_files_only(tmp_path, folder, serve):
+    missing = (f"{serve(folder)[0]}/b.txt",)
     assert fetch([PublicFile("b.txt", missing, optional=True)], tmp_path / "downloads") == {}
-    with pytest.raises(ArchiveError, match=rf"{address}/b\.txt: expected b\.txt, got status 404"):
+    with pytest.raises(ArchiveError, match=r"b\.txt, got status 404"):
         fetch([PublicFile("b.txt", missing)], tmp_path / "downloads")
 
 
-def test_fetch_says_what_to_do_without_network(tmp_path, monkeypatch):
+@pytest.mark.parametrize("optional", [False, True])
+def test_fetch_says_what_to_do_without_network(tmp_path, monkeypatch, optional):
     monkeypatch.setenv("NO_PROXY", "*")
-    address = "http://127.0.0.1:9/b.txt"  # the discard port: nobody listens
-    for optional in (False, True):  # an optional file may be absent; not knowing is another matter
-        with pytest.raises(ArchiveError, match="set CONSENSUS_DATA_MIRROR"):
-            fetch([PublicFile("b.txt", (address,), optional=optional)], tmp_path / "downloads")
+    monkeypatch.setattr(archives, "TRIES", 2)
+    monkeypatch.setattr(archives, "TIMEOUT", 0.1)
+    file = PublicFile("b.txt", ("http://127.0.0.1:9/b.txt",), optional=optional)  # nobody listens there
+    with pytest.raises(ArchiveError, match="set CONSENSUS_DATA_MIRROR"):
+        fetch([file], tmp_path / "downloads")
 
 
-def test_fetch_does_not_take_a_mirror_file_for_the_public_one(tmp_path, server_folder, serve, write_registry):
+def test_mirrors_and_the_public_files_are_kept_apart(tmp_path, folder, serve, write_registry):
     public = tmp_path / "public"
     public.mkdir()
     (public / "a.txt").write_bytes(b"public content")
-    file = PublicFile("a.txt", (f"{serve(public)[0]}/a.txt",))  # no hash is known that would tell them apart
-    write_registry(server_folder)
-    mirrored = fetch([file], tmp_path / "downloads", f"{serve(server_folder)[0]}/")
-    assert mirrored["a.txt"].path.read_bytes() == b"content"
-    assert fetch([file], tmp_path / "downloads")["a.txt"].path.read_bytes() == b"public content"
+    file = PublicFile("a.txt", (f"{serve(public)[0]}/a.txt",))
+    address, _ = serve(folder)
+    for content in (b"content", b"new content"):  # a mirror may change
+        (folder / "a.txt").write_bytes(content)
+        write_registry(folder)
+        assert fetch([file], tmp_path / "downloads", f"{address}/")["a.txt"].read_bytes() == content
+    assert fetch([file], tmp_path / "downloads")["a.txt"].read_bytes() == b"public content"
 
 
-def test_fetch_sees_that_a_mirror_changed(tmp_path, server_folder, serve, write_registry):
-    address, _ = serve(server_folder)
-    for content in (b"content", b"new content"):
-        (server_folder / "a.txt").write_bytes(content)
-        write_registry(server_folder)
-        found = fetch([PublicFile("a.txt", ())], tmp_path / "downloads", address)
-        assert found["a.txt"].path.read_bytes() == content
+# Connections that break
+
+CONTENT = bytes(range(256)) * 1000
 
 
-def test_fetch_overwrites_what_a_killed_download_left(tmp_path, server_folder, serve):
-    address, _ = serve(server_folder)
-    folder = tmp_path / "downloads/public"
-    folder.mkdir(parents=True)
-    (folder / ".a.txt.part").write_bytes(b"half of a much longer content")
-    fetch([PublicFile("a.txt", (f"{address}/a.txt",))], tmp_path / "downloads")
-    assert [path.name for path in folder.iterdir()] == ["a.txt"]
-    assert (folder / "a.txt").read_bytes() == b"content"
+class Unreliable(http.server.BaseHTTPRequestHandler):
+    """Does to each request what the next item of ``server.plan`` says, then serves as a good server does."""
+
+    def do_GET(self):
+        start = int(self.headers.get("Range", "bytes=0-")[6:].rstrip("-"))
+        plan = self.server.plan.pop(0) if self.server.plan else "serve"
+        self.server.starts.append(start)
+        if plan == "busy":
+            return self.send_error(503)
+        if start >= len(CONTENT):
+            self.send_response(416)
+            self.send_header("Content-Range", f"bytes */{len(CONTENT)}")
+            return self.end_headers()
+        if plan == "whole":
+            start = 0
+        said = start + 5 if plan == "elsewhere" else start
+        self.send_response(206 if "Range" in self.headers and plan != "whole" else 200)
+        if "Range" in self.headers and plan != "whole":
+            self.send_header("Content-Range", f"bytes {said}-{len(CONTENT) - 1}/{len(CONTENT)}")
+        self.send_header("Content-Length", str(len(CONTENT) - start))
+        self.end_headers()
+        rest = CONTENT[start:]
+        with contextlib.suppress(OSError):
+            self.wfile.write(
+                bytes(len(rest)) if plan == "lie" else rest[:65_536] if plan in ("drop", "stall") else rest
+            )
+        if plan == "stall":
+            self.server.stalled.wait(10)
+
+    def log_message(self, *arguments):
+        pass
 
 
-@pytest.mark.parametrize("absent", ["registry", "folder"])
-def test_fetch_names_a_missing_registry(tmp_path, server_folder, absent):
-    mirror = server_folder if absent == "registry" else tmp_path / "nowhere"
-    with pytest.raises(ArchiveError, match=r"registry\.txt: expected the hashes of the mirror's files"):
-        fetch([PublicFile("a.txt", ())], tmp_path / "downloads", str(mirror))
+@pytest.fixture
+def unreliable(monkeypatch):
+    """Return a function that starts a server with a plan."""
+    monkeypatch.setenv("NO_PROXY", "*")
+    monkeypatch.setattr(archives, "TIMEOUT", 0.3)
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Unreliable)
+    server.starts, server.stalled = [], threading.Event()
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+
+    def plan(*steps):
+        server.plan = list(steps)
+        return f"http://127.0.0.1:{server.server_port}/a.bin", server.starts
+
+    yield plan
+    server.stalled.set()
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.mark.parametrize(
+    ("plan", "starts"),
+    [
+        (["drop", "serve"], [0, 65_536]),
+        (["stall", "drop", "serve"], [0, 65_536, 131_072]),
+        (["busy", "serve"], [0, 0]),
+        (["drop", "whole"], [0, 65_536]),  # a server that cannot go on
+        (["drop", "elsewhere", "serve"], [0, 65_536, 0]),  # one that gives other bytes than asked for
+    ],
+)
+def test_a_broken_download_goes_on(tmp_path, unreliable, plan, starts):
+    address, got = unreliable(*plan)
+    file = PublicFile("a.bin", (address,), sha256(CONTENT))
+    assert fetch([file], tmp_path / "downloads")["a.bin"].read_bytes() == CONTENT
+    assert got == starts
+    assert not list((tmp_path / "downloads/public").glob(".*"))
+
+
+def test_a_download_that_was_given_up_goes_on_in_the_next_call(tmp_path, unreliable, monkeypatch):
+    monkeypatch.setattr(archives, "TRIES", 1)
+    address, got = unreliable("drop")
+    file = PublicFile("a.bin", (address,), sha256(CONTENT))
+    with pytest.raises(ArchiveError, match="goes on with it"):
+        fetch([file], tmp_path / "downloads")
+    assert fetch([file], tmp_path / "downloads")["a.bin"].read_bytes() == CONTENT
+    assert got == [0, 65_536]
+    part = tmp_path / "downloads/public/.a.bin.part"
+    (tmp_path / "downloads/public/a.bin").rename(part)  # all of it was there, but not yet renamed
+    assert fetch([file], tmp_path / "downloads")["a.bin"].read_bytes() == CONTENT
+
+
+def test_a_server_that_lies_is_found_out(tmp_path, unreliable):
+    address, _ = unreliable("drop", "lie", "serve")
+    file = PublicFile("a.bin", (address,), sha256(CONTENT))
+    with pytest.raises(ArchiveError, match=r"a\.bin: .*damaged or another one"):
+        fetch([file], tmp_path / "downloads")
+    assert fetch([file], tmp_path / "downloads")["a.bin"].read_bytes() == CONTENT
 
 
 def test_network_libraries_are_loaded_late():
