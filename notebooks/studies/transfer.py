@@ -25,6 +25,7 @@ from consensus_lib.losses import pixelwise_loss
 from consensus_lib.models.networks import FaceOccNet, MostFrequentLabel, check_network
 from consensus_lib.training.trainer import evaluate
 from synthetic_faces import Recipe, synthetic_folder
+from synthetic_faces.store import VERSION
 
 ALL = {"occluded": 0.1}  # press photographs show few occluders; found on the validation photographs
 RECIPES = {
@@ -95,7 +96,7 @@ def main(argv: list[str] | None = None, table: Path = TABLE) -> None:
     real = open_splits("lfw_part_labels", "parts", size=a.size, images=0)
     floor = evaluate(MostFrequentLabel(real.train), real.test).compute()
     setting = {f"floor_{key}": floor[key] for key in ("iou_face", "iou_hair", "mean_iou")}
-    setting |= {"width": a.width, "live": False}
+    setting |= {"width": a.width, "live": False, "renderer": VERSION}
     by_recipe = ablation(lesson, real, a.recipes, a.seeds, a.images, epochs=a.epochs, **setting)
     starts = [one.folder for one in by_recipe.get("all", [])]
     trained = list(itertools.chain(*by_recipe.values()))
