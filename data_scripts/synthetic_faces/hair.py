@@ -149,7 +149,7 @@ def keeps(style: SimpleNamespace, rng: np.random.Generator) -> Callable[[np.ndar
 def paint_hair(place: np.ndarray, style, look, rng: np.random.Generator) -> Paint:
     """Paint hair at places (azimuth, y, ·) ``[N,3]`` with strands along the comb."""
     angle, y = place[:, 0], place[:, 1]
-    paint = Paint.plain(len(angle), np.asarray(look.hair_rgb), HAIR, 0.0)
+    paint = Paint.plain(len(angle), look.hair_rgb, HAIR, 0.0)
     side = np.where(angle > style.part, 1, -1)
     top = np.clip((-y - 40) / 50, 0, 1)
     across = np.radians(angle) * 75 + style.comb * y + side * 0.9 * y * top

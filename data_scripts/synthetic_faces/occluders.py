@@ -104,7 +104,7 @@ def strands(stage: Stage, rng: np.random.Generator) -> list[Layer]:
     start, sweep, width = rng.uniform(-10, 30), rng.uniform(10, 60), rng.uniform(2.0, 3.2)
     t = np.linspace(0, 1, 12)
     taper = 0.5 * width * stage.view.scale * (1 - t[:, None] ** 2)
-    hair = flat_colour(stage.light, np.asarray(stage.look.hair_rgb), 0.02)
+    hair = flat_colour(stage.light, stage.look.hair_rgb, 0.02)
     layers = []
     for _ in range(int(rng.integers(4, 11))):
         drop, root = rng.uniform(60, 170), start + rng.normal(0, 18)

@@ -169,6 +169,5 @@ def paint_clothes(place: np.ndarray, outfit: dict, drop: float, pixel: float, rn
 
 def is_bare(place: np.ndarray, outfit: dict, drop: float) -> np.ndarray:
     """Find the places ``[N,3]`` of the torso that lie inside the neckline and show skin, bool ``[N]``."""
-    x, y = place[:, 0], place[:, 1] - drop
-    depth = outfit["neckline"]
+    x, y, depth = place[:, 0], place[:, 1] - drop, outfit["neckline"]
     return (np.abs(x) < 45 + 0.35 * depth - 0.45 * np.clip(y, 0, None)) & (y < depth) & (place[:, 2] > 10)
