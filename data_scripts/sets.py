@@ -119,7 +119,6 @@ def prepare(
         tree = find_tree(source, dataset.needs, dataset.get)
         samples = dataset.samples(tree)
         compare_counts(samples, dataset.counts)
-        notes = {"mirrored": [list(pair) for pair in dataset.mirror.items()]} if dataset.mirror else {}
         info = DatasetInfo(
             name=dataset.name,
             classes=tuple(dataset.classes),
@@ -127,7 +126,8 @@ def prepare(
             source=dataset.source,
             licence=dataset.licence,
             size=size,
-            notes={**notes, "recipe": RECIPE},
+            notes={"recipe": RECIPE},
+            mirrored=tuple(dataset.mirror.items()),
         )
         return make(out, info, samples, lambda folder: dataset.finish(tree, folder, size))
 

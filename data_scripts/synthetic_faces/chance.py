@@ -24,53 +24,36 @@ def normal(rng: np.random.Generator, mean: float, deviation: float, bound: float
 
 def choose(rng: np.random.Generator, odds: dict):
     """Draw a key of ``odds`` with probability proportional to its value."""
-    left = rng.random() * sum(odds.values())
-    for name, weight in odds.items():
-        left -= weight
-        if left < 0:
-            return name
-    return next(name for name in reversed(odds) if odds[name] > 0)  # rounding
+    names, ends = list(odds), np.cumsum(list(odds.values()))
+    return names[np.searchsorted(ends, rng.random() * ends[-1], side="right")]
 
 
 def field(rng: np.random.Generator, u: np.ndarray, v: np.ndarray, cells: int = 32) -> np.ndarray:
-    """Return smooth noise at the places (u, v), both in units of a noise cell.
+    """Return smooth noise, float32 ``[N]`` of mean 0 and mostly within ±1, at the places (u, v) ``[N]``.
 
-    Args:
-        rng: the stream that fixes the pattern.
-        u: float array ``[N]``; the pattern repeats every ``cells``.
-        v: float array ``[N]``.
-        cells: number of cells before the pattern repeats, a power of two.
-
-    Returns:
-        float32 ``[N]``, mean 0, mostly within ±1.
+    Places are in units of a noise cell; the pattern, fixed by ``rng``, repeats after ``cells``, a power of 2.
     """
     grid = np.empty((cells + 1, cells + 1), np.float32)
     grid[:-1, :-1] = rng.standard_normal((cells, cells), dtype=np.float32)
     grid[-1], grid[:, -1] = grid[0], grid[:, 0]
     (iu, fu), (iv, fv) = _split(u, cells), _split(v, cells)
-    at, flat = iu * (cells + 1) + iv, grid.ravel()
-    at = at.astype(np.intp)
+    at, flat = (iu * (cells + 1) + iv).astype(np.intp), grid.ravel()
     first, second = flat.take(at), flat[cells + 1 :].take(at)
     first += fv * (flat[1:].take(at) - first)
     second += fv * (flat[cells + 2 :].take(at) - second)
     return first + fu * (second - first)
 
 
-def line(rng: np.random.Generator, cells: int = 256) -> Callable[[np.ndarray], np.ndarray]:
+def line(rng: np.random.Generator) -> Callable[[np.ndarray], np.ndarray]:
     """Return smooth noise along one coordinate as a function: float ``[N]`` in cells to float32 ``[N]``."""
-    row = rng.standard_normal(cells, dtype=np.float32)
+    row = rng.standard_normal(256, dtype=np.float32)
     rise = np.append(row[1:], row[0]) - row
 
     def along(u: np.ndarray) -> np.ndarray:
-        at, part = _split(u, cells)
+        at, part = _split(u, len(row))
         return row.take(at) + part * rise.take(at)
 
     return along
-
-
-def profile(rng: np.random.Generator, u: np.ndarray) -> np.ndarray:
-    """Return smooth noise at the places ``u`` ``[N]`` of one coordinate, in units of a noise cell."""
-    return line(rng)(u)
 
 
 def _split(u: np.ndarray, cells: int) -> tuple[np.ndarray, np.ndarray]:

@@ -1,16 +1,16 @@
 """The head: a mean shape in millimetres, its linear variation, expression, and where the features lie.
 
-The mean is given by fourteen horizontal sections that follow the usual proportions of adults: the eyes
-about half-way between crown and chin, 63 mm between the pupils, 150 mm from ear to ear. A shape is the mean
-plus a weighted sum of modes, each a smooth change of the sections; features move with it.
+The mean has the usual proportions of adults. A shape is the mean plus a weighted sum of modes, each a smooth
+change of the horizontal sections; features move with it.
 """
 
-import dataclasses
+from types import SimpleNamespace
 
 import numpy as np
 
 from synthetic_faces.chance import normal
 from synthetic_faces.mesh import tube
+from synthetic_faces.paint import bump, ridge
 
 # fmt: off
 #        y    width front back widest
@@ -37,10 +37,6 @@ _LOWER, _UPPER = np.clip(_HEIGHT / 117, 0, 1), np.clip(-_HEIGHT / 108, 0, 1)
 _ROUND = np.sqrt(np.clip(SECTIONS[:, 1] / 76, 0, 1))
 
 
-def _bell(centre: float, spread: float) -> np.ndarray:
-    return np.exp(-(((_HEIGHT - centre) / spread) ** 2))
-
-
 def _mode(dy=0.0, width=0.0, front=0.0, back=0.0) -> np.ndarray:
     zero = np.zeros(len(SECTIONS))
     return np.stack([zero + dy, (zero + width) * _ROUND, zero + front, zero + back, zero], axis=1)
@@ -50,100 +46,55 @@ def _mode(dy=0.0, width=0.0, front=0.0, back=0.0) -> np.ndarray:
 MODES = {
     "breadth": _mode(width=3.6),
     "length": _mode(dy=6.0 * _LOWER),
-    "forehead": _mode(dy=-4.5 * _UPPER, front=1.5 * _bell(-60, 40)),
-    "jaw": _mode(width=5.0 * _bell(92, 26)),
-    "cheek": _mode(width=3.2 * _bell(35, 30)),
-    "temple": _mode(width=2.5 * _bell(-30, 30)),
+    "forehead": _mode(dy=-4.5 * _UPPER, front=1.5 * ridge(_HEIGHT + 60, 40)),
+    "jaw": _mode(width=5.0 * ridge(_HEIGHT - 92, 26)),
+    "cheek": _mode(width=3.2 * ridge(_HEIGHT - 35, 30)),
+    "temple": _mode(width=2.5 * ridge(_HEIGHT + 30, 30)),
     "depth": _mode(front=2.0, back=-5.0),
-    "chin": _mode(front=3.5 * _bell(108, 20)),
+    "chin": _mode(front=3.5 * ridge(_HEIGHT - 108, 20)),
 }
 
 
-@dataclasses.dataclass(frozen=True)
-class Shape:
-    """One person's head. Lengths in millimetres, y down from the line through the eyes.
-
-    Attributes:
-        weights: weight of each mode in standard deviations.
-        eye_x, eye_width, eye_open: half pupil distance, half width and full opening of an eye.
-        eye_tilt: slope of the line from inner to outer corner.
-        brow_y, brow_arch, brow_weight: height, arch and thickness of the brows.
-        nose_length, nose_width, nose_height: bridge to base, half width at the base, height of the tip.
-        mouth_y, mouth_width, lip: height, half width, thickness of the lower lip.
-        smile, jaw_open, gaze: expression; corners up (0-1), opening (mm), iris offset (x, y mm).
-        hairline: height of the hairline above the eyes.
-        ear, ear_out: length of the ear, and how far it stands off.
-        age: 0 young to 1 old.
-    """
-
-    weights: dict[str, float]
-    eye_x: float
-    eye_width: float
-    eye_open: float
-    eye_tilt: float
-    brow_y: float
-    brow_arch: float
-    brow_weight: float
-    nose_length: float
-    nose_width: float
-    nose_height: float
-    mouth_y: float
-    mouth_width: float
-    lip: float
-    smile: float
-    jaw_open: float
-    gaze: tuple[float, float]
-    hairline: float
-    ear: float
-    ear_out: float
-    age: float
-
-    @property
-    def stretch(self) -> float:
-        """Return how much longer than the mean the face is below the eyes."""
-        return 1 + self.weights["length"] * 6.0 / 117
-
-
-def draw_shape(rng: np.random.Generator) -> Shape:
-    """Draw a person's head shape and expression."""
+def draw_shape(rng: np.random.Generator) -> SimpleNamespace:
+    """Draw a person's head shape and expression: lengths in millimetres, y down from the line of the eyes."""
     weights = {name: normal(rng, 0, 1) for name in MODES}
     stretch = 1 + weights["length"] * 6.0 / 117
     smile = float(rng.choice([0.0, rng.uniform(0.3, 1.0)], p=[0.35, 0.65]))
-    speaking = rng.random() < 0.3
-    return Shape(
-        weights=weights,
-        eye_x=normal(rng, 31.5, 1.6),
-        eye_width=normal(rng, 14.5, 1.0),
-        eye_open=max(1.0, normal(rng, 9.5, 1.8) - 2.5 * smile),
-        eye_tilt=normal(rng, 0.05, 0.05),
+    return SimpleNamespace(
+        weights=weights,  # of each mode, in standard deviations
+        stretch=stretch,  # length of the face below the eyes, as a multiple of the mean
+        eye_x=normal(rng, 31.5, 1.6),  # half the distance of the pupils
+        eye_width=normal(rng, 14.5, 1.0),  # half width of an eye
+        eye_open=max(1.0, normal(rng, 9.5, 1.8) - 2.5 * smile),  # full opening of an eye
+        eye_tilt=normal(rng, 0.05, 0.05),  # slope of the line from inner to outer corner
+        gaze=(normal(rng, 0, 2.2), normal(rng, 0, 1.0)),  # offset of the iris (x, y)
         brow_y=normal(rng, -19.5, 2.5),
         brow_arch=normal(rng, 4, 2),
-        brow_weight=normal(rng, 5.5, 1.5),
-        nose_length=normal(rng, 47, 3) * stretch,
-        nose_width=normal(rng, 17.5, 2.0),
-        nose_height=normal(rng, 25, 4),
+        brow_weight=normal(rng, 5.5, 1.5),  # thickness
+        nose_length=normal(rng, 47, 3) * stretch,  # bridge to base
+        nose_width=normal(rng, 17.5, 2.0),  # half width at the base
+        nose_height=normal(rng, 25, 4),  # of the tip
         mouth_y=normal(rng, 70, 2.5) * stretch,
-        mouth_width=normal(rng, 25, 2) + 8 * smile,
-        lip=normal(rng, 9, 2.2) - 2 * smile,
-        smile=smile,
-        jaw_open=(rng.uniform(4, 20) if speaking else rng.uniform(1, 14) * smile),
-        gaze=(normal(rng, 0, 2.2), normal(rng, 0, 1.0)),
-        hairline=normal(rng, 64, 6),
-        ear=normal(rng, 62, 4),
-        ear_out=normal(rng, 17, 4),
-        age=float(rng.beta(1.6, 1.8)),
+        mouth_width=normal(rng, 25, 2) + 8 * smile,  # half width
+        lip=normal(rng, 9, 2.2) - 2 * smile,  # thickness of the lower lip
+        smile=smile,  # corners up, 0 to 1
+        jaw_open=rng.uniform(4, 20) if rng.random() < 0.3 else rng.uniform(1, 14) * smile,
+        hairline=normal(rng, 64, 6),  # height above the eyes
+        ear=normal(rng, 62, 4),  # length
+        ear_out=normal(rng, 17, 4),  # how far it stands off
+        age=float(rng.beta(1.6, 1.8)),  # 0 young to 1 old
     )
 
 
-def sections(shape: Shape) -> np.ndarray:
+def sections(shape: SimpleNamespace) -> np.ndarray:
     """Return the sections ``[14,5]`` of a person's head with the jaw closed."""
     return SECTIONS + sum(weight * MODES[name] for name, weight in shape.weights.items())
 
 
-def head_grid(shape: Shape, rows: int = 39, columns: int = 41) -> np.ndarray:
-    """Return the head's mesh ``[rows,columns,3]`` with nose, sockets, cheeks, lips and the open jaw."""
-    grid = tube(sections(shape), rows, columns)
-    x, y, z = grid[..., 0], grid[..., 1], grid[..., 2]
+def head_grid(shape: SimpleNamespace) -> np.ndarray:
+    """Return the head's mesh ``[39,41,3]`` with nose, sockets, cheeks, lips and the open jaw."""
+    grid = tube(sections(shape), 39)
+    x, y, z = np.moveaxis(grid, -1, 0)
     front = np.clip((z - 15) / 35, 0, 1)
     grid[..., 2] += front * relief(shape, np.abs(x), y)
     # The lower jaw swings down as one piece.
@@ -152,44 +103,36 @@ def head_grid(shape: Shape, rows: int = 39, columns: int = 41) -> np.ndarray:
     return grid
 
 
-def relief(shape: Shape, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+def relief(shape: SimpleNamespace, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """Return how far the face stands out of the smooth head at (``|x|``, y), in millimetres."""
-
-    def bump(cx, cy, sx, sy, height):
-        return height * np.exp(-(((x - cx) / sx) ** 2) - ((y - cy) / sy) ** 2)
-
-    length = shape.nose_length
-    ridge = np.interp(
-        y / length, [-0.3, 0, 0.35, 0.8, 0.95, 1.05, 1.16, 1.3], [0, 0.12, 0.42, 0.95, 1, 0.7, 0.14, 0]
-    )
+    length, mouth = shape.nose_length, shape.mouth_y
+    knots = [-0.3, 0, 0.35, 0.8, 0.95, 1.05, 1.16, 1.3]
+    bridge = np.interp(y / length, knots, [0, 0.12, 0.42, 0.95, 1, 0.7, 0.14, 0])
     spread = np.interp(y / length, [0, 0.4, 0.8, 1.0], [8, 9, 12, 14]) * shape.nose_width / 17.5
-    nose = shape.nose_height * ridge * np.exp(-((x / spread) ** 2))
-    wing = bump(0.72 * shape.nose_width, 0.9 * length, 6, 7, 0.3 * shape.nose_height)
-    mouth = shape.mouth_y
-    return (
-        nose
-        + wing
-        + bump(shape.eye_x, 0, 17, 11, -8.5)
-        + bump(shape.eye_x, 0, 10, 8, 5)
-        + bump(24, shape.brow_y + 3, 20, 8, 4)
-        + bump(44, 26, 15, 13, 5 + 2.5 * shape.smile)
-        + bump(36, 52, 14, 14, -2.5 - 2 * shape.age)
-        + bump(0, mouth - 6, 20, 6, 4)
-        + bump(0, mouth + 7, 17, 6, 4.5)
-        + bump(0, mouth, 24, 2.5, -3)
-        + bump(0, mouth + 17, 22, 5, -3.5)
-        + bump(0, 106 * shape.stretch, 17, 11, 5)
-    )
+    nose = shape.nose_height * bridge * np.exp(-((x / spread) ** 2))
+    hills = [  # centre, spread, height
+        (0.72 * shape.nose_width, 0.9 * length, 6, 7, 0.3 * shape.nose_height),
+        (shape.eye_x, 0, 17, 11, -8.5),
+        (shape.eye_x, 0, 10, 8, 5),
+        (24, shape.brow_y + 3, 20, 8, 4),
+        (44, 26, 15, 13, 5 + 2.5 * shape.smile),
+        (36, 52, 14, 14, -2.5 - 2 * shape.age),
+        (0, mouth - 6, 20, 6, 4),
+        (0, mouth + 7, 17, 6, 4.5),
+        (0, mouth, 24, 2.5, -3),
+        (0, mouth + 17, 22, 5, -3.5),
+        (0, 106 * shape.stretch, 17, 11, 5),
+    ]
+    return nose + sum(height * bump(x, y, *where) for *where, height in hills)
 
 
-def ear_grid(shape: Shape, side: int, rows: int = 6, columns: int = 17) -> np.ndarray:
-    """Return one ear's mesh ``[rows,columns,3]``; ``side`` is -1 for the viewer's left, 1 for the right."""
-    radius = np.linspace(0, 1, rows)[:, None]
-    angle = np.linspace(-np.pi, np.pi, columns)[None, :]
-    half = shape.ear / 2
+def ear_grid(shape: SimpleNamespace, side: int) -> np.ndarray:
+    """Return one ear's mesh ``[6,17,3]``; ``side`` is -1 for the viewer's left, 1 for the right."""
+    radius = np.linspace(0, 1, 6)[:, None]
+    angle = np.linspace(-np.pi, np.pi, 17)[None, :]
     lobe = 1 - 0.25 * np.clip(np.sin(angle), 0, 1)  # narrower below
     back = -radius * np.cos(angle) * 17 * lobe  # front edge towards +z
-    down = radius * np.sin(angle) * half
+    down = radius * np.sin(angle) * shape.ear / 2
     # A bowl: deep in the middle, a raised rim, standing off more at the back.
     lift = shape.ear_out * (0.25 + 0.75 * np.clip((back + 17) / 34, 0, 1)) * (0.35 + 0.65 * radius**2)
     knots = sections(shape)[:-2]
@@ -198,35 +141,32 @@ def ear_grid(shape: Shape, side: int, rows: int = 6, columns: int = 17) -> np.nd
     return grid if side > 0 else grid[:, ::-1]
 
 
-def neck_grid(shape: Shape, breadth: float) -> np.ndarray:
+# fmt: off
+_NECK = np.array([  # y, multiple of the half width, front, back, widest
+    [40,  0.92, 33,  -62, -14],
+    [90,  0.95, 36,  -68, -14],
+    [120, 1.0,  38,  -76, -16],
+    [165, 1.1,  42,  -88, -22],
+    [200, 1.5,  46, -100, -30],
+    [240, 2.0,  50, -104, -32],
+])
+_TORSO = np.array([  # y below the shoulders' beginning, and the same
+    [-14, 1.12, 46,   -90, -20],
+    [-8,  1.3,  51,   -98, -22],
+    [4,   1.9,  58,  -104, -24],
+    [20,  3.0,  68,  -108, -24],
+    [48,  3.65, 78,  -112, -24],
+    [110, 3.95, 98,  -118, -24],
+    [260, 3.9,  108, -120, -24],
+])
+# fmt: on
+
+
+def neck_grid(breadth: float) -> np.ndarray:
     """Return the neck's mesh: a tube of half width ``breadth`` from inside the head to the chest."""
-    rings = np.array(
-        [
-            [40, 0.92, 33, -62, -14],
-            [90, 0.95, 36, -68, -14],
-            [120, 1.0, 38, -76, -16],
-            [165, 1.1, 42, -88, -22],
-            [200, 1.5, 46, -100, -30],
-            [240, 2.0, 50, -104, -32],
-        ]
-    )
-    rings[:, 1] *= breadth
-    return tube(rings, 13, 25, 0.95)
+    return tube(_NECK * [1, breadth, 1, 1, 1], 13, 25, 0.95)
 
 
 def torso_grid(breadth: float, drop: float) -> np.ndarray:
     """Return shoulders and chest: half width of the neck and how far the shoulders lie below the eyes."""
-    rings = np.array(
-        [
-            [-14, 1.12, 46, -90, -20],
-            [-8, 1.3, 51, -98, -22],
-            [4, 1.9, 58, -104, -24],
-            [20, 3.0, 68, -108, -24],
-            [48, 3.65, 78, -112, -24],
-            [110, 3.95, 98, -118, -24],
-            [260, 3.9, 108, -120, -24],
-        ]
-    )
-    rings[:, 0] += drop
-    rings[:, 1] *= breadth
-    return tube(rings, 16, 33, 0.9)
+    return tube(_TORSO * [1, breadth, 1, 1, 1] + [drop, 0, 0, 0, 0], 16, 33, 0.9)

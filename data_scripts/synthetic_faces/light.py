@@ -1,8 +1,8 @@
 """Light: a key light, a fill light and the sky, with shadows that the person casts on themselves.
 
 Whether the key light reaches a point is looked up in a shadow map: the meshes as the lamp sees them. What
-the lamp sees is lit; what lies deeper is in shadow. Nose, brow ridge, hair, hat brim and jaw all cast
-shadows that way, consistent with the pose.
+the lamp sees is lit; what lies deeper is in shadow. Nose, brow ridge, hair and jaw all cast shadows
+that way, consistent with the pose.
 """
 
 import dataclasses
@@ -11,28 +11,22 @@ import itertools
 import numpy as np
 
 from synthetic_faces.chance import normal
-from synthetic_faces.mesh import View, rasterise_all
+from synthetic_faces.mesh import View, rasterise
 
 _REACH = 330.0  # millimetres from the middle of the shadow map to its edge
 
 
 @dataclasses.dataclass(frozen=True)
 class Light:
-    """The light of one photograph; directions point towards the lamp in the camera's frame.
+    """The light of one photograph. Unit vectors point towards a lamp in the camera's frame."""
 
-    Attributes:
-        key, fill: unit vectors ``[3]``.
-        key_rgb, fill_rgb, sky_rgb, ground_rgb: linear colours times strength.
-        softness: 0 a bare bulb to 1 an overcast sky; softens the edge of shadows and their depth.
-    """
-
-    key: np.ndarray
-    fill: np.ndarray
-    key_rgb: np.ndarray
+    key: np.ndarray  # unit vector [3]
+    fill: np.ndarray  # unit vector [3]
+    key_rgb: np.ndarray  # linear colours times strength
     fill_rgb: np.ndarray
     sky_rgb: np.ndarray
     ground_rgb: np.ndarray
-    softness: float
+    softness: float  # 0 a bare bulb to 1 an overcast sky; softens the edge of shadows and their depth
 
 
 def _towards(azimuth: float, elevation: float) -> np.ndarray:
@@ -60,15 +54,9 @@ def draw_light(rng: np.random.Generator) -> Light:
     side = -np.sign(key[0] or 1.0)
     fill = _towards(side * rng.uniform(20, 100), rng.uniform(-20, 40))
     fill_strength = rng.uniform(0, 0.45) * (rng.random() < 0.6)
-    return Light(
-        key,
-        fill,
-        strength * tint,
-        fill_strength * np.exp(np.array([1, 0, -1]) * normal(rng, 0, 0.2)),
-        ambient * sky,
-        ambient * rng.uniform(0.4, 0.9) * sky[::-1],
-        float(rng.uniform(0.0, 0.8)),
-    )
+    fill_rgb = fill_strength * np.exp(np.array([1, 0, -1]) * normal(rng, 0, 0.2))
+    ground_rgb = ambient * rng.uniform(0.4, 0.9) * sky[::-1]
+    return Light(key, fill, strength * tint, fill_rgb, ambient * sky, ground_rgb, rng.uniform(0.0, 0.8))
 
 
 def _lamp_frame(direction: np.ndarray) -> np.ndarray:
@@ -79,11 +67,7 @@ def _lamp_frame(direction: np.ndarray) -> np.ndarray:
 
 
 def shadow_map(light: Light, casters: list, size: int) -> np.ndarray:
-    """Return depth towards the key lamp of the solids ``casters``, for an image of ``size`` pixels.
-
-    Returns:
-        float32 ``[M,M]``, finer for large images, whose shadows would show steps.
-    """
+    """Return the depth of solids towards the key lamp, float32 ``[M,M]``, finer for larger images."""
     side = int(np.clip(3 * size // 4, 96, 384))
     frame = _lamp_frame(light.key)
     view = View(side / (2 * _REACH), (side / 2, side / 2), 1e9, side)
@@ -91,7 +75,7 @@ def shadow_map(light: Light, casters: list, size: int) -> np.ndarray:
     if side < 192:
         casters = [solid.coarser() for solid in casters]  # fine enough
     turned = [dataclasses.replace(solid, turn=frame @ solid.turn, sides="both") for solid in casters]
-    for seen in rasterise_all(view, turned):
+    for seen in rasterise(view, turned):
         depth[seen.pixel] = np.maximum(depth[seen.pixel], seen.depth)
     return depth.reshape(side, side)
 
@@ -118,12 +102,8 @@ def _reached(light: Light, depths: np.ndarray, u: np.ndarray, v: np.ndarray, dep
     edge = np.float32(4 + 10 * light.softness)  # millimetres over which a shadow begins
     flat, at = depths.ravel(), iv * side + iu
     share = np.zeros(len(u), np.float32)
-    for offset, weight in (
-        (0, (1 - fu) * (1 - fv)),
-        (1, fu * (1 - fv)),
-        (side, (1 - fu) * fv),
-        (side + 1, fu * fv),
-    ):
+    weights = (1 - fu) * (1 - fv), fu * (1 - fv), (1 - fu) * fv, fu * fv
+    for offset, weight in zip((0, 1, side, side + 1), weights, strict=True):
         behind = flat[at + offset] - depth - 7  # 7 mm: a map's pixel is that deep on a slanting surface
         share += weight * np.clip(1 - behind / edge, 0, 1)
     return share
@@ -132,11 +112,7 @@ def _reached(light: Light, depths: np.ndarray, u: np.ndarray, v: np.ndarray, dep
 def shade(light: Light, paint, normal: np.ndarray, reached: np.ndarray) -> np.ndarray:
     """Return the light, linear float32 ``[N,3]``, that painted points send to the camera.
 
-    Args:
-        light: the lamps.
-        paint: albedo, gloss and glow of the points.
-        normal: unit normals ``[N,3]``.
-        reached: share of the key light that arrives, ``[N]``.
+    Points have unit normals ``[N,3]`` and the share of the key light that ``reached`` them ``[N]``.
     """
     reached = 1 - (1 - reached) * np.float32(1 - 0.5 * light.softness)
     wrap = np.float32(0.15 + 0.2 * light.softness)
@@ -156,4 +132,4 @@ def shade(light: Light, paint, normal: np.ndarray, reached: np.ndarray) -> np.nd
     sheen *= sheen  # spark**8
     glint = sheen**2 * sheen**2  # spark**32
     shine = paint.gloss * reached * (0.18 * sheen + 0.45 * glint)
-    return paint.albedo * diffuse + (shine + paint.glow)[:, None] * light.key_rgb.astype(np.float32)
+    return paint.albedo * diffuse + shine[:, None] * light.key_rgb.astype(np.float32)

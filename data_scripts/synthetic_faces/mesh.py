@@ -4,10 +4,9 @@ Coordinates: x to the viewer's right, y down, z towards the viewer; the origin l
 height of the eyes. A mesh is a grid of rings, ``[R,C,3]``: a ring is a horizontal section that starts and
 ends at the back, so the first and the last column coincide.
 
-The rasteriser answers, for every pixel centre, which triangle is seen there and which point of it. It hands
-back *fragments*: one entry for each covered pixel with its depth and the interpolated attributes. Fragments
-of several meshes are then resolved against each other by depth. Edges are hard here, so that a label is
-never a mixture; the camera's blur makes them soft in the image.
+The rasteriser finds the triangle at every pixel centre and returns *fragments*: one entry for each covered
+pixel. Fragments of several meshes are then resolved by depth. Edges are hard here, so that a label is never
+a mixture; the camera's blur makes them soft in the image.
 """
 
 import dataclasses
@@ -15,54 +14,42 @@ import functools
 from collections.abc import Callable
 
 import numpy as np
+from scipy.interpolate import CubicHermiteSpline
 
 
 @dataclasses.dataclass(frozen=True)
 class View:
-    """A camera: pixels for each millimetre at z = 0, where the origin falls, and how far the eye is.
+    """A camera that looks at the origin from ``distance`` millimetres; near parts look larger."""
 
-    Attributes:
-        scale: pixels per millimetre in the plane z = 0.
-        centre: pixel coordinates (x, y) of the origin.
-        distance: from the eye to the origin in millimetres; near parts look larger.
-        size: height and width of the image in pixels.
-    """
-
-    scale: float
-    centre: tuple[float, float]
+    scale: float  # pixels per millimetre in the plane z = 0
+    centre: tuple[float, float]  # pixel coordinates (x, y) of the origin
     distance: float
-    size: int
+    size: int  # height and width of the image in pixels
 
     def project(self, points: np.ndarray) -> np.ndarray:
         """Return pixel x, pixel y and depth in millimetres (larger is nearer) of points ``[...,3]``."""
         zoom = self.scale * self.distance / (self.distance - points[..., 2])
-        return np.stack(
-            [self.centre[0] + zoom * points[..., 0], self.centre[1] + zoom * points[..., 1], points[..., 2]],
-            axis=-1,
-        )
+        x, y = (self.centre[axis] + zoom * points[..., axis] for axis in (0, 1))
+        return np.stack([x, y, points[..., 2]], axis=-1)
+
+    def unproject(self, pixel: np.ndarray, depth: np.ndarray) -> np.ndarray:
+        """Return the points, float32 ``[3,N]`` in millimetres, at flat pixels ``[N]`` and depths ``[N]``."""
+        row, column = np.divmod(pixel.astype(np.int32), np.int32(self.size))
+        zoom = (self.distance - depth) / np.float32(self.scale * self.distance)
+        x, y = column - np.float32(self.centre[0] - 0.5), row - np.float32(self.centre[1] - 0.5)
+        return np.stack([x * zoom, y * zoom, depth]).astype(np.float32)
 
 
 @dataclasses.dataclass(frozen=True)
 class Fragments:
-    """What of a mesh falls on which pixel.
+    """The points of a mesh that pixels show, at most one for each pixel."""
 
-    The normals are computed when first asked for: most fragments are hidden before that.
-
-    Attributes:
-        pixel: intp ``[N]``, flat pixel index, each at most once.
-        depth: float32 ``[N]``, millimetres, larger is nearer.
-        place: float32 ``[N,3]``, the point on the unturned mesh in millimetres.
-        face: intp ``[N]``, the triangle that is seen.
-        weight: float32 ``[N,3]``, barycentric weights of its corners.
-        solid: the mesh they belong to.
-    """
-
-    pixel: np.ndarray
-    depth: np.ndarray
-    place: np.ndarray
-    face: np.ndarray
-    weight: np.ndarray
-    solid: "Solid"
+    pixel: np.ndarray  # intp [N], flat pixel index
+    depth: np.ndarray  # float32 [N], millimetres, larger is nearer
+    place: np.ndarray  # float32 [N,3], the point on the unturned mesh in millimetres
+    face: np.ndarray  # intp [N], the triangle that is seen
+    weight: np.ndarray  # float32 [N,3], barycentric weights of its corners
+    solid: "Solid"  # the mesh they belong to
 
     def __getitem__(self, keep: np.ndarray) -> "Fragments":
         """Return the fragments that a boolean mask or an index array ``[N]`` selects."""
@@ -72,10 +59,9 @@ class Fragments:
 
     @functools.cached_property
     def normal(self) -> np.ndarray:
-        """Return float32 ``[N,3]``, unit normals of the turned mesh."""
+        """Return unit normals of the turned mesh, float32 ``[N,3]``; only visible fragments need them."""
         normals = grid_normals(self.solid.grid, self.solid.closed).reshape(-1, 3)
-        if self.solid.turn is not None:
-            normals = normals @ self.solid.turn[:, :3].T
+        normals = normals @ self.solid.turn[:, :3].T
         corner = _grid_faces(*self.solid.grid.shape[:2]).take(self.face, axis=0)
         normal = _mix(normals.astype(np.float32), corner, self.weight)
         normal /= np.maximum(np.sqrt(np.einsum("nc,nc->n", normal, normal)), np.float32(1e-6))[:, None]
@@ -86,17 +72,13 @@ class Fragments:
 
 def _mix(values: np.ndarray, corner: np.ndarray, weight: np.ndarray) -> np.ndarray:
     """Return ``values`` ``[V,A]`` of vertices interpolated between ``corner`` ``[N,3]``: ``[N,A]``."""
-    mixed = values.take(corner[:, 0], axis=0) * weight[:, :1]
-    mixed += values.take(corner[:, 1], axis=0) * weight[:, 1:2]
-    mixed += values.take(corner[:, 2], axis=0) * weight[:, 2:]
-    return mixed
+    return sum(values.take(corner[:, k], axis=0) * weight[:, k : k + 1] for k in range(3))
 
 
 def rotation(yaw: float, pitch: float, roll: float) -> np.ndarray:
-    """Return the matrix ``[3,3]`` that nods by pitch, then turns by yaw, then tilts by roll (degrees).
+    """Return the matrix ``[3,3]`` that nods by pitch, turns by yaw, then tilts by roll, in degrees.
 
-    Positive yaw turns the face to the viewer's right, positive pitch lowers the chin, positive roll tilts
-    clockwise.
+    Positive ones lower the chin, turn the face to the viewer's right and tilt it clockwise.
     """
     (sy, sp, sr), (cy, cp, cr) = (f(np.radians([yaw, pitch, roll])) for f in (np.sin, np.cos))
     turn = np.array([[cy, 0, sy], [0, 1, 0], [-sy, 0, cy]])
@@ -111,48 +93,32 @@ def power(values: np.ndarray, exponent: float) -> np.ndarray:
 
 
 @functools.cache
-def azimuths(columns: int, crowding: float = 0.5) -> np.ndarray:
+def azimuths(columns: int) -> np.ndarray:
     """Return ``[columns]`` angles from -π (back) over 0 (front) to π, crowded towards the front."""
     u = np.linspace(-1, 1, columns)
-    return np.pi * ((1 - crowding) * u + crowding * u**3)
+    return 0.5 * np.pi * (u + u**3)
 
 
 @functools.cache
 def _spline(knots: int, rows: int) -> np.ndarray:
     """Return the matrix ``[rows,knots]`` that draws a Catmull-Rom curve through evenly spaced knots."""
-    place = np.linspace(0, knots - 1, rows)
-    left = np.minimum(place.astype(int), knots - 2)
-    t = (place - left)[:, None]
-    weights = 0.5 * np.concatenate(
-        [-t + 2 * t**2 - t**3, 2 - 5 * t**2 + 3 * t**3, t + 4 * t**2 - 3 * t**3, -(t**2) + t**3], axis=1
-    )
-    matrix = np.zeros((rows, knots))
-    for step in range(4):
-        np.add.at(matrix, (np.arange(rows), np.clip(left + step - 1, 0, knots - 1)), weights[:, step])
-    return matrix
-
-
-@functools.cache
-def _section(columns: int, exponent: float) -> tuple[np.ndarray, np.ndarray]:
-    """Return how far across and how far along the points ``[columns]`` of a unit ring lie."""
-    angle = azimuths(columns)
-    return power(np.sin(angle), exponent), power(np.cos(angle), exponent)
+    slopes = np.gradient(np.eye(knots), axis=0)
+    curve = CubicHermiteSpline(np.arange(knots), np.eye(knots), slopes)
+    return curve(np.linspace(0, knots - 1, rows))
 
 
 def tube(rings: np.ndarray, rows: int, columns: int = 41, exponent: float = 0.87) -> np.ndarray:
-    """Build a tube from rings.
+    """Build a tube ``[rows,columns,3]`` on smooth curves through rings.
 
     Args:
         rings: ``[K,5]``: height y, half width, z of the front, z of the back, z of the widest place.
-        rows: number of rings of the result, on smooth curves through the given ones.
+        rows: number of rings of the result.
         columns: number of points on a ring; the last one equals the first.
         exponent: 1 gives half ellipses, smaller values squarer sections.
-
-    Returns:
-        float64 ``[rows,columns,3]``.
     """
     y, width, front, back, centre = (_spline(len(rings), rows) @ rings).T[:, :, None]
-    across, along = _section(columns, exponent)
+    angle = azimuths(columns)
+    across, along = power(np.sin(angle), exponent), power(np.cos(angle), exponent)
     z = centre + np.where(along > 0, front - centre, centre - back) * along
     return np.stack([width * across, np.broadcast_to(y, z.shape), z], axis=-1)
 
@@ -167,47 +133,25 @@ def _grid_faces(rows: int, columns: int) -> np.ndarray:
 def grid_normals(grid: np.ndarray, closed: bool = True) -> np.ndarray:
     """Return outward unit normals ``[R,C,3]`` of a grid of rings (``closed``) or of an open sheet."""
     planes = np.ascontiguousarray(grid.transpose(2, 0, 1))  # [3, R, C]
-    (dx, dy, dz), across = _slope(planes.swapaxes(0, 1)).swapaxes(0, 1), np.empty_like(planes)
-    across[..., 1:-1] = planes[..., 2:] - planes[..., :-2]
-    across[..., 0], across[..., -1] = planes[..., 1] - planes[..., 0], planes[..., -1] - planes[..., -2]
+    (dx, dy, dz), across = np.gradient(planes, axis=1), np.gradient(planes, axis=2)
     if closed:
         across[..., 0] += across[..., -1]
         across[..., -1] = across[..., 0]
     ax, ay, az = across
-    normal = np.empty_like(planes)
-    normal[0], normal[1], normal[2] = ay * dz - az * dy, az * dx - ax * dz, ax * dy - ay * dx
-    normal /= np.maximum(np.sqrt(np.einsum("arc,arc->rc", normal, normal)), 1e-9)
-    return normal.transpose(1, 2, 0)
-
-
-def _slope(grid: np.ndarray) -> np.ndarray:
-    """Return differences along the first axis, central inside and one-sided at the ends."""
-    slope = np.empty_like(grid)
-    slope[1:-1] = grid[2:] - grid[:-2]
-    slope[0], slope[-1] = grid[1] - grid[0], grid[-1] - grid[-2]
-    return slope
+    normal = np.stack([ay * dz - az * dy, az * dx - ax * dz, ax * dy - ay * dx], axis=-1)
+    return normal / np.maximum(np.linalg.norm(normal, axis=-1, keepdims=True), 1e-9)
 
 
 @dataclasses.dataclass(frozen=True)
 class Solid:
-    """A mesh and how to draw it.
+    """A mesh and how to draw it."""
 
-    Attributes:
-        grid: ``[R,C,3]`` in millimetres.
-        turn: rotation ``[3,3]``, or rotation and shift ``[3,4]``; None leaves the mesh as it is.
-        place: ``[R,C,3]`` to report instead of ``grid``, such as the unstyled shape.
-        keep: says which of its fragments exist, given their places; None keeps all.
-        closed: whether the grid's first and last column coincide (for the normals).
-        sides: ``"front"`` draws triangles whose outer side is seen, ``"back"`` those whose inner side is
-            seen, with their normals turned round, ``"both"`` the nearer of either.
-    """
-
-    grid: np.ndarray
-    turn: np.ndarray | None = None
-    place: np.ndarray | None = None
-    keep: Callable[[np.ndarray], np.ndarray] | None = None
-    closed: bool = True
-    sides: str = "front"
+    grid: np.ndarray  # [R,C,3] in millimetres
+    turn: np.ndarray  # rotation [3,3], or rotation and shift [3,4]
+    place: np.ndarray | None = None  # [R,C,3] to report instead of the grid, such as the unstyled shape
+    keep: Callable[[np.ndarray], np.ndarray] | None = None  # finds the fragments that exist, by their places
+    closed: bool = True  # whether the grid's first and last column coincide, for the normals
+    sides: str = "front"  # show the outer sides of triangles, the inner ("back"), or "both"
 
     def coarser(self) -> "Solid":
         """Return the solid with every other ring and column."""
@@ -215,24 +159,13 @@ class Solid:
         return dataclasses.replace(self, grid=self.grid[::2, ::2], place=place)
 
 
-def rasterise(view: View, grid: np.ndarray, turn: np.ndarray | None = None, **options) -> Fragments:
-    """Find which point of a mesh each pixel shows; arguments as for :class:`Solid`.
-
-    Returns:
-        the fragments, at most one for each pixel.
-    """
-    return rasterise_all(view, [Solid(grid, turn, **options)])[0]
-
-
-def rasterise_all(view: View, solids: list[Solid]) -> list[Fragments]:
-    """Rasterise several meshes, none of which hides another: much quicker than one at a time."""
+def rasterise(view: View, solids: list[Solid]) -> list[Fragments]:
+    """Return the fragments of each solid; solids do not hide each other here."""
     points, places, faces, first, counts = [], [], [], 0, []
     for solid in solids:
         vertices = solid.grid.reshape(-1, 3)
         places.append(vertices if solid.place is None else solid.place.reshape(-1, 3))
-        if solid.turn is not None:
-            vertices = vertices @ solid.turn[:, :3].T + (solid.turn[:, 3] if solid.turn.shape[1] == 4 else 0)
-        points.append(vertices)
+        points.append(vertices @ solid.turn[:, :3].T + solid.turn[:, 3:].sum(1))
         faces.append(_grid_faces(*solid.grid.shape[:2]) + first)
         first += len(vertices)
         counts.append(len(faces[-1]))
@@ -243,24 +176,23 @@ def rasterise_all(view: View, solids: list[Solid]) -> list[Fragments]:
     pixel, face, weight = _cover(screen, faces, sign.take(layer), layer, view.size)
     mixed = _mix(values, faces.take(face, axis=0), weight)
     ends = np.searchsorted(pixel, np.arange(len(solids) + 1) * view.size**2)
-    parts, first = [], 0
+    parts = []
     for number, solid in enumerate(solids):
         part = slice(ends[number], ends[number + 1])
         pixels, depth, place = pixel[part] - number * view.size**2, mixed[part, 0], mixed[part, 1:]
-        seen = Fragments(pixels, depth, place, face[part] - first, weight[part], solid)
-        first += counts[number]
+        seen = Fragments(pixels, depth, place, face[part] - sum(counts[:number]), weight[part], solid)
         parts.append(seen if solid.keep is None else seen[solid.keep(place)])
     return parts
 
 
 def _cover(screen: np.ndarray, faces: np.ndarray, sign: np.ndarray, layer: np.ndarray, size: int):
-    """Return which face is seen where.
+    """Find the triangle of each layer at each pixel.
 
     Args:
         screen: projected vertices, float32 ``[V,3]``.
         faces: their triangles, ``[F,3]``.
         sign: 1 for a face to be seen from outside only, -1 from inside, 0 from both, ``[F]``.
-        layer: faces of one layer hide each other, int32 ``[F]``.
+        layer: its number for each face, int32 ``[F]``; faces of one layer hide each other.
         size: image size in pixels.
 
     Returns:
@@ -271,9 +203,8 @@ def _cover(screen: np.ndarray, faces: np.ndarray, sign: np.ndarray, layer: np.nd
     seen = np.flatnonzero(np.where(sign == 0, np.abs(area), sign * area) > 1e-6)
     # Painter's order: nearest triangle last, so that it overwrites the ones behind.
     near = depth.take(seen, axis=1).sum(0)
-    near = (near - near.min(initial=0)) * np.float32(
-        65535 / max(float(np.ptp(near)), 1e-6) if len(near) else 0
-    )
+    near -= near.min(initial=np.inf)
+    near *= 65535 / max(float(near.max(initial=0)), 1e-6)
     seen = seen[np.argsort(near.astype(np.uint16), kind="stable")]  # 16 bits are sorted faster than floats
     x, y = x.take(seen, axis=1), y.take(seen, axis=1)
     (left, right), (top, bottom) = _pixels(x, size), _pixels(y, size)
@@ -329,26 +260,13 @@ def _pixels(corners: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
     return np.clip(low, 0, size).astype(np.int32), np.clip(high, -1, size - 1).astype(np.int32)
 
 
-def resolve(
-    parts: dict[str, Fragments], size: int, depth: np.ndarray | None = None
-) -> tuple[dict[str, Fragments], np.ndarray]:
-    """Keep of each part what no nearer part hides.
-
-    Args:
-        parts: fragments by name.
-        size: image size in pixels.
-        depth: float32 ``[size*size]`` of what is there already; -inf where nothing is.
-
-    Returns:
-        the visible fragments by name, and the depth map with the parts in it.
-    """
-    depth = np.full(size * size, -np.inf, np.float32) if depth is None else depth.copy()
+def resolve(parts: dict[str, Fragments], size: int) -> tuple[dict[str, Fragments], np.ndarray]:
+    """Return the fragments that no nearer part hides, and the depth map, -inf where nothing is."""
+    depth = np.full(size * size, -np.inf, np.float32)
     owner = np.full(size * size, -1, np.int8)
     for number, part in enumerate(parts.values()):
         nearer = part.depth > depth[part.pixel]
         pixel = part.pixel[nearer]
-        depth[pixel] = part.depth[nearer]
-        owner[pixel] = number
-    return {
-        name: part[owner[part.pixel] == number] for number, (name, part) in enumerate(parts.items())
-    }, depth
+        depth[pixel], owner[pixel] = part.depth[nearer], number
+    visible = {name: part[owner[part.pixel] == n] for n, (name, part) in enumerate(parts.items())}
+    return visible, depth

@@ -1,8 +1,7 @@
-"""Photographs that installed packages bring along: backgrounds and textures without a download.
+"""Photographs that installed packages bring along: backgrounds without a download.
 
-scikit-image and matplotlib carry a few freely usable pictures inside their wheels. Only those files are
-read, never the ones that scikit-image would fetch. Pictures of faces are cropped to the parts without one,
-so that no real face is ever shown to a network that trains here.
+scikit-image and matplotlib carry a few freely usable pictures inside their wheels. Only those are read, none
+is fetched. Pictures of faces are cropped to the parts without one: no network here sees a real face.
 """
 
 import functools
@@ -35,11 +34,8 @@ PHOTOGRAPHS = {
 @functools.cache
 def names() -> tuple[str, ...]:
     """Return the photographs that the installed packages really hold, in a fixed order."""
-    return tuple(
-        name
-        for name, (package, file, _) in PHOTOGRAPHS.items()
-        if resources.files(package).joinpath(file).is_file()
-    )
+    files = {name: resources.files(package) / file for name, (package, file, _) in PHOTOGRAPHS.items()}
+    return tuple(name for name, file in files.items() if file.is_file())
 
 
 @functools.cache
@@ -56,11 +52,7 @@ def photograph(name: str) -> Image.Image:
 def crop(rng: np.random.Generator, name: str, size: int, share: float) -> np.ndarray:
     """Return a random square of a photograph, linear float32 ``[size,size,3]``.
 
-    Args:
-        rng: chooses place and mirroring.
-        name: one of :func:`names`.
-        size: side of the result in pixels.
-        share: side of the square as a share of the picture's shorter side, 0 to 1.
+    Its side is a ``share``, 0 to 1, of the picture's shorter side.
     """
     picture = photograph(name)
     side = max(8.0, share * min(picture.size))
@@ -68,16 +60,3 @@ def crop(rng: np.random.Generator, name: str, size: int, share: float) -> np.nda
     box = (left, top, left + side, top + side)
     tile = np.asarray(picture.resize((size, size), Image.Resampling.BILINEAR, box))
     return linear(tile[:, ::-1] if rng.random() < 0.5 else tile)
-
-
-@functools.cache
-def texture(name: str) -> np.ndarray:
-    """Return one photograph as linear float32 ``[H,W,3]``, for :func:`print_on`."""
-    return linear(np.asarray(photograph(name)))
-
-
-def print_on(name: str, u: np.ndarray, v: np.ndarray) -> np.ndarray:
-    """Return a photograph's colours ``[N,3]`` at the places (u, v) ``[N]`` in its pixels, repeated."""
-    picture = texture(name)
-    height, width = picture.shape[:2]
-    return picture[np.floor(v).astype(np.intp) % height, np.floor(u).astype(np.intp) % width]

@@ -1,17 +1,16 @@
-"""What stands behind the person, and what they wear: walls, flags, lettering, photographs, clothes."""
+"""The scene: backgrounds (walls, flags, lettering, photographs) and clothes."""
 
-from collections.abc import Callable
+from types import SimpleNamespace
 
 import numpy as np
 from PIL import Image, ImageDraw
 from scipy import ndimage
 
 from synthetic_faces import photographs
-from synthetic_faces.chance import choose, field, line, normal, profile
+from synthetic_faces.chance import choose, field, normal
 from synthetic_faces.classes import CLOTH
 from synthetic_faces.colour import linear
-from synthetic_faces.mesh import Fragments
-from synthetic_faces.skin import Look, Paint, soft
+from synthetic_faces.paint import Paint, ridge, soft
 
 FABRICS = (
     "#101114", "#1b1e27", "#24304a", "#3b3d42", "#6b6d70", "#8c1f2b", "#2f5f8f", "#d9d7d2", "#f2f1ee",
@@ -26,32 +25,8 @@ def random_colour(rng: np.random.Generator, strength: float = 1.0) -> np.ndarray
     return np.clip(level * np.exp(1.1 * hue), 0, 1).astype(np.float32)
 
 
-def draw_fabric(rng: np.random.Generator, photos: bool) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
-    """Draw a cloth: plain, striped or printed.
-
-    Returns:
-        a function of places (u, v) ``[N]`` in millimetres to linear colours float32 ``[N,3]``, with folds.
-    """
-    base, second = random_colour(rng), random_colour(rng)
-    kind = choose(
-        rng, {"plain": 0.55, "stripes": 0.25, "print": 0.2 if photos and photographs.names() else 0}
-    )
-    slant, step, scale = rng.uniform(-1, 1), rng.uniform(8, 30), rng.uniform(0.7, 3)
-    picture = photographs.names()[rng.integers(len(photographs.names()))] if kind == "print" else ""
-    fold, crease = line(rng), rng.integers(2**31)
-
-    def colour(u: np.ndarray, v: np.ndarray) -> np.ndarray:
-        if kind == "print":
-            albedo = photographs.print_on(picture, scale * (u + 300), scale * (v + 300)) + 0.01
-        elif kind == "stripes":
-            albedo = np.where((np.sin(2 * np.pi * (v + slant * u) / step) > 0.2)[:, None], second, base)
-        else:
-            albedo = np.broadcast_to(base, (len(u), 3))
-        folds = 0.28 * fold((v + 0.2 * u) / 9 + 128)
-        folds += 0.18 * field(np.random.default_rng(crease), u / 15 + 40, v / 6 + 40)
-        return (albedo * np.exp(folds)[:, None]).astype(np.float32)
-
-    return colour
+def _ink(rng: np.random.Generator) -> tuple[int, ...]:
+    return tuple((255 * random_colour(rng)).astype(int).tolist())
 
 
 def wall(rng: np.random.Generator, size: int) -> np.ndarray:
@@ -67,12 +42,11 @@ def wall(rng: np.random.Generator, size: int) -> np.ndarray:
 
 def blocks(rng: np.random.Generator, size: int) -> np.ndarray:
     """Return an interior: panels, doors, stripes of a flag, lamps."""
-    picture = Image.fromarray((255 * np.clip(wall(rng, 32), 0, 1)).astype(np.uint8)).resize(
-        (2 * size, 2 * size)
-    )
+    behind = Image.fromarray((255 * np.clip(wall(rng, 32), 0, 1)).astype(np.uint8))
+    picture = behind.resize((2 * size, 2 * size))
     draw = ImageDraw.Draw(picture)
     for _ in range(rng.integers(3, 14)):
-        fill = tuple((255 * random_colour(rng)).astype(int).tolist())
+        fill = _ink(rng)
         x, y = rng.uniform(-0.3, 1.1, 2) * 2 * size
         w, h = rng.uniform(0.03, 0.7, 2) * 2 * size
         lean = rng.uniform(-0.2, 0.2) * h
@@ -81,7 +55,7 @@ def blocks(rng: np.random.Generator, size: int) -> np.ndarray:
         else:
             draw.polygon([(x, y), (x + w, y), (x + w + lean, y + h), (x + lean, y + h)], fill=fill)
     if rng.random() < 0.25:
-        colours = [tuple((255 * random_colour(rng)).astype(int).tolist()) for _ in range(2)]
+        colours = [_ink(rng) for _ in range(2)]
         step = rng.uniform(0.06, 0.2) * 2 * size
         left, top = rng.uniform(-0.2, 0.8) * 2 * size, rng.uniform(-0.3, 0.3) * 2 * size
         for k in range(8):
@@ -93,7 +67,7 @@ def blocks(rng: np.random.Generator, size: int) -> np.ndarray:
 
 def _lettering(rng: np.random.Generator, draw: ImageDraw.ImageDraw, size: int) -> None:
     """Draw rows of strokes like the sponsors' wall behind a press conference."""
-    fill = tuple((255 * random_colour(rng)).astype(int).tolist())
+    fill = _ink(rng)
     for row in range(rng.integers(1, 5)):
         y, height = rng.uniform(0, 2 * size), rng.uniform(0.06, 0.22) * 2 * size
         x = rng.uniform(-0.5, 0.5) * size
@@ -103,14 +77,8 @@ def _lettering(rng: np.random.Generator, draw: ImageDraw.ImageDraw, size: int) -
             if shape == 0:
                 draw.ellipse((x, y, x + width, y + height), outline=fill, width=max(1, int(0.2 * height)))
             else:
-                draw.line(
-                    [(x, y), (x + (shape - 1) * width, y + height)],
-                    fill=fill,
-                    width=max(1, int(0.2 * height)),
-                )
-                draw.line(
-                    [(x, y), (x + width, y + (row % 2) * height)], fill=fill, width=max(1, int(0.18 * height))
-                )
+                for end in ((x + (shape - 1) * width, y + height), (x + width, y + (row % 2) * height)):
+                    draw.line([(x, y), end], fill=fill, width=max(1, int(0.2 * height)))
             x += width * 1.25
 
 
@@ -155,63 +123,51 @@ def background(rng: np.random.Generator, size: int, photos: bool = True) -> tupl
     return picture.astype(np.float32), kind
 
 
-def draw_outfit(rng: np.random.Generator, look: Look) -> dict:
-    """Draw clothes: ``suit`` (jacket, shirt, tie), ``shirt``, ``jersey`` or ``low`` (an open neckline)."""
-    kind = choose(
-        rng,
-        {"suit": 0.2, "shirt": 0.15, "jersey": 0.3, "low": 0.35}
-        if look.feminine
-        else {"suit": 0.5, "shirt": 0.2, "jersey": 0.28, "low": 0.02},
-    )
+def draw_outfit(rng: np.random.Generator, look: SimpleNamespace) -> dict:
+    """Draw clothes: ``suit`` (jacket, shirt, tie), ``shirt`` or ``low`` (an open neckline)."""
+    odds = {"suit": 0.2, "shirt": 0.45, "low": 0.35} if look.feminine else {"suit": 0.5, "shirt": 0.5}
+    kind = choose(rng, odds)
 
     def pick():
         if rng.random() < 0.3:
             return random_colour(rng)
         return linear(FABRICS[rng.integers(len(FABRICS))]) * np.float32(np.exp(normal(rng, 0, 0.25)))
 
-    shirt = linear("#e9e9e8") if kind == "suit" and rng.random() < 0.6 else pick()
     return {
         "kind": kind,
         "main": linear(FABRICS[rng.integers(6)]) if kind == "suit" and rng.random() < 0.8 else pick(),
-        "shirt": shirt,
+        "shirt": linear("#e9e9e8") if rng.random() < 0.6 else pick(),
         "tie": random_colour(rng),
-        "neckline": rng.uniform(40, 110) if kind == "low" else rng.uniform(0, 25),
-        "stripe": float(rng.random() < 0.25) * rng.uniform(0.2, 0.8),
+        "tied": rng.random() < 0.8,
+        "neckline": rng.uniform(40, 110),
+        "stripe": (rng.random() < 0.25) * rng.uniform(0.1, 0.4),
         "wave": rng.uniform(6, 20),
-        "tied": bool(rng.random() < 0.8),
     }
 
 
-def paint_clothes(
-    fragments: Fragments, outfit: dict, drop: float, pixel: float, rng: np.random.Generator
-) -> Paint:
-    """Paint shoulders and chest. ``drop`` is the height y where the shoulders begin."""
-    x, y = fragments.place[:, 0], fragments.place[:, 1] - drop
+def paint_clothes(place: np.ndarray, outfit: dict, drop: float, pixel: float, rng) -> Paint:
+    """Paint shoulders and chest at ``place`` ``[N,3]``; the shoulders begin at the height y ``drop``."""
+    x, y, front = place[:, 0], place[:, 1] - drop, place[:, 2] > 0
     paint = Paint.plain(len(x), outfit["main"], CLOTH, 0.08)
     folds = 0.16 * field(rng, (x + 0.4 * y) / 34, (y - 0.5 * x) / 60) + 0.05 * field(rng, x / 7, y / 7)
     weave = 0.07 * field(rng, x / 2.3, y / 2.3, 64)
-    if outfit["stripe"]:
-        weave = weave + outfit["stripe"] * 0.5 * np.sign(np.sin(2 * np.pi * x / outfit["wave"]))
+    weave += outfit["stripe"] * np.sign(np.sin(2 * np.pi * x / outfit["wave"]))
     if outfit["kind"] == "suit":
         opening = np.abs(x) - 8 - np.clip(105 - y, 0, 70) * 0.62
-        shirt = soft(opening, pixel) * (fragments.place[:, 2] > 0)
+        shirt = soft(opening, pixel) * front
         paint.cover(shirt, outfit["shirt"])
         if outfit["tied"]:
-            tie = soft(np.abs(x) - np.interp(y, [-5, 12, 22, 120], [9, 8, 6, 22]), pixel) * shirt * (y > 2)
-            paint.cover(tie, outfit["tie"])
-        lapel = np.exp(-(((opening - 1) / 3) ** 2)) + 0.7 * np.exp(-(((opening - 26 + 0.1 * y) / 2) ** 2)) * (
-            y < 90
-        )
-        paint.darken((0.45 * np.clip(lapel, 0, 1) * (fragments.place[:, 2] > 0)).astype(np.float32))
-        weave = weave * (1 - shirt)
+            tie = np.abs(x) - np.interp(y, [-5, 12, 22, 120], [9, 8, 6, 22])
+            paint.cover(soft(tie, pixel) * shirt * (y > 2), outfit["tie"])
+        paint.darken(0.45 * ridge(opening - 1, 3) * front)  # the jacket's edge
+        weave *= 1 - shirt
     paint.albedo *= np.clip(1 + folds + weave, 0.2, 2)[:, None].astype(np.float32)
-    collar = np.exp(-(((y - 4 - 0.35 * profile(rng, x / 30)) / 4) ** 2)) if outfit["kind"] != "low" else 0 * y
-    paint.darken((0.25 * collar).astype(np.float32))
+    if outfit["kind"] != "low":
+        paint.darken(0.25 * ridge(y - 4, 4))  # the collar
     return paint
 
 
 def is_bare(place: np.ndarray, outfit: dict, drop: float) -> np.ndarray:
-    """Say which places ``[N,3]`` of the torso lie inside the neckline and show skin."""
-    x, y = place[:, 0], place[:, 1] - drop
-    depth = outfit["neckline"]
+    """Find the places ``[N,3]`` of the torso that lie inside the neckline and show skin, bool ``[N]``."""
+    x, y, depth = place[:, 0], place[:, 1] - drop, outfit["neckline"]
     return (np.abs(x) < 45 + 0.35 * depth - 0.45 * np.clip(y, 0, None)) & (y < depth) & (place[:, 2] > 10)

@@ -1,9 +1,7 @@
-"""Synthetic data sets on disk: drawn once, in parallel, and found again by their parameters.
+"""Synthetic data sets on disk: rendered once, in parallel, and found again by their parameters.
 
-Beside ``images/`` and ``labels/`` of the common format, a synthetic data set has ``complete/ID.png``: the
-labels as if nothing covered the person, plus ``FACE_BIT`` where the complete face lies. The same file
-carries the sample's record and contour as text, so that the truth about a sample stays in one piece;
-:func:`read_truth` reads it.
+Beside ``images/`` and ``labels/`` of the common format lies ``complete/ID.png``: the labels as if nothing
+covered the person, plus ``FACE_BIT`` in the complete face, with the sample's record and contour as text.
 """
 
 import dataclasses
@@ -13,9 +11,8 @@ import json
 import multiprocessing
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from types import ModuleType
 
@@ -23,14 +20,14 @@ import numpy as np
 from PIL import Image, PngImagePlugin
 from tqdm import tqdm
 
-from consensus_lib.data.folder import DatasetInfo, is_made
+from consensus_lib.data.folder import DatasetError, DatasetInfo, is_made, read_info
 from consensus_lib.data.writer import DatasetWriter
 from consensus_lib.paths import atomic, data_dir, locked
 from synthetic_faces.classes import CLASSES, COLOURS
 from synthetic_faces.draw import draw_face
 from synthetic_faces.recipe import Recipe
 
-VERSION = 4
+VERSION = 5
 """Raise when the same parameters draw other pictures, so that no cache mistakes old ones for new."""
 
 FACE_BIT = 32
@@ -39,13 +36,12 @@ FACE_BIT = 32
 FIRST = {"train": 0, "validation": 1_000_000_000, "test": 2_000_000_000, "unlabelled": 3_000_000_000}
 """First index of each split: ranges so far apart that no sample is ever in two."""
 
+SOURCE = "drawn by synthetic_faces; backgrounds from scikit-image's and matplotlib's sample photographs"
+
 
 def _notes(seed: int, recipe: Recipe, counts: Mapping[str, int]) -> dict:
-    return json.loads(
-        json.dumps(
-            {"version": VERSION, "seed": seed, "recipe": dataclasses.asdict(recipe), "asked": dict(counts)}
-        )
-    )
+    notes = {"version": VERSION, "seed": seed, "recipe": dataclasses.asdict(recipe), "asked": dict(counts)}
+    return json.loads(json.dumps(notes))  # tuples become lists, as they are read back
 
 
 def _checked(counts: Mapping[str, int]) -> dict[str, int]:
@@ -61,7 +57,7 @@ def _checked(counts: Mapping[str, int]) -> dict[str, int]:
 
 
 def _encode(task: tuple) -> tuple[str, str, bytes, np.ndarray, bytes]:
-    """Draw one sample; return id, split, image file, labels and truth file."""
+    """Render one sample; return id, split, image file, labels and truth file."""
     id, split, seed, index, size, recipe = task
     sample = draw_face(seed, index, size, recipe=recipe)
     image, truth = io.BytesIO(), io.BytesIO()
@@ -71,34 +67,27 @@ def _encode(task: tuple) -> tuple[str, str, bytes, np.ndarray, bytes]:
     text.add_text("contour", json.dumps(np.round(sample.contour, 3).tolist()))
     complete = Image.fromarray(sample.complete + FACE_BIT * sample.face.astype(np.uint8))
     palette = np.zeros((256, 3), np.uint8)
-    palette[: len(COLOURS)] = COLOURS
-    palette[FACE_BIT : FACE_BIT + len(COLOURS)] = COLOURS
+    palette[: len(COLOURS)] = palette[FACE_BIT : FACE_BIT + len(COLOURS)] = COLOURS
     complete.putpalette(palette.tobytes())
     complete.save(truth, "PNG", pnginfo=text)
     return id, split, image.getvalue(), sample.labels, truth.getvalue()
 
 
-def _drawn(tasks: list[tuple], workers: int) -> Iterator[tuple]:
+def _encoded(tasks: list[tuple], workers: int) -> Iterator[tuple]:
     if workers == 0:
         yield from map(_encode, tasks)
         return
     # Fresh interpreters: forking a process that has threads (any that imported torch) can hang.
     with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
-        # They need nothing of the script that runs here, and would run it anew before they do anything else:
-        # one without `if __name__ == "__main__":` would come back to this place and wait, for ever, for the
-        # lock that this process holds. So they see an empty one. All start while `map` hands in the tasks.
+        # A new process runs the caller's script first. One without `if __name__ == "__main__":` would come
+        # back here and wait for the lock that this process holds, so new processes see an empty script.
         script, sys.modules["__main__"] = sys.modules["__main__"], ModuleType("__main__")
         try:
             try:
-                drawn = pool.map(_encode, tasks, chunksize=max(1, min(32, len(tasks) // (4 * workers))))
+                encoded = pool.map(_encode, tasks, chunksize=max(1, min(32, len(tasks) // (4 * workers))))
             finally:
                 sys.modules["__main__"] = script
-            yield from drawn
-        except BrokenProcessPool:
-            raise RuntimeError(
-                "workers: expected drawing processes to run to their end, but one was ended, as it is where "
-                "memory is short; take fewer workers, or workers=0"
-            ) from None
+            yield from encoded
         finally:
             pool.shutdown(cancel_futures=True)
 
@@ -113,43 +102,27 @@ def prepare_synthetic(
     workers: int | None = None,
     progress: bool = True,
 ) -> Path:
-    """Draw a data set in the on-disk format; at once if it is there already.
+    """Render a data set in the on-disk format; return at once if it is there already.
 
     Args:
-        folder: where to. A folder made with the same parameters is left as it is; an interrupted call is
-            taken up where it stopped.
+        folder: where to. An interrupted call is resumed.
         seed: the series; see :func:`~synthetic_faces.draw_face`.
-        counts: number of samples for each of ``train``, ``validation``, ``test``, ``unlabelled``. A larger
-            count keeps the samples of a smaller one.
+        counts: samples of each split of ``FIRST``; a larger count keeps the samples of a smaller one.
         size: height and width in pixels.
         recipe: ingredients; None for all.
-        workers: drawing processes; 0 draws in this process, None takes one for each available core.
+        workers: rendering processes; 0 renders in this process, None takes one for each available core.
         progress: show a progress bar.
-
-    Returns:
-        the folder.
 
     Raises:
         ValueError: an argument is out of its range.
         DatasetError: ``folder`` holds something else.
     """
     folder, recipe, counts = Path(folder), recipe or Recipe(), _checked(counts)
-    if workers is not None and (not isinstance(workers, int) or workers < 0):
-        raise ValueError(f"workers: expected a non-negative integer or None, got {workers!r}")
     draw_face(seed, 0, size, recipe=recipe)  # complains about seed and size before anything is written
     notes = _notes(seed, recipe, counts)
     if is_made(folder, size, notes, "the same parameters"):
         return folder
-    info = DatasetInfo(
-        name="synthetic_faces",
-        classes=CLASSES,
-        colours=COLOURS,
-        size=size,
-        notes=notes,
-        source="drawn by synthetic_faces; backgrounds from scikit-image's and matplotlib's "
-        "sample photographs",
-        licence="MIT",
-    )
+    info = DatasetInfo("synthetic_faces", CLASSES, COLOURS, SOURCE, "MIT", size, notes=notes)
     with DatasetWriter(folder, info, plan={}) as writer:
         (writer.partial / "complete").mkdir(exist_ok=True)
         tasks = []
@@ -160,10 +133,11 @@ def prepare_synthetic(
                     writer.add(id, split, id)
                 else:
                     tasks.append((id, split, seed, FIRST[split] + number, size, recipe))
-        workers = min(_cores() if workers is None else workers, len(tasks) // 8)  # a process costs a second
-        bar = tqdm(
-            _drawn(tasks, workers), total=len(tasks), desc="drawing faces", unit="face", disable=not progress
-        )
+        if workers is None:
+            workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+        workers = min(workers, len(tasks) // 8)  # a process costs a second
+        encoded = _encoded(tasks, workers)
+        bar = tqdm(encoded, total=len(tasks), desc="drawing faces", unit="face", disable=not progress)
         for id, split, image, labels, truth in bar:
             with atomic(writer.partial / f"complete/{id}.png") as part:
                 part.write_bytes(truth)
@@ -171,51 +145,26 @@ def prepare_synthetic(
     return folder
 
 
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def synthetic_folder(
-    *,
-    counts: Mapping[str, int],
-    seed: int = 0,
-    size: int = 128,
-    recipe: Recipe | None = None,
-    workers: int | None = None,
-    progress: bool = True,
+    *, counts: Mapping[str, int], seed: int = 0, size: int = 128, recipe: Recipe | None = None, **options
 ) -> Path:
-    """Return the data set with these parameters under the data folder; draw it on first use.
+    """Return the data set with these parameters under the data folder; render it on first use.
 
-    Args:
-        counts, seed, size, recipe, workers, progress: as for :func:`prepare_synthetic`.
-
-    Returns:
-        a folder ``synthetic-HASH`` whose name depends on the parameters and the generator's version.
-
-    Raises:
-        ValueError: an argument is out of its range.
+    Arguments and errors are those of :func:`prepare_synthetic`. The folder is named ``synthetic-HASH`` by the
+    parameters and the renderer's version.
     """
     recipe = recipe or Recipe()
     key = json.dumps([_notes(seed, recipe, _checked(counts)), size], sort_keys=True)
-    name = f"synthetic-{hashlib.sha256(key.encode()).hexdigest()[:10]}"
-    with locked(data_dir() / f".{name}.lock"):  # another run of a sweep may be drawing them
-        return prepare_synthetic(
-            data_dir() / name,
-            seed=seed,
-            counts=counts,
-            size=size,
-            recipe=recipe,
-            workers=workers,
-            progress=progress,
-        )
+    folder = data_dir() / f"synthetic-{hashlib.sha256(key.encode()).hexdigest()[:10]}"
+    with locked(folder.with_name(f".{folder.name}.lock")):  # another run of a sweep may be rendering them
+        return prepare_synthetic(folder, seed=seed, counts=counts, size=size, recipe=recipe, **options)
 
 
 def read_truth(folder: str | Path, id: str) -> tuple[np.ndarray, np.ndarray, np.ndarray, dict]:
-    """Read what ``labels/`` does not say of a stored sample.
+    """Read the truth about a stored sample that ``labels/`` does not hold.
 
     Returns:
-        ``complete`` uint8 ``[H,W]``, ``face`` bool ``[H,W]``, ``contour`` float64 ``[64,2]`` and ``record``,
-        as in :class:`~synthetic_faces.FaceSample`.
+        ``complete``, ``face``, ``contour`` and ``record`` as in :class:`~synthetic_faces.FaceSample`.
 
     Raises:
         FileNotFoundError: the data set has no such sample, or is not a synthetic one.
@@ -223,9 +172,43 @@ def read_truth(folder: str | Path, id: str) -> tuple[np.ndarray, np.ndarray, np.
     with Image.open(Path(folder) / "complete" / f"{id}.png") as picture:
         picture.load()
         values, text = np.array(picture), picture.text
-    return (
-        values % FACE_BIT,
-        values >= FACE_BIT,
-        np.array(json.loads(text["contour"])),
-        json.loads(text["record"]),
-    )
+    contour = np.array(json.loads(text["contour"]))
+    return values % FACE_BIT, values >= FACE_BIT, contour, json.loads(text["record"])
+
+
+class DrawnExtent:
+    """The exact outline of synthetic faces, a :class:`~consensus_lib.teacher.extents.FaceExtent`.
+
+    Args:
+        folder: a data set of :func:`~synthetic_faces.prepare_synthetic`.
+
+    Raises:
+        DatasetError: the folder is not such a data set.
+    """
+
+    name = "drawn"
+
+    def __init__(self, folder: str | Path):
+        self.folder, self._size = Path(folder), read_info(folder).size
+        if not (self.folder / "complete").is_dir():
+            raise DatasetError(f"folder: expected drawn faces with complete/, got {self.folder} without it")
+
+    def __call__(self, images, ids: Sequence[str]) -> list[np.ndarray | None]:
+        """Return for each of ``images`` ``[B,3,H,W]`` contour points float ``[P,2]``, or None without a face.
+
+        Points are (x, y) in pixels of these images, the centre of the first pixel at (0.5, 0.5).
+
+        Raises:
+            ValueError: an id is not in the folder, or there are more or fewer than images.
+        """
+        if len(ids) != len(images):
+            raise ValueError(f"ids: expected one for each of {len(images)} images, got {len(ids)}")
+        contours = []
+        for id in ids:
+            try:
+                _, face, contour, _ = read_truth(self.folder, id)
+            except FileNotFoundError:
+                raise ValueError(f"ids: expected samples of {self.folder}, got {id!r}") from None
+            scale = images.shape[3] / self._size, images.shape[2] / self._size
+            contours.append(contour * scale if face.any() else None)
+        return contours

@@ -130,8 +130,8 @@ def test_image_edge_and_label_edge_agree_on_drawn_faces(tmp_path, size):
             edge, nearest = grey > 127, Image.fromarray(white).resize((size, size), Image.Resampling.NEAREST)
             found.append(iou(clear & edge, clear & (decode(tmp_path, row, "labels", size, 2) == 1)))
             by_nearest.append(iou(clear & edge, clear & (np.asarray(nearest) == 1)))
-    assert min(found) > 0.99  # not 1: of the image, what lies beyond black and white is cut on the way
-    assert np.mean(found) > 0.999
+    assert min(found) > 0.98  # not 1: of the image, what lies beyond black and white is cut on the way
+    assert np.mean(found) > 0.998
     assert np.mean(by_nearest) < 0.985
 
 

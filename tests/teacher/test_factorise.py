@@ -12,7 +12,7 @@ from consensus_lib.losses.blobs import label_blobs
 from consensus_lib.teacher import factorise as steps
 from consensus_lib.teacher.factorise import OPENING, PAPER, Cleaning, clean, factorise, hull_mask, kernel_size
 from support import recovery
-from synthetic_faces import CLASSES, Recipe, draw_face
+from synthetic_faces import CLASSES, OCCLUDERS, Recipe, draw_face
 
 
 def mask(*rows):
@@ -220,7 +220,8 @@ def recovered(sample, amount, cleaning=OPENING):
 
 @pytest.mark.slow
 def test_what_covers_drawn_faces_is_recovered():
-    recipe = Recipe(occluded=1.0)
+    others = tuple((name, odds) for name, odds in OCCLUDERS.items() if name != "strands")  # hair
+    recipe = Recipe(occluded=1.0, occluders=others)
     samples = [draw_face(7, index, 128, recipe=recipe) for index in range(40)]
     samples = [sample for sample in samples if sample.record["occlusion"] > 0.01]
     perfect, noisy, paper = (
