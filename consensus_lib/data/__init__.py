@@ -10,7 +10,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submod_attrs={
         "augment": ["MILD", "Augment"],
         "dataset": ["FaceDataset"],
-        "folder": ["DatasetError", "DatasetInfo", "ids_without_subjects_of", "read_info"],
+        "folder": ["DatasetError", "DatasetInfo", "ids_without_subjects_of", "is_folder", "read_info"],
         "loading": ["loader"],
         "prepared": ["Splits", "is_prepared", "open_splits", "prepared_folder"],
         "tasks": ["TASKS", "Task"],

@@ -88,6 +88,8 @@ class Config:
             )
         if self.network not in NETWORKS:
             raise ValueError(f"network: expected one of {list(NETWORKS)}, got {self.network!r}")
+        if self.task not in (None, "source", *TASKS) and not is_folder(self.data):  # a folder may have its own
+            raise ValueError(f"task: expected one of {[*TASKS, 'source']}, got {self.task!r}")
         check_network(NETWORKS[self.network], self.size, self.width, self.dropout)
         self.make_loss()
 

@@ -186,9 +186,11 @@ def test_an_archive_gives_what_its_folder_gives(dataset, tree, tmp_path):
 @EVERY
 def test_mirrored_classes_are_a_task(dataset):
     assert not set(dataset.mirror) ^ {a for a in dataset.classes if a.startswith("l_") and a != "l_lip"}
-    info = DatasetInfo("x", tuple(dataset.classes), tuple(dataset.classes.values()), "", "", 8)
-    task = Task.of(info, tuple(dataset.mirror.items()))
-    assert task.unpaired == ()
+    mirrored = tuple(dataset.mirror.items())
+    info = DatasetInfo(
+        "x", tuple(dataset.classes), tuple(dataset.classes.values()), "", "", 8, mirrored=mirrored
+    )
+    assert Task.of(info).unpaired == ()
     assert len(set(dataset.classes.values())) == len(dataset.classes)
 
 
