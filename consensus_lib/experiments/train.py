@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from consensus_lib import paths
-from consensus_lib.data import MILD, Augment, FaceDataset, Splits, open_splits
+from consensus_lib.data import MILD, TASKS, Augment, FaceDataset, Splits, is_folder, open_splits
 from consensus_lib.experiments import command_line, results
 from consensus_lib.losses.registry import Loss, make_loss
 from consensus_lib.metrics.segmentation import SegmentationScores
@@ -88,7 +88,7 @@ class Config:
             )
         if self.network not in NETWORKS:
             raise ValueError(f"network: expected one of {list(NETWORKS)}, got {self.network!r}")
-        if self.task not in (None, "source", *TASKS) and not is_folder(self.data):  # a folder may have its own
+        if self.task not in (None, "source", *TASKS) and not is_folder(self.data):
             raise ValueError(f"task: expected one of {[*TASKS, 'source']}, got {self.task!r}")
         check_network(NETWORKS[self.network], self.size, self.width, self.dropout)
         self.make_loss()

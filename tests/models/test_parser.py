@@ -1,6 +1,8 @@
 """From a photograph to masks: opened right, faces found, masks at its size, files written whole."""
 
 import csv
+import hashlib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,7 +11,8 @@ import torch
 from PIL import Image
 from torch import nn
 
-from consensus_lib.models import FaceOccNet, FaceParser, photo
+from consensus_lib.data import TASKS
+from consensus_lib.models import FaceOccNet, FaceParser, photo, pretrained
 from consensus_lib.models.parse_command import main
 from consensus_lib.models.photo import PhotoError, convex_hull, find_faces, open_photo
 from consensus_lib.models.pretrained import JointClasses, WeightsError, load_weights, save_weights
@@ -229,6 +232,24 @@ def test_weights_survive_a_file(weights, tmp_path):
     again, _ = load_weights(tmp_path / "joint.safetensors")
     torch.testing.assert_close(again.eval()(image), joint.eval()(image), atol=0.05, rtol=0.05)
     assert (again.groups, again.inside) == (joint.groups, joint.inside)
+
+
+SHIPPED = {
+    "occlusion": "4f3e995654bdc21ce07e338381d19b98617e9e9b7c1c40bfe579fda960365796",
+    "parts": "75434d5fa6de9fbdc3ca7a1495d7e4850a5a471ff731766f5dc72e380a4dec53",
+}
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_the_weights_that_come_with_the_package_see_a_face(name):
+    file = Path(pretrained.__file__).parent / f"weights/{name}.safetensors"
+    assert hashlib.sha256(file.read_bytes()).hexdigest() == SHIPPED[name]
+    assert file.stat().st_size <= 2_000_000
+    face, *_ = FaceParser.from_pretrained(name)(skimage.data.astronaut())
+    assert face.classes == TASKS[name].classes
+    assert face.labels[116, 225] == 1  # the nose
+    assert face.labels[20, 20] == 0
+    assert (face.complete is not None) == (name == "occlusion")
 
 
 @pytest.mark.slow
