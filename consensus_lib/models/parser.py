@@ -19,6 +19,7 @@ from PIL import Image
 from torch import nn
 
 from consensus_lib.data.dataset import as_images
+from consensus_lib.data.tasks import sides
 from consensus_lib.models.photo import (
     FACE_SHARE,
     Box,
@@ -93,7 +94,8 @@ class FaceParser:
         classes: names of the K classes; the first is the background.
         size: S, the side in pixels at which the network looks at a face.
         colours: one for each class; None makes some.
-        flip: average with the prediction of the mirrored face; twice the time. Left where classes have sides.
+        flip: average with the prediction of the mirrored face; twice the time. Classes whose
+            names differ in left and right alone change places in it.
         device: see :func:`consensus_lib.training.pick_device`.
 
     >>> parser = FaceParser.from_pretrained("parts")              # doctest: +SKIP
@@ -115,6 +117,8 @@ class FaceParser:
         self.device = pick_device(device)
         self.network = network.to(self.device).eval()
         self.classes, self.size, self.flip = tuple(classes), size, flip
+        other = dict(pair[::step] for pair in sides(self.classes) for step in (1, -1))
+        self._mirror = [self.classes.index(other.get(name, name)) for name in self.classes]
         self.colours = tuple(map(tuple, colours or _colours(len(self.classes))))
 
     @classmethod
@@ -154,11 +158,12 @@ class FaceParser:
         images = images.to(self.device)
         views = [images, images.flip(3)] if self.flip else [images]
         seen = [self.network(view).softmax(1) for view in views]
+        seen[1:] = [view.flip(3)[:, self._mirror] for view in seen[1:]]
         complete = None
         if getattr(self.network, "inside", None):
             complete = [self.network.complete(view) for view in views]
             complete = sum([complete[0], *(view.flip(2) for view in complete[1:])]) / len(views)
-        return sum([seen[0], *(view.flip(3) for view in seen[1:])]) / len(views), complete
+        return sum(seen) / len(views), complete
 
     def export_onnx(self, file: str | os.PathLike) -> None:
         """Write the network as an ONNX model, any number of faces float32 ``[B,3,S,S]`` in [-1, 1] → logits.

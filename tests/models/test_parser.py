@@ -105,6 +105,17 @@ def test_flips_are_averaged():
     assert len(FaceParser(Left(), ("a", "b"), 8).colours) == 2
 
 
+def test_flips_exchange_left_and_right():
+    class Halves(nn.Module):
+        def forward(self, image):
+            left = torch.zeros_like(image[:, 0])
+            left[:, :, :4] = 9
+            return torch.stack([left * 0, left, 9 - left], 1)
+
+    seen, _ = FaceParser(Halves(), ("background", "l_eye", "r_eye"), 8).predict(torch.randn(1, 3, 8, 8))
+    assert (seen.argmax(1) == torch.tensor([1] * 4 + [2] * 4)).all()
+
+
 def test_joint_classes_sum_to_the_visible_ones_and_to_the_complete_face():
     joint = JointClasses(nn.Identity(), [[0, 1], [2], [3, 4]], [1, 2, 3])
     logits = torch.randn(2, 5, 4, 4)
