@@ -16,7 +16,7 @@ import torch.nn.functional as F
 
 from consensus_lib import IGNORE
 from consensus_lib.losses.blobs import Blobs, as_blobs, label_blobs
-from consensus_lib.losses.consensus import plus_pixelwise
+from consensus_lib.losses.consensus import pixelwise_loss, plus_pixelwise
 from consensus_lib.losses.inputs import accumulator, check_classes, check_range, known_logits, one_hot
 
 EPSILON = 1e-4  # the least p and 1 - p of `affinity_loss`, as in the paper's released code
@@ -228,6 +228,37 @@ def affinity_loss(
             pulled, pushed = pulled + alike.sum(), pushed + across.sum()
     value = pull / pulled.clamp(min=1) + push / pushed.clamp(min=1)
     return plus_pixelwise(weight * value, logits, labels, pixel_weight)
+
+
+def scnp_loss(logits: torch.Tensor, labels: torch.Tensor, *, radius: int = 1) -> torch.Tensor:
+    r"""Cross-entropy in which each pixel answers for the poorest of its neighbours (SCNP).
+
+    .. math::
+        \tilde z(s)_k = \begin{cases} \min_{t \in N(s),\, y(t) = k} z(t)_k & y(s) = k \\
+        \max_{t \in N(s),\, y(t) \ne k} z(t)_k & y(s) \ne k \end{cases}
+
+    where N(s) is the square of 2r+1 pixels about s, without ignored pixels. A network that is trained so
+    predicts from its own logits.
+
+    Args:
+        radius: r, in pixels; 0 is cross-entropy.
+
+    Source: Valverde et al., CVPR 2026 (same-class neighbour penalisation, arXiv 2603.18671).
+
+    >>> logits = torch.tensor([[[[0.0, 0.0]], [[3.0, 1.0]]]])
+    >>> scnp_loss(logits, torch.tensor([[[1, 1]]]))  # both as the second pixel: log(1 + exp(-1))
+    tensor(0.3133)
+    """
+    logits = _checked(logits, labels)
+    if radius < 0:
+        raise ValueError(f"radius: expected at least 0, got {radius}")
+    y, valid = one_hot(labels, logits.shape[1]).bool(), (labels != IGNORE)[:, None]
+    poorest = (
+        F.max_pool2d(z.masked_fill(~where, -torch.inf), 2 * radius + 1, 1, radius)
+        for z, where in ((-logits, y), (logits, valid & ~y))
+    )
+    of_class, of_others = poorest  # [B, K, H, W]
+    return pixelwise_loss(torch.where(y, -of_class, of_others).where(valid, 0.0), labels)
 
 
 def region_mutual_information_loss(

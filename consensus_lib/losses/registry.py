@@ -190,6 +190,7 @@ BASELINES = {
         "Zhao et al., NeurIPS 2019",
         _module(baselines.region_mutual_information_loss),
     ),
+    "scnp": Baseline("SCNP", "Valverde et al., CVPR 2026", _module(baselines.scnp_loss)),
     "component_dice": Baseline("Dice of components", "Kofler et al., IPMI 2023", ComponentDiceLoss),
 }
 """Baselines by name. The docstring of each function says where it differs from its source."""

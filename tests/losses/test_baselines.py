@@ -17,6 +17,7 @@ from consensus_lib.losses.baselines import (
     focal_loss,
     lovasz_softmax_loss,
     region_mutual_information_loss,
+    scnp_loss,
     total_variation_loss,
 )
 from consensus_lib.losses.blobs import label_blobs
@@ -29,6 +30,7 @@ OPTIONS = [
     ("lovasz", {"pixel_weight": 0.5}),
     ("affinity", {"margin": 1.0}),
     ("mutual_information", {"radius": 0, "pool": 1, "pixel_weight": 0.0}),
+    ("scnp", {"radius": 2}),
     ("component_dice", {"connectivity": 8, "min_size": 2, "component_weight": 3.0}),
 ]
 ALL = [*((name, {}) for name in MODULES), *OPTIONS]
@@ -181,7 +183,7 @@ def test_the_module_is_its_function_and_says_its_settings(name, options):
 
 @pytest.mark.parametrize("name", MODULES)
 def test_cross_entropy_is_added_in_one_way(name):
-    if name == "focal":
+    if name in ("focal", "scnp"):
         pytest.skip("it is a cross-entropy itself")
     logits, labels = case(6)
     without, whole = (MODULES[name](pixel_weight=weight)(logits, labels) for weight in (0.0, 2.0))
@@ -207,6 +209,7 @@ def test_wrong_arguments_are_named(name):
     [
         ("focal", {"gamma": -1}, "gamma"),
         ("affinity", {"margin": -1}, "margin"),
+        ("scnp", {"radius": -1}, "radius"),
         ("mutual_information", {"pool": 0}, "pool"),
         ("mutual_information", {"radius": 2}, "logits: .*10 pixels"),
     ],
@@ -411,3 +414,19 @@ def test_consensus_is_added_to_any_loss():
     rising = WithConsensus(MODULES["dice"](), ConsensusLoss("component", alpha=0.0, beta=Ramp(0.0, 2.0)))
     rising.progress = 1.0  # as fit sets it
     torch.testing.assert_close(rising(logits, labels), expected)
+
+
+@pytest.mark.parametrize("radius", [0, 1, 2])
+def test_scnp_takes_the_poorest_neighbour_of_each_class(radius):
+    logits, labels = case(9, 3, (2, 5, 6), ignore=0.2)
+    poor = torch.zeros_like(logits)
+    height, width = labels.shape[1:]
+    for b, k, y, x in itertools.product(*map(range, logits.shape)):
+        rows, columns = (range(max(c - radius, 0), c + radius + 1) for c in (y, x))
+        near = [(r, c) for r in rows for c in columns if r < height and c < width]
+        mine = labels[b, y, x] == k
+        same = [(r, c) for r, c in near if labels[b, r, c] != IGNORE and (labels[b, r, c] == k) == mine]
+        if labels[b, y, x] != IGNORE:
+            poor[b, k, y, x] = (min if mine else max)(logits[b, k, r, c] for r, c in same)
+    expected = F.cross_entropy(poor, labels, ignore_index=IGNORE)
+    torch.testing.assert_close(scnp_loss(logits, labels, radius=radius), expected)

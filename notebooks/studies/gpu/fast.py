@@ -19,13 +19,10 @@ from consensus_lib.models.networks import FaceOccNet
 
 from . import data, estimates
 from .filing import Piece
-from .recipes import RECIPES
+from .recipes import STEP
 from .trainings import TABLE3, Learner, Trainings
 
 PART = "2-fast"
-STEP = RECIPES[-1]
-"""The recipe whose step is taken apart: of all, components ask most of the loss and of the input."""
-
 NOISE = {"real": 0.0, "noisy": 0.1}
 """Maps → the share of pixels with a random class: the noisy ones have thousands of blobs."""
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from torch import nn
 
 from consensus_lib.data import Augment
-from consensus_lib.losses import ConsensusLoss, PixelwiseLoss
+from consensus_lib.losses import ConsensusLoss, PixelwiseLoss, make_loss
 
 
 class Recipe(NamedTuple):
@@ -44,14 +44,22 @@ def by_size() -> ConsensusLoss:
 REG = {"dropout": 0.2, "augment": Augment(flip=0.5)}  # the paper's "+reg"
 
 RECIPES = (
-    Recipe("cross-entropy", PixelwiseLoss, "cross-entropy"),
-    Recipe("consensus", classes, "consensus"),
     Recipe("cross-entropy +reg", PixelwiseLoss, "cross-entropy", **REG),
     Recipe("consensus +reg", classes, "consensus", **REG),
     Recipe("components by size +reg", by_size, "consensus", **REG),
+    Recipe("recommended +reg", lambda: make_loss("recommended"), "cross-entropy", **REG),
+    Recipe(
+        "Lovász + cross-entropy +reg", lambda: make_loss("lovasz", pixel_weight=1.0), "cross-entropy", **REG
+    ),
+    Recipe("SCNP +reg", lambda: make_loss("scnp"), "cross-entropy", **REG),
+    Recipe("cross-entropy", PixelwiseLoss, "cross-entropy"),
+    Recipe("consensus", classes, "consensus"),
 )
 BASE = "cross-entropy +reg"
 """The recipe that the tables of differences compare all others with."""
+
+STEP = next(recipe for recipe in RECIPES if recipe.name == "components by size +reg")
+"""The recipe whose step part 2 takes apart: components ask most of the loss and of the input."""
 
 TUNED = {
     "cross-entropy": Recipe("cross-entropy", PixelwiseLoss, "cross-entropy", **REG),
