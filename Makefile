@@ -67,7 +67,7 @@ test-kernels: setup
 BUDGET_S ?= 780
 SMOKE := $(filter smoke,$(PROFILE))
 gpu: $(if $(SMOKE),setup)
-	$(if $(SMOKE),$(BIN)/python,$(PYTHON)) -m notebooks.studies.gpu --budget $(BUDGET_S) \
+	PYTHONPATH=data_scripts $(if $(SMOKE),$(BIN)/python,$(PYTHON)) -m notebooks.studies.gpu --budget $(BUDGET_S) \
 	  --profile $(if $(SMOKE),smoke,full) $(if $(filter-out synthetic,$(DATA)),--data "$(DATA)") \
 	  $(if $(OUT),--out "$(OUT)") $(if $(PARTS),--parts $(PARTS))
 

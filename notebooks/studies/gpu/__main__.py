@@ -1,6 +1,6 @@
 """The whole programme at full size, for any machine with CUDA: ``python -m notebooks.studies.gpu``.
 
-Run it from the checkout's root; README.md beside this file says what it files. It stops by itself, and goes on
+Run it from the checkout's root, with ``PYTHONPATH=data_scripts`` where nothing is installed; README.md beside this file says what it files. It stops by itself, and goes on
 where it stopped: what is filed for this device is not done again.
 """
 
