@@ -328,6 +328,7 @@ def test_ids_out_of_range_do_not_wrap_around():
         size_marginalised_loss(logits, labels, blobs)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["class", "component"])
 def test_a_compiled_module_cuts_its_own_blobs(kind):
     for seed in range(5):
@@ -432,6 +433,7 @@ def test_stop_gradient_keeps_the_value_and_holds_the_mean():
     same(value, slow_consensus(logits, labels, label_blobs(labels), 0.0, 5.0, stop_gradient=True), logits)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*torch.jit.script_method.*:DeprecationWarning")  # inductor's own
 @pytest.mark.parametrize("backend", ["eager", "aot_eager", "inductor"])
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last], ids=str)

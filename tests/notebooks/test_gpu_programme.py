@@ -323,6 +323,7 @@ def test_photographs_by_path_are_trained_on(tiny_folder, tmp_path):
     assert len(row["losses"].split()) == SMOKE.epochs[0]
 
 
+@pytest.mark.slow
 def test_killed_in_each_part_nothing_is_lost_and_nothing_repeated(tmp_path):
     """As a GPU machine runs it: without what is not there; each call is killed in the middle of a part."""
     (tmp_path / "sitecustomize.py").write_text(

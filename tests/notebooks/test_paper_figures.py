@@ -172,6 +172,7 @@ def test_a_setting_has_n_data_and_cost():
     )
 
 
+@pytest.mark.slow
 def test_figures_of_parts_come_from_trainings_that_notebook_05_leaves(one_data_folder, tmp_path, manuscript):
     lesson = notebook.begin("05_artifact_analysis", out=str(tmp_path / "05_artifact_analysis"))
     data = open_splits("synthetic", "parts", size=32, images=8)
@@ -194,6 +195,7 @@ def test_figures_of_parts_come_from_trainings_that_notebook_05_leaves(one_data_f
         paper.figure4c(manuscript.folder, 3.25)
 
 
+@pytest.mark.slow
 def test_figures_of_covered_faces_and_curves_come_from_notebooks_04_and_03(
     one_data_folder, tmp_path, manuscript
 ):

@@ -38,6 +38,7 @@ def run(tiny_folder, tmp_path, monkeypatch):
     return study
 
 
+@pytest.mark.slow
 def test_transfer(run):
     options = {
         "recipes": "all",
@@ -58,6 +59,7 @@ def test_transfer(run):
     assert found.command[0] == "python notebooks/studies/transfer.py " + " ".join([*options, *SMALL])
 
 
+@pytest.mark.slow
 def test_consensus(run):
     found = run(consensus, ["--losses", "CE", "--tuned", "Eq. 8, classes", "--seeds", "3", "--epochs", "2"])
     assert found[["variant", "seed", "epochs"]].values.tolist() == [
@@ -68,6 +70,7 @@ def test_consensus(run):
         consensus.main(["--epochs", "3"])
 
 
+@pytest.mark.slow
 def test_distillation(run, monkeypatch):
     monkeypatch.setattr(distillation, "HUMAN", {50: 1, 0: 1})
     monkeypatch.setattr(distillation, "choose", lambda records: choose(records, Rules(face_area=(0.0, 1.0))))
@@ -93,6 +96,7 @@ def test_distillation_without_a_teacher(run, monkeypatch):
     assert found["first"].tolist() == ["nothing"]
 
 
+@pytest.mark.slow
 def test_baselines(run, tmp_path):
     names = [baselines.BASE, baselines.RECOMMENDED]
     found = run(
