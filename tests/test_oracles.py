@@ -20,7 +20,7 @@ from consensus_lib.losses.baselines import (
     total_variation_loss,
 )
 from consensus_lib.metrics.components import count_by_class
-from consensus_lib.metrics.contours import contour_distances
+from consensus_lib.metrics.contours import contour_scores
 from consensus_lib.metrics.segmentation import SegmentationScores
 
 
@@ -156,13 +156,20 @@ def one_hot(maps, k=3):
     return F.one_hot(torch.as_tensor(maps), k).movedim(-1, 1)
 
 
+def by_class(pred, target, *options, k=3):
+    """Return ``contour_scores`` of each image and class 1..: F1 ``[N,K-1,T]``, and distances ``[N,K-1]``."""
+    pairs = list(zip(pred, target, strict=True))
+    found = [[contour_scores(a == c, b == c, *options) for c in range(1, k)] for a, b in pairs]
+    return (np.array([[one[part] for one in row] for row in found]) for part in (0, 1))
+
+
 @calls_monai_metrics
 @pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize("percentile", [50, 95, 100])
 def test_hausdorff_is_monais_off_the_frame(measures, seed, percentile):
     pred, target = discs(seed)
     theirs = measures.compute_hausdorff_distance(one_hot(pred), one_hot(target), percentile=percentile)
-    ours = contour_distances(pred, target, 3).hausdorff(percentile)[:, 1:]
+    _, ours = by_class(pred, target, [1], percentile)
     assert (ours > 0).any()
     np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-5)
 
@@ -171,22 +178,19 @@ def test_hausdorff_is_monais_off_the_frame(measures, seed, percentile):
 def test_monai_counts_the_frame_as_contour(measures):
     pred, target = np.zeros((2, 1, 8, 8), int)
     pred[:, :4], target[:, 4:] = 1, 1  # the upper half, and the lower
-    assert contour_distances(pred, target, 2).hausdorff(100)[0, 1] == 1
+    assert contour_scores(pred[0] > 0, target[0] > 0, [1], 100)[1] == 1
     assert measures.compute_hausdorff_distance(one_hot(pred, 2), one_hot(target, 2)).item() == 4
 
 
 @calls_monai_metrics
 @pytest.mark.parametrize("seed", range(5))
-@pytest.mark.parametrize("tolerance", [0.0, 1.0, 2.0])
-def test_normalised_surface_dice_pools_what_boundary_f1_keeps_apart(measures, seed, tolerance):
+def test_normalised_surface_dice_is_near_boundary_f1(measures, seed):
+    # It pools the hits of the two contours, and F1 is the harmonic mean of their shares.
     pred, target = discs(seed)
-    found = contour_distances(pred, target, 3)
-    theirs = measures.compute_surface_dice(one_hot(pred), one_hot(target), [tolerance] * 2).numpy()
-    hits = sum(np.bincount(c[d <= tolerance], minlength=18) for c, d in zip(*found[:2], strict=True))
-    pooled = hits / sum(np.bincount(c, minlength=18) for c in found.cell).clip(1)
-    np.testing.assert_allclose(pooled.reshape(6, 3)[:, 1:], theirs, rtol=1e-5)
-    # F1 is the harmonic mean of the two shares, and they are near each other.
-    np.testing.assert_allclose(found.f1(tolerance)[:, 1:], theirs, atol=0.03)
+    ours, _ = by_class(pred, target, [0.0, 1.0, 2.0])
+    for tolerance, f1 in enumerate(np.moveaxis(ours, 2, 0)):
+        theirs = measures.compute_surface_dice(one_hot(pred), one_hot(target), [float(tolerance)] * 2)
+        np.testing.assert_allclose(f1, theirs, atol=0.03)
 
 
 @pytest.mark.parametrize("k", [2, 5])
@@ -291,18 +295,20 @@ def disc(radius, centre):
 def test_vectors_of_hausdorff():
     # MONAI tests/metrics/test_hausdorff_distance.py, TEST_CASES: the middle plane of its spheres, if they
     # move within it. A pair more is cut by the frame, which it counts as contour.
+    def apart(pred, target):
+        return contour_scores(pred[0] > 0, target[0] > 0, [1], 100)[1]
+
     same, left, right = disc(20, (49, 49)), disc(33, (19, 33)), disc(33, (20, 33))
-    assert contour_distances(same, same, 2).hausdorff(100)[0, 1] == 0
-    assert contour_distances(left, right, 2).hausdorff(100)[0, 1] == 1
+    assert apart(same, same) == 0
+    assert apart(left, right) == 1
     # Where MONAI has inf: the diagonal. Where both are empty it leaves the image out: NaN.
     nothing, ball = np.zeros((1, 99, 99), int), disc(20, (49, 49))
-    assert contour_distances(nothing, ball, 2).hausdorff()[0, 1] == pytest.approx(98 * 2**0.5)
-    assert contour_distances(ball, nothing, 2).hausdorff()[0, 1] == pytest.approx(98 * 2**0.5)
-    assert np.isnan(contour_distances(nothing, nothing, 2).hausdorff()[0, 1])
+    assert apart(nothing, ball) == apart(ball, nothing) == pytest.approx(98 * 2**0.5)
+    assert np.isnan(apart(nothing, nothing))
 
     # TEST_CASES_CC_METRICS in two dimensions: the mean of two components, each in a part of the image
     pred, target = np.zeros((2, 1, 32, 32), int)
     target[0, 10:15, 10:15] = target[0, 20:25, 20:25] = 1
     pred[0, 10:15, 10:15] = pred[0, 21:26, 19:24] = 1
-    parts = [contour_distances(pred[:, at], target[:, at], 2) for at in (slice(0, 17), slice(17, 32))]
-    assert np.mean([part.hausdorff(100)[0, 1] for part in parts]) == pytest.approx(0.7071, abs=1e-4)
+    parts = [apart(pred[:, at], target[:, at]) for at in (slice(0, 17), slice(17, 32))]
+    assert np.mean(parts) == pytest.approx(0.7071, abs=1e-4)

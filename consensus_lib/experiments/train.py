@@ -136,6 +136,7 @@ class Trained(NamedTuple):
             measure: returns scores, or a dictionary of arrays.
             kind: the scores' class; None for a dictionary.
         """
+        name = f"{name}-{kind.VERSION}" if kind else name
         return _cached(self.folder / f"{name}-{self.key}.npz", measure, kind)
 
 
