@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from consensus_lib import IGNORE
-from consensus_lib.losses import BASELINES, ConsensusLoss, Ramp, WithConsensus, pixelwise_loss
+from consensus_lib.losses import BASELINES, ConsensusLoss, WithConsensus, pixelwise_loss
 from consensus_lib.losses import baselines as functions
 from consensus_lib.losses.baselines import (
     affinity_loss,
@@ -411,7 +411,8 @@ def test_consensus_is_added_to_any_loss():
     blobs = label_blobs(labels, **both.cut)
     torch.testing.assert_close(both(logits, labels, blobs=blobs), expected)
     assert "beta=2.0" in repr(both)  # it stands in checkpoints
-    rising = WithConsensus(MODULES["dice"](), ConsensusLoss("component", alpha=0.0, beta=Ramp(0.0, 2.0)))
+    consensus = ConsensusLoss("component", alpha=0.0, beta=lambda progress: 2 * progress)
+    rising = WithConsensus(MODULES["dice"](), consensus)
     rising.progress = 1.0  # as fit sets it
     torch.testing.assert_close(rising(logits, labels), expected)
 

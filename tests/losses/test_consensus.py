@@ -16,7 +16,6 @@ from consensus_lib import IGNORE
 from consensus_lib.losses import (
     ConsensusLoss,
     PixelwiseLoss,
-    Ramp,
     consensus_loss,
     pixelwise_loss,
     size_marginalised_loss,
@@ -532,12 +531,16 @@ def test_a_class_that_is_masked_by_minus_infinity_is_not_there(kind, options):
     torch.testing.assert_close(by_equations, gradient)
 
 
+def falling(progress):
+    return 4 - 4 * progress
+
+
 def test_schedules_follow_progress():
     logits, labels = case(4)
-    loss = ConsensusLoss(alpha=Ramp(4, 0), beta=lambda progress: 2 * progress)
+    loss = ConsensusLoss(alpha=falling, beta=lambda progress: 2 * progress)
     loss.progress = 0.5
     assert loss(logits, labels) == consensus_loss(logits, labels, alpha=2.0, beta=1.0)
-    assert "alpha=Ramp(start=4, end=0)" in repr(loss)
+    assert "alpha=falling" in repr(loss)
     assert " at 0x" not in repr(loss)  # resumed in another process, the settings must read the same
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from consensus_lib.data import Augment, FaceDataset
-from consensus_lib.losses import ConsensusLoss, PixelwiseLoss, Ramp, consensus_loss, pixelwise_loss
+from consensus_lib.losses import ConsensusLoss, PixelwiseLoss, consensus_loss, pixelwise_loss
 from consensus_lib.metrics.segmentation import SegmentationScores
 from consensus_lib.metrics.structure import StructureScores
 from consensus_lib.models.networks import NETWORKS, FaceOccNet
@@ -24,6 +24,14 @@ from consensus_lib.training import (
 )
 
 AUGMENT = Augment(flip=0.5, rotation=10, scale=0.9)
+
+
+def rising(progress):
+    return 5 * progress
+
+
+def falling(progress):
+    return 2 - 2 * progress
 
 
 @pytest.fixture
@@ -187,7 +195,7 @@ def test_more_epochs_at_a_constant_rate_are_those_of_a_longer_training(data, tmp
 
 @pytest.mark.parametrize(
     "planned",
-    [{}, {"schedule": None, "loss": ConsensusLoss("component", beta=Ramp(0.0, 5.0))}],
+    [{}, {"schedule": None, "loss": ConsensusLoss("component", beta=rising)}],
     ids=["rate", "loss"],
 )
 def test_more_epochs_than_a_schedule_was_planned_for_are_refused(data, tmp_path, planned):
@@ -282,7 +290,7 @@ def test_blobs_from_the_data_do_not_change_the_result(data):
 
 def test_a_loss_gets_what_it_asks_for(data):
     class Asking(nn.Module):
-        inputs = ("index", "not there")
+        batch_keys = ("index", "not there")
 
         def forward(self, logits, labels, index):
             seen.extend(index.tolist())
@@ -425,7 +433,7 @@ def test_auto_takes_the_cpu_where_there_is_nothing_else():
 
 def test_a_schedule_in_the_loss_survives_an_interruption(data, tmp_path):
     def scheduled():
-        return ConsensusLoss("component", alpha=Ramp(0, 1), beta=Ramp(2, 0), pixel_weight=1.0)
+        return ConsensusLoss("component", alpha=rising, beta=falling, pixel_weight=1.0)
 
     seen = []
 
