@@ -15,8 +15,10 @@ class Difference(NamedTuple):
 
     Attributes:
         score: the key.
-        first, second: each method's mean over its trainings.
-        low, high: the interval of the difference.
+        first: the first method's, a mean over its trainings.
+        second: the second's.
+        low: end of the interval around the difference.
+        high: the other end.
         of_trainings: the difference of each pair of trainings.
     """
 
@@ -56,26 +58,32 @@ def paired_bootstrap(
 ) -> Difference:
     """Compare two methods on the same images, with an interval for the difference.
 
-    Images are resampled with replacement, the same for both methods and all trainings, and so are the pairs
-    of trainings: the interval covers the choice of both. Scores of area are recomputed from the pixels of the
-    resampled images. With few trainings the interval is too short, and with one it is over images only.
+    Images are drawn anew with replacement, the same for both methods and all trainings, and so are the pairs
+    of trainings: the interval covers the choice of both. Scores of area are recomputed from the drawn images'
+    pixels. With few trainings it is rather too short than too long, and with one it knows of images only.
 
     Args:
         first: the scores of one method, one for each training.
-        second: of the other; trainings at the same index, of the same seed, make a pair.
+        second: of the other. Trainings of the same place make a pair: the same seed.
         key: a score, as for :meth:`SegmentationScores.weighted`.
         images: bool ``[N]``, which to compare on; None takes all.
-        resamples: their number.
+        resamples: how often to draw.
         level: share of the resamples inside the interval (percentiles).
-        seed: of the resampling.
+        seed: of the drawing.
 
     Raises:
-        ValueError: there is no training, the numbers of trainings or images differ, or no image is taken.
+        ValueError: there is no training, the numbers of trainings or images differ, no image is taken, or an
+            option is out of range.
 
     Source: Efron and Tibshirani, *An Introduction to the Bootstrap*, 1993, Sec. 13.3.
     """
     if not first or len(first) != len(second):
         raise ValueError(f"second: expected trainings to pair with first, got {len(second)} and {len(first)}")
+    if resamples < 1 or not 0 < level < 1:
+        raise ValueError(
+            "resamples and level: expected at least 1 and a share between 0 and 1, "
+            f"got {resamples} and {level}"
+        )
     total = len(first[0].per_image()["components"])
     taken = np.arange(total) if images is None else np.flatnonzero(images)
     if not len(taken):
@@ -96,7 +104,8 @@ def paired_bootstrap(
 def read_differences(path: str | Path, base: str) -> dict[str, dict[str, Difference]]:
     """Return score → method → its difference to ``base``, from a table of ``notebooks/studies/baselines.py``.
 
-    Its columns are ``base``, ``variant`` and the fields of :class:`Difference`.
+    The table's columns are ``base`` and ``variant``, the first and the second method, and the fields of
+    :class:`Difference`, with spaces between the differences of trainings.
     """
     with open(path, newline="", encoding="utf-8") as file:
         rows = [row for row in csv.DictReader(file) if row["base"] == base]
@@ -109,7 +118,7 @@ def read_differences(path: str | Path, base: str) -> dict[str, dict[str, Differe
 
 
 def pareto_front(points: Mapping[str, Sequence[float]]) -> list[str]:
-    """Return the names of the points for which no other is at least as good in all and better in one.
+    """Return the names of the points that no other one beats: at least as good in all, better in one.
 
     Args:
         points: name → coordinates, of which more is better.

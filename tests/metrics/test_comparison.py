@@ -6,10 +6,13 @@ import torch
 
 from consensus_lib.metrics.comparison import paired_bootstrap, pareto_front
 from consensus_lib.metrics.segmentation import SegmentationScores
+from consensus_lib.metrics.structure import StructureScores
+
+CLASSES = ("background", "face", "hair")
 
 
-def scored(pred, target):
-    scores = SegmentationScores(("background", "face", "hair"))
+def scored(pred, target, kind=SegmentationScores):
+    scores = kind(CLASSES)
     for part in zip(pred.split(3), target.split(3), strict=True):
         scores.update(*part)
     return scores
@@ -28,16 +31,24 @@ def target():
     return one.clamp(max=2).expand(20, -1, -1).contiguous()
 
 
-@pytest.mark.parametrize("key", ["mean_iou", "pixel_accuracy", "f1_hair", "component_error"])
+@pytest.mark.parametrize("key", ["mean_iou", "pixel_accuracy", "f1_hair", "component_error", "betti0_error"])
 def test_weighted_is_compute_of_images_that_occur_so_often(target, key):
     pred = noisy(target, 0.1, 0)
-    scores = scored(pred, target)
+    scores = scored(pred, target, StructureScores)
     weights = np.array([np.ones(20, int), np.arange(20) % 3, np.arange(20) < 4])
     for found, often in zip(scores.weighted(key, weights), torch.from_numpy(weights), strict=True):
-        again = scored(pred.repeat_interleave(often, 0), target.repeat_interleave(often, 0))
+        again = scored(pred.repeat_interleave(often, 0), target.repeat_interleave(often, 0), StructureScores)
         assert found == pytest.approx(again.compute()[key])
     assert scores.weighted(key, np.ones(20)).shape == ()
-    assert np.isnan(scores.weighted(key, np.zeros(20)))
+
+
+def test_weighted_says_what_it_knows(target):
+    scores = scored(target, target)
+    with pytest.raises(ValueError, match=r"key: expected one of .*'mean_iou'.*got 'beauty'"):
+        scores.weighted("beauty", np.ones(20))
+    with pytest.raises(ValueError, match=r"weights: expected \[...,20\], one an image, got \[3\]"):
+        scores.weighted("mean_iou", np.ones(3))
+    assert np.isnan(scores.weighted("mean_iou", np.zeros(20)))
 
 
 def test_a_clear_difference_is_decided_and_none_is_not(target):
@@ -49,8 +60,8 @@ def test_a_clear_difference_is_decided_and_none_is_not(target):
     assert 0 < gain.low < gain.mean < gain.high
     assert gain.first == pytest.approx(np.mean([one.compute()["mean_iou"] for one in rough]))
     assert np.mean(gain.of_trainings) == pytest.approx(gain.mean)
-    assert [gain.word(higher) for higher in (True, False)] == ["better", "worse"]
-    assert paired_bootstrap(rough, again, "mean_iou").word(True) == "not decided"
+    assert paired_bootstrap(rough, fine, "component_error").high < 0
+    assert not paired_bootstrap(rough, again, "mean_iou").decided
     assert paired_bootstrap(rough, rough, "mean_iou")[3:] == (0, 0, (0, 0, 0))
 
 
@@ -76,21 +87,22 @@ def test_trainings_that_disagree_widen_the_interval(target):
 
 def test_a_part_of_the_images(target):
     first, second = (scored(noisy(target, share, 0), target) for share in (0.2, 0.1))
-    found = paired_bootstrap([first], [second], "component_error", images=np.arange(20) < 5)
+    part = np.arange(20) < 5
+    found = paired_bootstrap([first], [second], "component_error", images=part)
     expected = [one.per_image()["component_error"][:5].mean() for one in (first, second)]
     assert [found.first, found.second] == pytest.approx(expected)
 
 
-def test_wrong_arguments_are_named(target):
+def test_what_cannot_be_compared_is_said(target):
     one = scored(target, target)
-    for wrong, name in (
-        (dict(first=[], second=[]), "trainings"),
-        (dict(second=[one, one]), "trainings"),
-        (dict(images=np.zeros(20, bool)), "images"),
-        (dict(second=[scored(target[:4], target[:4])]), "weights"),
-        (dict(key="beauty"), "key"),
+    for wrong, message in (
+        (dict(first=[], second=[]), "expected trainings to pair"),
+        (dict(second=[one, one]), "got 2 and 1"),
+        (dict(images=np.zeros(20, bool)), "images: expected at least one"),
+        (dict(level=1.0), "share between 0 and 1"),
+        (dict(second=[scored(target[:4], target[:4])]), "weights: expected"),
     ):
-        with pytest.raises(ValueError, match=name):
+        with pytest.raises(ValueError, match=message):
             paired_bootstrap(**{"first": [one], "second": [one], "key": "mean_iou"} | wrong)
 
 
