@@ -132,17 +132,17 @@ def test_the_printed_loss_tells_two_settings_apart():
 
 
 @pytest.mark.parametrize(
-    ("make", "expected"),
+    ("make", "argument"),
     [
-        (lambda x, q: soft_loss(x, q, temperature=0), "temperature: expected a number above 0, got 0"),
-        (lambda x, q: soft_loss(x, q[:, :2]), r"probabilities: expected floats like logits \[2, 3, 6, 5\]"),
-        (lambda x, q: soft_loss(x, q, q), r"weight: expected \[2, 6, 5\] like logits"),
-        (lambda x, q: DistillationLoss(0.0), "one term"),
-        (lambda x, q: DistillationLoss(soft=-1.0), "at least 0"),
-        (lambda x, q: DistillationLoss(unsure=1.0), r"unsure: expected a probability in \[0, 1\)"),
-        (lambda x, q: DistillationLoss()(x, q.argmax(1), q[:, :1]), "probabilities: expected"),
+        (lambda x, q: soft_loss(x, q, temperature=0), "temperature"),
+        (lambda x, q: soft_loss(x, q[:, :2]), "probabilities"),
+        (lambda x, q: soft_loss(x, q, q), "weight"),
+        (lambda x, q: DistillationLoss(0.0), "hard, soft"),
+        (lambda x, q: DistillationLoss(soft=-1.0), "soft"),
+        (lambda x, q: DistillationLoss(unsure=1.0), "unsure"),
+        (lambda x, q: DistillationLoss()(x, q.argmax(1), q[:, :1]), "probabilities"),
     ],
 )
-def test_wrong_arguments_are_named(batch, make, expected):
-    with pytest.raises(ValueError, match=expected):
+def test_wrong_arguments_are_named(batch, make, argument):
+    with pytest.raises(ValueError, match=argument):
         make(batch[0], batch[2])
