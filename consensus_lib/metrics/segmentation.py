@@ -203,7 +203,9 @@ class SegmentationScores:
         """
         weights, confusion = np.asarray(weights, float), np.concatenate(self._confusion)
         if weights.shape[-1:] != (len(confusion),):
-            raise ValueError(f"weights: expected [...,{len(confusion)}], got {list(weights.shape)}")
+            raise ValueError(
+                f"weights: expected [...,{len(confusion)}], one an image, got {list(weights.shape)}"
+            )
         area = _area_scores(np.tensordot(weights, confusion, 1), self.classes)
         if key in area:
             return area[key]
