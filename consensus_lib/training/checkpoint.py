@@ -32,9 +32,8 @@ def load_checkpoint(
 
     Args:
         path: the folder that was ``out`` of :func:`fit`.
-        model: the network to load into; None makes the one of ``networks.NETWORKS`` that the checkpoint
-            describes.
-        device: where to put the network.
+        model: to load into; None makes the one of ``networks.NETWORKS`` that the checkpoint describes.
+        device: where to put it.
 
     Returns:
         The network in evaluation mode, and the record beside the weights: ``settings``, ``classes``,
@@ -62,15 +61,15 @@ class Checkpoint:
     """What a training keeps between epochs, in memory and, where ``out`` is given, on disk.
 
     Args:
-        model, optimizer, schedule: the training's, whose state is kept; ``schedule`` may be None.
-        settings: of the training, see :func:`.settings.describe_training`.
+        model, optimizer, schedule: whose state is kept; ``schedule`` may be None.
+        settings: see :func:`.settings.describe_training`.
         classes: names, in the order of the network's outputs.
         out: folder, or None.
         device: where the training runs.
 
     Attributes:
         history: one dictionary for each finished epoch.
-        changes: what differs from the conditions under which the last epoch was trained.
+        changes: differences from the conditions under which the last epoch was trained.
     """
 
     def __init__(self, model, optimizer, schedule, settings, classes, out, device: torch.device):

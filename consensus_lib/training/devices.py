@@ -32,10 +32,8 @@ def device_name(device: torch.device) -> str:
 def pick_precision(name: str, device: torch.device) -> str:
     """Return ``"float32"`` or ``"bfloat16"``; ``"auto"`` takes bfloat16 where the device has it natively.
 
-    On a CPU that means the AVX-512 BF16 instructions, on CUDA compute capability 8.0 and later. Weights,
-    optimiser and loss stay in float32 either way.
-
-    torch emulates bfloat16 on other CPUs, several times slower.
+    On a CPU that means the AVX-512 BF16 instructions, without which torch emulates it several times slower;
+    on CUDA compute capability 8.0 and later. Weights, optimiser and loss stay in float32 either way.
 
     Raises:
         ValueError: the name is unknown.

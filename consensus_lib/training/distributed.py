@@ -21,13 +21,10 @@ def init(device: str = "auto") -> str:
     """Join the processes that ``torchrun`` has started, and return the device of this one.
 
     Processes on GPUs take one each and communicate by NCCL, all others by gloo. Without ``torchrun`` this
-    returns ``device`` and does nothing.
-
-    Args:
-        device: ``"auto"``, ``"cuda"`` or ``"cpu"``; without ``torchrun`` whatever ``pick_device`` takes.
+    returns ``device``.
 
     Raises:
-        ValueError: ``torchrun`` started this process, and the device is another one or has no GPU for it.
+        ValueError: under ``torchrun``, ``device`` is not auto, cuda or cpu, or there are too few GPUs.
     """
     if "LOCAL_RANK" not in os.environ:
         return device
@@ -97,11 +94,10 @@ def all_reduce_sum(tensor: torch.Tensor) -> torch.Tensor:
 
 
 def wrap_ddp(model: nn.Module, device: torch.device) -> nn.Module:
-    """Return ``model`` wrapped so that its gradients are the mean over all processes.
+    """Return ``model``, with process 0's weights, wrapped so that gradients are means over all processes.
 
-    Every process then holds process 0's weights. On CUDA, batch normalisation is replaced in place by
-    ``SyncBatchNorm``, which keeps the parameters and their names. Elsewhere torch has none, and every process
-    normalises its own share of a batch.
+    On CUDA, batch normalisation is replaced in place by ``SyncBatchNorm``, which keeps the parameters and
+    their names. Elsewhere torch has none, and every process normalises its own share of a batch.
     """
     if world_size() == 1:
         return model

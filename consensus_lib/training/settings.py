@@ -25,7 +25,7 @@ UNCLEAR = re.compile(r"<lambda>|<locals>| at 0x")
 def describe(value: Any) -> str:
     """Return a setting as text: the same on every machine, another one for another value.
 
-    A function is given by its module and name, a ``functools.partial`` also by its arguments, a tensor by a
+    A function is given by its module and name, a ``functools.partial`` also by its arguments, an array by a
     digest. A module is its ``repr`` with its parameters and buffers, and, where its class has no
     ``extra_repr``, its attributes (but for ``progress``). Anything else is its ``repr``.
 
@@ -38,11 +38,10 @@ def describe(value: Any) -> str:
         return "[" + ", ".join(map(describe, value)) + "]"
     if isinstance(value, torch.Tensor | np.ndarray | np.generic) and value.ndim == 0:
         return repr(value.item())
-    if isinstance(value, torch.Tensor):
-        content = value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes()
+    if isinstance(value, torch.Tensor) or (isinstance(value, np.ndarray) and value.dtype.kind in "biuf"):
+        value = torch.as_tensor(value).detach().cpu().contiguous()
+        content = value.view(-1).view(torch.uint8).numpy().tobytes()
         return f"{value.dtype}{list(value.shape)} {_digest(content)}"
-    if isinstance(value, np.ndarray) and value.dtype != object:
-        return f"{value.dtype}{list(value.shape)} {_digest(value.tobytes())}"
     if isinstance(value, functools.partial):
         given = [*map(describe, value.args), *(f"{k}={describe(v)}" for k, v in value.keywords.items())]
         return f"partial({', '.join([describe(value.func), *given])})"
@@ -56,8 +55,6 @@ def describe(value: Any) -> str:
         }
         hidden |= dict(itertools.chain(value.named_parameters(), value.named_buffers()))
         return f"{value!r} {describe(hidden)}" if hidden else repr(value)
-    if hasattr(value, "__self__") and hasattr(value, "__func__"):  # a bound method
-        return f"{describe(value.__self__)}.{value.__func__.__qualname__}"
     if isinstance(value, type) or (hasattr(value, "__qualname__") and hasattr(value, "__module__")):
         return f"{value.__module__}.{value.__qualname__}"
     return repr(value)

@@ -117,9 +117,7 @@ def fit(
     steps_per_epoch = max(1, len(data) // batch_size)
     optimizer = optimizer(model.parameters()) if optimizer else torch.optim.Adam(model.parameters(), lr=1e-3)
     settings = {"epochs": epochs, "batch_size": batch_size, "seed": seed, "precision": precision}
-    settings |= describe_training(
-        model, data, loss, optimizer, schedule
-    )  # before the schedule sets its rates
+    settings |= describe_training(model, data, loss, optimizer, schedule)  # before `schedule` sets rates
     schedule = schedule(optimizer, epochs * steps_per_epoch) if schedule else None
 
     # 2. What an earlier call left in `out`, if it is of the same settings.
@@ -162,9 +160,9 @@ def fit(
 
 
 def train_epoch(network, batches, loss, optimizer, schedule, device, precision, done) -> dict:
-    """Make one pass over ``batches`` and return its mean ``loss``, ``lr``, ``seconds`` and rate.
+    """Make one pass over ``batches``; return mean ``loss``, ``lr``, ``seconds`` and ``images_per_second``.
 
-    ``done`` has the share of the training that is done, and the share that this epoch adds.
+    ``done``: the share of the training before this epoch, and the share that this epoch adds.
     """
     network.train()
     begin, images = time.perf_counter(), 0
@@ -201,15 +199,10 @@ def evaluate(
     workers: int = 0,
     scores: type[SegmentationScores] = SegmentationScores,
 ) -> SegmentationScores:
-    """Score ``model`` on every sample of ``data``, in float32, on the device where the model is.
+    """Return the scores of ``model`` on every sample of ``data``, in float32, on the model's device.
 
-    Several processes share the samples, all must call this, and all return the scores of all samples.
-
-    Args:
-        scores: which ones; :class:`consensus_lib.metrics.structure.StructureScores` are more, and slower.
-
-    Returns:
-        The scores; ``compute()`` gives the table, ``per_image()`` the values in the order of ``data``.
+    Several processes share the samples; all must call this, and all return the scores of all samples.
+    ``scores`` may be :class:`consensus_lib.metrics.structure.StructureScores`, which are more, and slower.
     """
     counted = scores(data.task.classes)
     share = distributed.rank_and_world_size()
@@ -229,8 +222,7 @@ def predict(model: nn.Module, data: FaceDataset, *, batch_size: int = 64) -> tor
 def eval_mode(model: nn.Module) -> Iterator[Callable[[torch.Tensor], torch.Tensor]]:
     """Put ``model`` in evaluation mode for a while.
 
-    Yields:
-        A function from images float ``[B,3,H,W]`` to classes int64 ``[B,H,W]`` on the device of the model.
+    Yields a function from images float ``[B,3,H,W]`` to classes int64 ``[B,H,W]`` on the model's device.
     """
     device = next(itertools.chain(model.parameters(), model.buffers())).device
     was_training = model.training

@@ -28,9 +28,8 @@ def test_descriptions(value, expected):
     assert not UNCLEAR.search(describe(value))
 
 
-@pytest.mark.parametrize("convert", [torch.tensor, np.array])
-def test_tensors_differ_by_values_types_and_shapes(convert):
+def test_arrays_differ_by_values_types_and_shapes():
     values = [[1.0, 2.0], [1.0, 2.5], [[1.0, 2.0]], [1, 2]]
-    assert len({describe(convert(value)) for value in values}) == 4
-    assert describe(convert(values[0])) == describe(convert(values[0]))
+    assert len({describe(np.array(value)) for value in values}) == 4
+    assert describe(np.array(values[0])) == describe(torch.tensor(values[0], dtype=torch.float64))
     assert describe(torch.tensor([1.0]).bfloat16()) != describe(torch.tensor([1.0]))
