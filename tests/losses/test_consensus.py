@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from consensus_lib import IGNORE
@@ -130,6 +130,7 @@ def test_threads_do_not_change_the_loss(wrong, shape):
     assert torch.equal(found[1], found[3])
 
 
+@settings(max_examples=50)
 @given(st.integers(0, 10_000), st.sampled_from(["class", "occlusion", "map"]))
 def test_the_released_reduction_equals_its_loop(seed, kind):
     logits, labels = case(seed)
@@ -304,6 +305,7 @@ def test_extreme_logits_give_exact_values_and_finite_gradients(dtype, shape):
     assert torch.autograd.grad(both, logits)[0].isfinite().all()
 
 
+@settings(max_examples=50)
 @given(st.integers(0, 1000), st.sampled_from([1.0, 60.0, 1e4]))
 def test_log_of_a_small_mean_equals_float64(seed, scale):
     logits, labels = case(seed)
@@ -336,6 +338,7 @@ def test_many_classes_and_an_empty_batch():
     assert none.grad.shape == none.shape
 
 
+@settings(max_examples=30)
 @given(st.integers(0, 1000), st.sampled_from(["paper", "released"]))
 def test_what_must_not_matter_does_not(seed, reduction):
     logits, labels = case(seed, shape=(3, 4, 5))

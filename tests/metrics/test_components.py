@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import skimage.measure
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
@@ -55,6 +55,7 @@ def test_components_are_those_of_a_flood_fill(maps, connectivity):
         assert len(pairs) == len({a for a, _ in pairs}) == len({b for _, b in pairs})  # one to one
 
 
+@settings(max_examples=50)
 @given(MAPS)
 def test_counts_and_areas_are_those_of_a_flood_fill(maps):
     pieces, holes = piece_areas(maps), hole_areas(maps, 3)

@@ -115,6 +115,7 @@ def test_scores_of_images_hang_together(maps):
             assert value == 0, key
 
 
+@settings(max_examples=50)
 @given(MAPS)
 def test_betti_numbers_give_the_euler_number(maps):
     betti = count_by_class(maps[0], 3)
