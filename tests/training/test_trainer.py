@@ -17,8 +17,6 @@ from consensus_lib.training import (
     evaluate,
     fit,
     load_checkpoint,
-    pick_device,
-    pick_precision,
     predict,
 )
 
@@ -231,20 +229,14 @@ def test_a_changed_setting_is_seen(data, tmp_path, key, first, second):
     assert len(history) == 3
 
 
-class Nameless:
-    def __call__(self, logits, labels):
-        return pixelwise_loss(logits, labels)
-
-
 @pytest.mark.parametrize(
     "loss",
     [
         lambda logits, labels: pixelwise_loss(logits, labels),
         partial(lambda logits, labels, weight: weight * pixelwise_loss(logits, labels), weight=1.0),
         ConsensusLoss(beta=lambda progress: progress),
-        Nameless(),
     ],
-    ids=["lambda", "partial", "schedule", "object"],
+    ids=["lambda", "partial", "schedule"],
 )
 def test_what_cannot_be_described_trains_but_is_not_resumed(data, tmp_path, loss):
     begin(data, tmp_path / "run", loss=loss)
@@ -256,22 +248,6 @@ def test_what_cannot_be_described_trains_but_is_not_resumed(data, tmp_path, loss
 def test_another_network_is_refused_and_left_alone(data, tmp_path, second):
     begin(data, tmp_path / "run", model=nn.Conv2d(3, 3, 3, padding=1))
     refused(data, tmp_path / "run", "model: expected .*'layers': ", model=second)
-
-
-def test_a_checkpoint_of_an_earlier_format_is_refused_but_loads(data, tmp_path):
-    model, _ = train(data, out=tmp_path / "run")
-    file = tmp_path / "run/checkpoint.json"
-    state = json.loads(file.read_text())
-    del state["format"]
-    file.write_text(json.dumps(state))
-    refused(data, tmp_path / "run", "expected a checkpoint of format 3")
-    assert torch.equal(weights(load_checkpoint(tmp_path / "run")[0]), weights(model))
-
-
-def test_broken_weights_are_named_when_resuming(data, tmp_path):
-    begin(data, tmp_path / "run")
-    (tmp_path / "run/checkpoint-0001.safetensors").write_bytes(b"broken")
-    refused(data, tmp_path / "run", "checkpoint-0001.safetensors: expected a safetensors file")
 
 
 def test_workers_do_not_change_the_result(data):
@@ -324,13 +300,6 @@ def test_a_loss_that_is_not_finite_stops_the_training(data, tmp_path):
     assert json.loads((tmp_path / "run/checkpoint.json").read_text())["epoch"] == 0
 
 
-def test_bfloat16_learns_the_same_thing(data, validation):
-    losses = [
-        train(data, precision=precision, epochs=6)[1][-1]["loss"] for precision in ("float32", "bfloat16")
-    ]
-    assert losses[0] == pytest.approx(losses[1], rel=0.1)
-
-
 def test_predictions_are_those_that_are_scored(data, validation):
     model, _ = train(data)
     labels = torch.stack([validation[i]["labels"] for i in range(len(validation))])
@@ -351,26 +320,28 @@ def test_a_checkpoint_says_which_network_it_is_of(data, tmp_path, kind):
     assert torch.equal(weights(loaded), weights(model))
 
 
-def test_a_network_of_another_kind_must_be_handed_in(data, tmp_path):
-    train(data, nn.Conv2d(3, 3, 1), out=tmp_path / "run")
-    with pytest.raises(CheckpointError, match="model: expected to be given"):
+def test_a_checkpoint_that_does_not_fit_is_named(data, tmp_path):
+    model, _ = train(data, nn.Conv2d(3, 3, 1), out=tmp_path / "run")
+    with pytest.raises(CheckpointError, match="model: expected"):  # of a network of one's own
         load_checkpoint(tmp_path / "run")
-    with pytest.raises(CheckpointError, match="expected the weights of FaceOccNet"):
+    with pytest.raises(CheckpointError, match="run: expected the weights of FaceOccNet"):
         load_checkpoint(tmp_path / "run", network())
-    loaded, _ = load_checkpoint(tmp_path / "run", nn.Conv2d(3, 3, 1))
-    assert isinstance(loaded, nn.Conv2d)
+    assert torch.equal(weights(load_checkpoint(tmp_path / "run", nn.Conv2d(3, 3, 1))[0]), weights(model))
 
+    record = tmp_path / "run/checkpoint.json"
+    state = json.loads(record.read_text())
+    del state["format"]  # an earlier version's loads, and is not resumed
+    record.write_text(json.dumps(state))
+    refused(data, tmp_path / "run", "run: expected a checkpoint of format", model=nn.Conv2d(3, 3, 1))
+    assert torch.equal(weights(load_checkpoint(tmp_path / "run", nn.Conv2d(3, 3, 1))[0]), weights(model))
 
-def test_a_missing_or_broken_checkpoint_is_named(data, tmp_path):
-    with pytest.raises(CheckpointError, match=r"expected a training folder with checkpoint\.json"):
-        load_checkpoint(tmp_path)
-    train(data, out=tmp_path / "run")
     (tmp_path / "run/checkpoint-0003.safetensors").write_bytes(b"broken")
-    with pytest.raises(CheckpointError, match="expected a safetensors file"):
+    with pytest.raises(CheckpointError, match=r"checkpoint-0003\.safetensors: expected"):
         load_checkpoint(tmp_path / "run")
-    (tmp_path / "run/checkpoint.json").write_text("{")
-    with pytest.raises(CheckpointError, match="expected JSON"):
-        load_checkpoint(tmp_path / "run")
+    record.write_text("{")
+    for folder in (tmp_path / "run", tmp_path):
+        with pytest.raises(CheckpointError, match=f"{folder.name}.*: expected"):
+            load_checkpoint(folder)
 
 
 @pytest.mark.parametrize(
@@ -388,12 +359,6 @@ def test_the_global_random_state_is_left_alone(data):
     torch.manual_seed(5)
     train(data, model, epochs=1)
     assert torch.equal(torch.rand(3), expected)
-
-
-def test_auto_takes_the_cpu_where_there_is_nothing_else():
-    if not torch.cuda.is_available() and not torch.backends.mps.is_available():
-        assert pick_device("auto") == torch.device("cpu")
-    assert pick_precision("auto", torch.device("cpu")) in ("float32", "bfloat16")
 
 
 def test_a_schedule_in_the_loss_survives_an_interruption(data, tmp_path):
