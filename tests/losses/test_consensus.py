@@ -364,13 +364,6 @@ def test_what_must_not_matter_does_not(seed, reduction):
     assert consensus_loss(logits, labels, ids, alpha=0, reduction=reduction) >= 0
 
 
-def test_stop_gradient_keeps_the_value_and_holds_the_mean():
-    logits, labels = case(1)
-    value = consensus_loss(logits, labels, alpha=0, stop_gradient=True)
-    torch.testing.assert_close(value, consensus_loss(logits, labels, alpha=0))
-    same(value, slow_consensus(logits, labels, label_blobs(labels), 0.0, 5.0, stop_gradient=True), logits)
-
-
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*torch.jit.script_method.*:DeprecationWarning")  # inductor's own
 @pytest.mark.parametrize("backend", ["eager", "aot_eager", "inductor"])

@@ -1,7 +1,6 @@
 """The programme for a GPU: pieces and their budget, what it trains on, and that no kill loses anything."""
 
 import csv
-import itertools
 import json
 import os
 import subprocess
@@ -56,13 +55,6 @@ def every(filed, photographs=None, profile=SMOKE):
     yield from trainings.occlusion()
 
 
-def test_recipes_have_names_of_their_own():
-    names = [recipe.name for recipe in RECIPES]
-    assert len({*names}) == len(names)
-    assert BASE in names
-    assert all(recipe.tuned_as in TUNED for recipe in RECIPES)
-
-
 def test_a_budget_of_20_seconds_is_kept_to(tmp_path):
     calls = []
     for _ in range(100):
@@ -94,20 +86,6 @@ def test_a_budget_of_20_seconds_is_kept_to(tmp_path):
     ids = [piece.id for piece in every(filing(tmp_path))]
     assert sorted(calls) == sorted(ids)
     assert len({*ids}) == len(ids)
-
-
-def test_the_measured_cost_decides_after_the_first_of_a_kind(tmp_path):
-    clock = Clock()
-    filed = filing(tmp_path, 20, clock)
-
-    def run():
-        clock.now += 8
-        return {"seconds": 8.0}
-
-    pieces = [Piece(f"1-x/{i}", "same", (1.0, 0.0), run, units) for i, units in enumerate((1, 2, 1, 1))]
-    filed.go(pieces)
-    assert [line["id"] for line in log(tmp_path / "work") if "cost" in line] == ["1-x/0", "1-x/2"]
-    assert filed.left == {"1-x/1": "would take 16 s of 12 s", "1-x/3": "would take 8 s of 4 s"}
 
 
 def test_a_failed_piece_is_filed_and_tried_again(tmp_path, capsys):
@@ -284,16 +262,6 @@ def test_faces_are_drawn_again_only_if_a_training_needs_them(tmp_path):
     assert next(trainings.occlusion()).keeps is None
     del filed.rows[others[-1].id]
     assert next(trainings.occlusion()).keeps == trainings.faces
-
-
-def test_photographs_by_path_are_trained_on(tiny_folder, tmp_path):
-    filed = filing(tmp_path)
-    trainings = Trainings(SMOKE, torch.device("cpu"), filed, tiny_folder, None, 1)
-    pieces = [*itertools.islice(trainings.table3(), 2)]
-    filed.go(pieces)
-    row = filed.rows[pieces[0].id]
-    assert (row["data"], row["train_images"], row["split"]) == ("LFW Part Labels", 12, "validation")
-    assert len(row["losses"].split()) == SMOKE.epochs[0]
 
 
 @pytest.mark.slow
