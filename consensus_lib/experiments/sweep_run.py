@@ -76,12 +76,10 @@ def run_once(run: dict, gpu: str | None = None) -> dict:
     if gpu is not None:
         environment["CUDA_VISIBLE_DEVICES"] = gpu
     command = [sys.executable, "-m", __name__, str(folder)]
-    pipe = subprocess.PIPE
+    options = {"stdin": subprocess.PIPE, "env": environment, "start_new_session": True}
     with (
         (folder / LOG).open("ab") as log,
-        subprocess.Popen(
-            command, stdin=pipe, stdout=log, stderr=log, env=environment, start_new_session=True
-        ) as process,
+        subprocess.Popen(command, stdout=log, stderr=log, **options) as process,
     ):
         _running.add(process)
         error = None
@@ -176,11 +174,8 @@ def main() -> int:
             cause = error.__cause__ or error
             state = {"status": "died", "error": "its kernel died"}
             if not isinstance(cause, DeadKernelError):
-                name, text = (
-                    getattr(cause, "ename", type(cause).__name__),
-                    getattr(cause, "evalue", str(cause)),
-                )
-                state = {"status": "failed", "error": f"{name}: {text}"}
+                name = getattr(cause, "ename", type(cause).__name__)
+                state = {"status": "failed", "error": f"{name}: {getattr(cause, 'evalue', cause)}"}
             with contextlib.suppress(OSError):  # the disk is full
                 write_json(folder / STATUS, state)
                 traceback.print_exc()

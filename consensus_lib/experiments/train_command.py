@@ -56,10 +56,8 @@ def _parser() -> command_line.Parser:
     add = parser.add_argument
     helps = dict(re.findall(r"^    (\w+): (.+)$", inspect.getdoc(Config), re.MULTILINE))
     for field in dataclasses.fields(Config):
-        option, text = (
-            "--" + field.name.replace("_", "-"),
-            re.sub(r":\w+:`([^`]+)`", r"\1", helps[field.name]),
-        )
+        option = "--" + field.name.replace("_", "-")
+        text = re.sub(r":\w+:`([^`]+)`", r"\1", helps[field.name])
         if field.name == "loss_options":
             add(option, nargs="*", default=[], metavar="NAME=VALUE", help=text)
         elif field.name == "task":
@@ -68,12 +66,8 @@ def _parser() -> command_line.Parser:
             kind = Path if field.default is None else type(field.default)
             add(option, type=kind, default=field.default, help=text)
     add("--device", default="auto", help="auto, cpu, cuda, …")
-    add(
-        "--workers",
-        type=command_line.whole(0),
-        default=0,
-        help="processes that load data, for each that trains",
-    )
+    loading = "processes that load data, for each that trains"
+    add("--workers", type=command_line.whole(0), default=0, help=loading)
     add("--out", type=command_line.folder, help="folder; by default one below the runs folder")
     add("--restart", action="store_true", help="replace the checkpoint instead of resuming from it")
     return parser

@@ -24,13 +24,8 @@ anything = None  # whatever
 seed: int = 0  # of everything random
 out: str = ""  # folder
 """
-RESULT = dict.fromkeys(results.RESULT_KEYS, 1) | {
-    "loss": "ce",
-    "device": "cpu",
-    "notebook": "02",
-    "dataset": "d",
-    "seed": 0,
-}
+ABOUT = {"loss": "ce", "device": "cpu", "notebook": "02", "dataset": "d", "seed": 0}
+RESULT = dict.fromkeys(results.RESULT_KEYS, 1) | ABOUT
 IMPORTS = """
 import errno, os, resource, signal, subprocess, time
 from pathlib import Path
@@ -81,16 +76,8 @@ def write_ways():
 @pytest.fixture(scope="session")
 def command():
     """Return a function that makes the command line of a sweep."""
-    return lambda file, out, *more: [
-        sys.executable,
-        "-m",
-        "consensus_lib",
-        "sweep",
-        str(file),
-        "--out",
-        str(out),
-        *more,
-    ]
+    sweep = [sys.executable, "-m", "consensus_lib", "sweep"]
+    return lambda file, out, *more: [*sweep, str(file), "--out", str(out), *more]
 
 
 @pytest.fixture(scope="session")
