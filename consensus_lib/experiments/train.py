@@ -47,7 +47,7 @@ class Config:
         width: factor on the network's channels; 1 is the paper's.
         dropout: of the network, a probability.
         epochs: passes over the training images.
-        batch_size: images a step, of all processes together.
+        batch_size: images per step, of all processes together.
         learning_rate: of Adam, before the cosine schedule.
         precision: of the forward pass: auto, float32 or bfloat16.
         seed: of weights and dropout, and of the data where they are opened by their name.

@@ -113,11 +113,11 @@ def label_blobs(
             ``"pixel"``, each pixel by itself.
         connectivity: 4 or 8 neighbours, for components.
         image: float ``[B,3,H,W]`` in [-1, 1], for superpixels only.
-        segments: about how many superpixels an image.
-        min_size: blobs of fewer pixels are specks, as human masks have them.
-        specks: ``"drop"``, a speck's pixels are in no blob; ``"merge"``, they join the blob that a speck
-            shares the longest border with, and count there as pixels of that blob's label. What borders
-            on specks or ignored pixels only is dropped.
+        segments: approximate number of superpixels per image.
+        min_size: blobs of fewer pixels are specks.
+        specks: ``"drop"``, a speck's pixels are in no blob; ``"merge"``, they join the blob with which the
+            speck shares its longest border, and count as pixels of its label. A speck without such a
+            neighbour is dropped.
 
     Returns:
         The blobs, on the device of ``labels``. Components and superpixels are found on the CPU.
@@ -153,7 +153,7 @@ def label_blobs(
 
 
 def blobs_from_ids(ids: torch.Tensor, labels: torch.Tensor) -> Blobs:
-    """Number any map of ids anew, so that a blob lies in one image and has one label.
+    """Renumber a map of ids so that a blob lies in one image and has one label.
 
     Args:
         ids: integer ``[B,H,W]``. Equal ids in different images are different blobs, of one ``group``;

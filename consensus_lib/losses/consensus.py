@@ -12,7 +12,7 @@ A network gives each pixel s the probabilities p(s). A blob c is a group of pixe
 
 The first term matches the blob's mean with its label, the second is its pixels' deviation from the mean.
 :func:`match_and_deviation` has these equations as they are written. :mod:`~consensus_lib.losses.fused` has a
-faster operator for the same sum, and :func:`consensus_loss` takes it where it can.
+faster operator for the same sum, and :func:`consensus_loss` uses it where possible.
 
 Shapes: logits ``[B,K,H,W]``, labels int64 ``[B,H,W]`` with 255 = ignore, M blobs.
 """
@@ -268,12 +268,7 @@ class ConsensusLoss(nn.Module):
         **options,
     ):
         super().__init__()
-        self.cut = {
-            "kind": kind,
-            "connectivity": connectivity,
-            "min_size": min_size,
-            "specks": specks,
-        }
+        self.cut = {"kind": kind, "connectivity": connectivity, "min_size": min_size, "specks": specks}
         merge_defaults(consensus_loss, options)  # refuses an option that there is not
         self.options, self.progress = options, 0.0
 

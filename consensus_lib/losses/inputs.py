@@ -33,7 +33,7 @@ def check_range(name: str, found: torch.Tensor, low: int, high: int) -> None:
 
 
 def check_classes(logits: torch.Tensor, labels: torch.Tensor) -> None:
-    """As :func:`check`, and refuse labels that are no class, which a comparison with each would pass over."""
+    """Raise as :func:`check`, and where a label is no class, which a comparison with each does not notice."""
     check(logits, labels)
     check_range("labels", labels.where(labels != IGNORE, 0), 0, logits.shape[1] - 1)
 

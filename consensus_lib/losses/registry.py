@@ -1,6 +1,6 @@
 """Losses by name: cross-entropy, consensus, two presets and the baselines that consensus is compared with.
 
-A loss of one's own goes by its import path: ``make_loss("my_losses:TopoLoss", weight=0.5)``.
+Any other loss is named by its import path: ``make_loss("my_losses:TopoLoss", weight=0.5)``.
 """
 
 import functools

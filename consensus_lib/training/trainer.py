@@ -75,7 +75,7 @@ def fit(
             ``batch_keys`` are passed by keyword.
         epochs: passes over ``data``. A resumed training may be given more if nothing depends on their number:
             ``schedule`` is None and no setting of the loss is a function of ``progress``.
-        batch_size: images a step, of all processes together.
+        batch_size: images per step, of all processes together.
         validation: samples to score; None scores nothing.
         optimizer: makes the optimiser from the parameters; None is Adam at 1e-3.
         schedule: makes the learning-rate schedule from (optimiser, total steps); stepped after every step.
