@@ -4,7 +4,8 @@
 
 ``--data`` is LFW Part Labels as ``make data-lfw`` prepares it, with or without the unlabelled photographs. Phase
 ``choose`` scores three tries of each method on the validation images and writes ``evidence-choices.csv``;
-phase ``test`` takes the list from there, and refuses to run without it. ``all`` does both.
+phase ``test`` takes the list from there, and refuses to run without it. ``all`` does both. ``compare`` trains nothing:
+it writes ``evidence-differences.csv`` from what the others left, which takes a minute.
 
 ``evidence.csv`` has a row for each training, ``evidence-images.npz`` what was counted on each image. What
 is in them is not trained again, so a study that its budget stopped goes on where it was; with several processes,
@@ -81,6 +82,7 @@ def train(job: Job, setting: Setting) -> tuple[Job, dict, dict[str, np.ndarray]]
     """Train one network, or find it trained; return the job, its row, and what was counted of each image."""
     shared = setting.data, setting.size, setting.images, setting.faces
     data = splits(job.data, *shared, job.seed, job.scored)
+    about = {"failed": "", "size": setting.size, "width": setting.width, "batch": setting.batch}
     epochs = {"choose": setting.choose_epochs, "occlusion": setting.face_epochs}.get(job.part, setting.epochs)
     if job.method == CONSTANT:
         scores = evaluate(MostFrequentLabel(data.train), data.test, scores=StructureScores)
@@ -102,7 +104,7 @@ def train(job: Job, setting: Setting) -> tuple[Job, dict, dict[str, np.ndarray]]
         try:
             trained = run(config, data, out=out, scores=StructureScores, notebook="evidence", **how)
         except FloatingPointError as error:
-            return job, job._asdict() | {"failed": str(error)}, {}
+            return job, job._asdict() | about | {"failed": str(error)}, {}
         scores = trained.scores
         known = {
             "seconds": trained.history[-1]["seconds"],
@@ -115,7 +117,7 @@ def train(job: Job, setting: Setting) -> tuple[Job, dict, dict[str, np.ndarray]]
         arrays = {key: counted[key].astype(kind) for key, kind in COUNTED.items()}
     found = scores.compute()
     shown = {key: value for key, value in found.items() if key in KEPT or key.startswith("iou_")}
-    about = {"failed": "", "images": found["images"], "train_images": len(data.train)}
+    about |= {"images": found["images"], "train_images": len(data.train)}
     return job, job._asdict() | about | shown | known, arrays
 
 
@@ -140,6 +142,13 @@ class Record:
         """Keep a training."""
         self.rows[job.id] = row | {"commit": self.commit}
         self.arrays |= {f"{job.id}|{key}": value for key, value in arrays.items()}
+
+    def check(self, parser: Parser, setting: Setting) -> None:
+        """Refuse to add to trainings of another size."""
+        for row in self.rows.values():
+            known, asked = (row["size"], row["width"], row["batch"]), setting[1:4]
+            if known != asked:
+                parser.error(f"--out: expected trainings of size, width, batch {asked}, got {known}")
 
     def save(self) -> None:
         """Write both files."""
@@ -256,15 +265,17 @@ def main(argv: list[str] | None = None, table: Path = FOLDER / "evidence.csv") -
     """Run the study and write its tables."""
     parser = Parser(description=__doc__.split("\n")[0])
     parser.add_argument("--data", default="lfw_part_labels", help="name or folder of LFW Part Labels")
-    parser.add_argument("--phase", default="all", choices=["choose", "test", "all"], help="what to do")
+    parser.add_argument(
+        "--phase", default="all", choices=["choose", "test", "all", "compare"], help="what to do"
+    )
     parser.add_argument("--parts", nargs="+", default=PARTS, choices=PARTS, help="of the test, in order")
     parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=METHODS, help="to train")
     parser.add_argument(
         "--seeds", nargs="+", type=whole(1, SEED), default=SEEDS, help="of the test; 0 chooses"
     )
-    parser.add_argument("--epochs", type=whole(1), default=24, help="passes over the photographs")
-    parser.add_argument("--choose-epochs", type=whole(1), default=12, help="the same, in phase choose")
-    parser.add_argument("--face-epochs", type=whole(1), default=12, help="passes over the covered faces")
+    parser.add_argument("--epochs", type=whole(1), default=20, help="passes over the photographs")
+    parser.add_argument("--choose-epochs", type=whole(1), default=10, help="the same, in phase choose")
+    parser.add_argument("--face-epochs", type=whole(1), default=10, help="passes over the covered faces")
     parser.add_argument("--images", type=whole(0), default=0, help="photographs to train on; 0 takes all")
     parser.add_argument(
         "--faces", nargs=3, type=whole(1), default=(3000, 300, 500), help="to train, to validate, to test"
@@ -291,25 +302,27 @@ def main(argv: list[str] | None = None, table: Path = FOLDER / "evidence.csv") -
     if a.phase == "test" and not choices.is_file():
         parser.error(f"--phase test: expected {paths.shown(choices)}, which --phase choose writes")
     a.out.mkdir(parents=True, exist_ok=True)
-    command = shlex.join(["python", "notebooks/studies/evidence.py", *argv])
+    record = Record(a.out, shlex.join(["python", "notebooks/studies/evidence.py", *argv]))
+    if a.phase == "compare":
+        write_differences(a.out / "evidence-differences.csv", record.rows, record.arrays, record.command)
+        return
     faces = tuple(a.faces)
     setting = Setting(
         a.data, a.size, a.width, a.batch, a.images, faces, a.epochs, a.choose_epochs, a.face_epochs, a.device
     )
+    record.check(parser, setting)
     with refusing(parser):  # decoded and rendered once, before many processes ask for it
         splits(PHOTOGRAPHS, a.data, a.size, a.images, faces, 0, "test")
     if "occlusion" in a.parts and a.phase != "choose":
         splits(FACES, a.data, a.size, a.images, faces, 0, "test")
-    record = Record(a.out, command)
     with pool_of(a.workers, a.device) as pool:
         shared = setting, record, pool, a.workers, begun + a.budget
         if a.phase != "test" and not choices.is_file() and work(choosing(a.methods), *shared):
             choose(record, a.methods, choices)
         if a.phase != "choose" and choices.is_file():
             found, best = chosen(choices)
-            found = {name: setting for name, setting in found.items() if name in a.methods}
+            found = {name: tried for name, tried in found.items() if name in a.methods}
             work(testing(found, best, a.parts, a.seeds), *shared)
-    write_differences(a.out / "evidence-differences.csv", record.rows, record.arrays, command)
     print(f"{len(record.rows)} trainings in {paths.shown(record.table)}, {time.monotonic() - begun:.0f} s")
 
 
