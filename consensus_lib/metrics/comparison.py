@@ -118,8 +118,8 @@ def paired_difference(
     Trainings and images are two crossed levels: the variance of the mean difference is the sum of what
     trainings, images and both together add, and the quantile is of Student's t with as many degrees of
     freedom as the mean squares behind that sum allow (Satterthwaite). A score of the data set, such as the
-    mean IoU, is taken apart into images by the jackknife. ``notebooks/studies/coverage.csv`` has what the
-    interval covers.
+    mean IoU, is taken apart into images by the jackknife. What the interval covers is in
+    ``notebooks/studies/interval_coverage.csv``.
 
     Args:
         first: the scores of one method, one for each training, at least two.

@@ -1,8 +1,8 @@
 """How often does the interval of a difference hold it? A simulation of few seeds and many images.
 
-    python notebooks/studies/coverage.py
+    python notebooks/studies/interval_coverage.py
 
-writes ``coverage.csv`` beside this file. A value of training s on image i is the sum of a seed's, an image's
+writes ``interval_coverage.csv`` beside this file. A value of training s on image i is the sum of a seed's, an image's
 and their own deviation, all normal and about 0, which the interval should hold in 95% of the draws.
 ``seed_sd`` is in units of the standard error that the images leave: at 0 images dominate, at 10 seeds do. One
 row for each number of seeds, ``seed_sd`` and share of an image's variance that is new in each training.
@@ -49,7 +49,7 @@ def main(argv: list[str] | None = None, table: Path = TABLE) -> None:
         | {"covered": covered(seeds, a.images, sd, own, a.draws, draw)}
         for seeds, sd, own in itertools.product(SEEDS, SEED_SD, OWN)
     ]
-    results.write_table(table, rows, shlex.join(["python", "notebooks/studies/coverage.py", *argv]))
+    results.write_table(table, rows, shlex.join(["python", "notebooks/studies/interval_coverage.py", *argv]))
 
 
 if __name__ == "__main__":
