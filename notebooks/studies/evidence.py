@@ -38,6 +38,7 @@ from consensus_lib.experiments.train import Config, folder_name, run
 from consensus_lib.losses import fused
 from consensus_lib.metrics.structure import StructureScores
 from consensus_lib.models.networks import FaceOccNet, MostFrequentLabel, check_network
+from consensus_lib.models.postprocess import POSTPROCESSING, options_at
 from consensus_lib.training.devices import pick_device
 from consensus_lib.training.trainer import evaluate
 from evidence_data import splits
@@ -50,13 +51,15 @@ from evidence_plan import (
     METHODS,
     PHOTOGRAPHS,
     SEEDS,
+    THEN,
     Job,
     choosing,
     testing,
+    trained,
 )
 from evidence_tables import collapsed, write_differences
 
-PARTS = ("factorial", "occlusion", "few", "bad")
+PARTS = ("factorial", "repairs", "occlusion", "few", "bad")
 COUNTED = {"confusion": np.uint16, "pieces": np.uint16, "structure_boundary_f1_2": np.float16}
 """What is kept of each image, and as what: see ``SegmentationScores.save``."""
 KEPT = ("mean_iou", "component_error", "component_error_signed", "hole_error", "boundary_f1_2", "hausdorff95")
@@ -91,7 +94,7 @@ def train(job: Job, setting: Setting) -> tuple[Job, dict, dict[str, np.ndarray]]
     else:
         config = Config(
             loss=job.loss(),
-            title=job.method,
+            title=trained(job.method),
             epochs=epochs,
             batch_size=setting.batch,
             learning_rate=job.rate,
@@ -102,16 +105,16 @@ def train(job: Job, setting: Setting) -> tuple[Job, dict, dict[str, np.ndarray]]
         out = paths.runs_dir() / "evidence" / folder_name(config, data)
         how = {"device": setting.device, "workers": 0, "evaluate_every": epochs, "progress": False}
         try:
-            trained = run(config, data, out=out, scores=StructureScores, notebook="evidence", **how)
+            with paths.locked(out.with_name(f".{out.name}.lock")):  # several repairs ask for one network
+                made = run(config, data, out=out, scores=StructureScores, notebook="evidence", **how)
         except FloatingPointError as error:
             return job, job._asdict() | about | {"failed": str(error)}, {}
-        scores = trained.scores
-        known = {
-            "seconds": trained.history[-1]["seconds"],
-            "validation_mean_iou": trained.history[-1]["mean_iou"],
-        }
+        scores, last = made.scores, made.history[-1]
+        if THEN in job.method:
+            scores = evaluate(repaired(job, made.network, setting), data.test, scores=StructureScores)
+        known = {"seconds": last["seconds"], "validation_mean_iou": last["mean_iou"]}
         known |= {"epochs": epochs, "rate": job.rate, "device": results.read_results(out)[0]["device"]}
-    file = out / f"counted-{job.scored}.npz"
+    file = out / f"counted-{job.scored}{job.method.partition(THEN)[2]}.npz"
     scores.save(file)
     with np.load(file) as counted:
         arrays = {key: counted[key].astype(kind) for key, kind in COUNTED.items()}
@@ -119,6 +122,12 @@ def train(job: Job, setting: Setting) -> tuple[Job, dict, dict[str, np.ndarray]]
     shown = {key: value for key, value in found.items() if key in KEPT or key.startswith("iou_")}
     about |= {"images": found["images"], "train_images": len(data.train)}
     return job, job._asdict() | about | shown | known, arrays
+
+
+def repaired(job: Job, network: torch.nn.Module, setting: Setting) -> torch.nn.Module:
+    """Return the network with the job's repair of its predictions."""
+    key = next(key for key, one in POSTPROCESSING.items() if one.title == job.method.partition(THEN)[2])
+    return POSTPROCESSING[key].make(network, **options_at(setting.size).get(key, {}))
 
 
 class Record:
