@@ -59,7 +59,7 @@ from evidence_plan import (
 )
 from evidence_tables import collapsed, write_differences
 
-PARTS = ("factorial", "repairs", "occlusion", "few", "bad")
+PARTS = ("factorial", "occlusion", "repairs", "few", "bad")
 COUNTED = {"confusion": np.uint16, "pieces": np.uint16, "structure_boundary_f1_2": np.float16}
 """What is kept of each image, and as what: see ``SegmentationScores.save``."""
 KEPT = ("mean_iou", "component_error", "component_error_signed", "hole_error", "boundary_f1_2", "hausdorff95")
@@ -122,6 +122,12 @@ def train(job: Job, setting: Setting) -> tuple[Job, dict, dict[str, np.ndarray]]
     shown = {key: value for key, value in found.items() if key in KEPT or key.startswith("iou_")}
     about |= {"images": found["images"], "train_images": len(data.train)}
     return job, job._asdict() | about | shown | known, arrays
+
+
+def timed(job: Job, setting: Setting) -> tuple[tuple, float]:
+    """Return what :func:`train` does, and its seconds: a new process's start is not among them."""
+    since = time.monotonic()
+    return train(job, setting), time.monotonic() - since
 
 
 def repaired(job: Job, network: torch.nn.Module, setting: Setting) -> torch.nn.Module:
@@ -200,18 +206,18 @@ def work(jobs: Iterable[Job], setting: Setting, record: Record, pool, workers: i
             left = []
         elif left and len(running) < workers:
             job = left.pop(0)
-            running[job.id] = now, job, pool.apply_async(train, (job, setting))
+            running[job.id] = job, pool.apply_async(timed, (job, setting))
         else:
             time.sleep(0.05)
-        for key, (since, job, result) in list(running.items()):
+        for key, (job, result) in list(running.items()):
             if result.ready():
                 del running[key]
                 try:
-                    record.add(*result.get())
+                    found, took = result.get()
                 except Exception:  # one training's error is no reason to lose the others
                     traceback.print_exc()
                     continue
-                took = time.monotonic() - since
+                record.add(*found)
                 last.setdefault(job.part, deque(maxlen=workers)).append(took)
                 print(f"{took:6.1f} s  {len(left):4} left  {job.id}", flush=True)
         if time.monotonic() - saved > 60:
