@@ -288,16 +288,16 @@ def main(argv: list[str] | None = None, table: Path = FOLDER / "evidence.csv") -
     parser.add_argument(
         "--seeds", nargs="+", type=whole(1, SEED), default=SEEDS, help="of the test; 0 chooses"
     )
-    parser.add_argument("--epochs", type=whole(1), default=20, help="passes over the photographs")
-    parser.add_argument("--choose-epochs", type=whole(1), default=10, help="the same, in phase choose")
-    parser.add_argument("--face-epochs", type=whole(1), default=10, help="passes over the covered faces")
+    parser.add_argument("--epochs", type=whole(1), default=15, help="passes over the photographs")
+    parser.add_argument("--choose-epochs", type=whole(1), default=8, help="the same, in phase choose")
+    parser.add_argument("--face-epochs", type=whole(1), default=6, help="passes over the covered faces")
     parser.add_argument("--images", type=whole(0), default=0, help="photographs to train on; 0 takes all")
     parser.add_argument(
         "--faces", nargs=3, type=whole(1), default=(3000, 300, 500), help="to train, to validate, to test"
     )
     parser.add_argument("--size", type=whole(1), default=64, help="side of the images in pixels")
     parser.add_argument("--width", type=number(0), default=0.25, help="factor on the network's channels")
-    parser.add_argument("--batch", type=whole(1), default=32, help="images a step")
+    parser.add_argument("--batch", type=whole(1), default=16, help="images a step")
     parser.add_argument(
         "--device", default="auto", choices=["auto", "cpu", "cuda", "mps"], help="to train on"
     )
