@@ -10,6 +10,7 @@ from typing import NamedTuple
 from torch import nn
 
 from consensus_lib.losses import BASELINES, ConsensusLoss, PixelwiseLoss, WithConsensus
+from consensus_lib.models.postprocess import POSTPROCESSING
 
 CE, SCNP, LOVASZ_CE = "cross-entropy", "SCNP", "Lovász + cross-entropy"
 PRINTED, BY_SIZE, RECOMMENDED = "Eq. 8 on classes", "Eq. 8 on components by size", "Lovász + deviation"
@@ -117,10 +118,10 @@ class Job(NamedTuple):
 
     def loss(self) -> nn.Module:
         """Return the loss, a new one."""
-        name = self.method.removesuffix(MERGED)
+        name = trained(self.method).removesuffix(MERGED)
         options = parse(self.setting)
         options.pop("learning_rate", None)
-        if name != self.method:
+        if self.method.endswith(MERGED):
             options["min_size"] = MIN_SIZE
         return METHODS[name].make(**options)
 
@@ -128,6 +129,11 @@ class Job(NamedTuple):
     def rate(self) -> float:
         """The learning rate."""
         return parse(self.setting).get("learning_rate", RATE)
+
+
+def trained(method: str) -> str:
+    """Return the method whose network is repaired, or the method itself."""
+    return method.partition(THEN)[0]
 
 
 def text(options: dict[str, float]) -> str:
@@ -141,6 +147,9 @@ def parse(setting: str) -> dict[str, float]:
 
 
 CONSTANT = "constant prediction"
+THEN = ", then "
+"""Stands between a method and what is done to its predictions: a title of ``POSTPROCESSING``."""
+REPAIRS = tuple(POSTPROCESSING[name].title for name in ("components", "holes", "crf", "flip"))
 
 
 def choosing(methods: Iterable[str]) -> list[Job]:
@@ -155,7 +164,7 @@ def testing(chosen: dict[str, str], best: str, parts: Iterable[str], seeds: Iter
     Args:
         chosen: method → setting, the frozen list.
         best: the form of consensus that parts 2 and 3 take.
-        parts: of ``"factorial"``, ``"occlusion"``, ``"few"``, ``"bad"``.
+        parts: of ``"factorial"``, ``"occlusion"``, ``"repairs"``, ``"few"``, ``"bad"``.
         seeds: of the trainings.
     """
     short = list(dict.fromkeys(name for name in (CE, LOVASZ_CE, SCNP, best) if name in chosen))
@@ -163,15 +172,16 @@ def testing(chosen: dict[str, str], best: str, parts: Iterable[str], seeds: Iter
     plan = {
         "factorial": ([PHOTOGRAPHS], list(chosen)),
         "occlusion": ([FACES], list(chosen)),
+        "repairs": ([PHOTOGRAPHS], [name + THEN + repair for name in short for repair in REPAIRS]),
         "few": (FEW, short),
         "bad": (BAD, short + merged),
     }
     jobs = []
     for part in parts:
         data, names = plan[part]
-        jobs += [Job(part, one, CONSTANT, "", 0) for one in data if one in (PHOTOGRAPHS, FACES)]
+        jobs += [Job(part, one, CONSTANT, "", 0) for one in data if part in ("factorial", "occlusion")]
         jobs += [
-            Job(part, one, name, chosen[name.removesuffix(MERGED)], seed)
+            Job(part, one, name, chosen[trained(name).removesuffix(MERGED)], seed)
             for seed, one, name in itertools.product(seeds, data, names)
         ]
     return jobs

@@ -10,7 +10,7 @@ from consensus_lib.data import TASKS
 from consensus_lib.experiments import results
 from consensus_lib.metrics.comparison import holm, paired_difference
 from consensus_lib.metrics.segmentation import SegmentationScores
-from evidence_plan import CE, CONSENSUS, CONSTANT, LOVASZ_CE, METHODS, SCNP
+from evidence_plan import CE, CONSENSUS, CONSTANT, LOVASZ_CE, METHODS, SCNP, THEN
 
 SCORES = ("mean_iou", "component_error")
 """What is decided. The others have intervals and p values of their own, and are never called decided."""
@@ -60,6 +60,14 @@ def collapsed(row: dict, base: dict) -> bool:
 
 def comparisons(names: list[str]) -> Iterator[tuple[str, str, str]]:
     """Yield (family, first, second) of the methods that there are."""
+    for name in (name for name in names if THEN in name):
+        method, _, repair = name.partition(THEN)
+        yield "against no repair", method, name
+        yield from (
+            ("against cross-entropy", first, name) for first in (CE, CE + THEN + repair) if method != CE
+        )
+    if any(THEN in name for name in names):
+        return  # what has no repair is compared in the factorial
     for name in names:
         base = METHODS[name].base if name in METHODS else None
         if name != CE:
@@ -75,10 +83,14 @@ def differences(rows: dict[str, dict], arrays: dict[str, np.ndarray]) -> list[di
     groups: dict[tuple, dict[str, dict[int, str]]] = {}
     for key, row in rows.items():
         if row["part"] != "choose" and row["method"] != CONSTANT:
-            seeds = groups.setdefault((row["part"], row["data"]), {}).setdefault(row["method"], {})
-            seeds[int(row["seed"])] = key
+            parts = ["factorial", "repairs"] if row["part"] == "factorial" else [row["part"]]
+            for part in parts:
+                seeds = groups.setdefault((part, row["data"]), {}).setdefault(row["method"], {})
+                seeds[int(row["seed"])] = key
     table = []
     for (part, data), methods in groups.items():
+        if part == "repairs" and not any(THEN in name for name in methods):
+            continue
         kept = {
             key: Kept.of(arrays, key)
             for seeds in methods.values()
