@@ -17,7 +17,6 @@ from consensus_lib.experiments import results
 from consensus_lib.experiments.command_line import Parser
 from evidence_plan import CE, FACES, PHOTOGRAPHS
 
-HIGHER = {"mean_iou": True, "component_error": False, "hole_error": False, "boundary_f1_2": True}
 TABLE = Path(__file__).with_suffix(".csv")
 DIFFERENCES = Path(__file__).with_name("evidence-differences.csv")
 
@@ -29,7 +28,7 @@ class Claim(NamedTuple):
         sentence: as it stands in ``file``.
         file: from the checkout's top folder.
         method, base: names of the evidence study.
-        score: a score of :data:`HIGHER`.
+        score: ``"mean_iou"`` or ``"component_error"``.
         says: ``"better"``, ``"worse"``, ``"not decided"`` or ``"collapsed"``.
         part, data: where.
     """
@@ -47,16 +46,7 @@ class Claim(NamedTuple):
 CLAIMS: tuple[Claim, ...] = ()
 
 
-def verdict(row: pd.Series) -> str:
-    """Return the protocol's word for a row of the differences."""
-    if row.collapsed:
-        return "collapsed"
-    if row.decided not in (True, "True"):
-        return "not decided"
-    return "better" if (row.difference > 0) == HIGHER[row.score] else "worse"
-
-
-def find(table: pd.DataFrame, method: str, base: str, score: str, part: str, data: str) -> pd.Series | None:
+def find(table: pd.DataFrame, method: str, score: str, base: str, part: str, data: str) -> pd.Series | None:
     """Return the row of a comparison; None where there is none."""
     rows = table[
         (table.method == method)
@@ -71,10 +61,10 @@ def find(table: pd.DataFrame, method: str, base: str, score: str, part: str, dat
 def replicated(table: pd.DataFrame, claim: Claim) -> str:
     """Say whether the other task has the same word: ``"yes"``, ``"no"`` or ``"not measured"``."""
     part, data = ("occlusion", FACES) if claim.part == "factorial" else ("factorial", PHOTOGRAPHS)
-    row = find(table, claim.method, claim.base, claim.score, part, data)
+    row = find(table, claim.method, claim.score, claim.base, part, data)
     if row is None:
         return "not measured"
-    return "yes" if verdict(row) == claim.says else "no"
+    return "yes" if row.word == claim.says else "no"
 
 
 def main(argv: list[str] | None = None, table: Path = TABLE) -> None:
@@ -83,12 +73,12 @@ def main(argv: list[str] | None = None, table: Path = TABLE) -> None:
     Parser(description=__doc__.split("\n")[0]).parse_args(argv)
     known, rows = pd.read_csv(DIFFERENCES), []
     for claim in CLAIMS:
-        row = find(known, claim.method, claim.base, claim.score, claim.part, claim.data)
+        row = find(known, claim.method, claim.score, claim.base, claim.part, claim.data)
         rows.append(
             {"claim": claim.sentence, "file": claim.file, "data": claim.data, "method": claim.method}
             | {"base": claim.base, "score": claim.score, "first": row["first"], "second": row.second}
             | {"effect": row.difference, "low": row.low, "high": row.high, "seeds": row.seeds}
-            | {"p_holm": row.p_holm, "says": claim.says, "found": verdict(row)}
+            | {"p_holm": row.p_holm, "says": claim.says, "found": row.word}
             | {"replicated": replicated(known, claim)}
         )
     results.write_table(table, rows, shlex.join(["python", "notebooks/studies/claims.py", *argv]))

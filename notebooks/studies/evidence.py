@@ -144,7 +144,8 @@ class Record:
 
         self.table, self.images, self.command = out / "evidence.csv", out / "evidence-images.npz", command
         self.rows, self.arrays = {}, {}
-        self.commit = results.provenance()["commit"]
+        made = results.provenance()
+        self.commit = made["commit"] or f"source {made['source']}"
         if self.table.is_file() and self.images.is_file():
             for row in pd.read_csv(self.table, dtype={"setting": str}, keep_default_na=False).to_dict(
                 "records"
@@ -182,11 +183,12 @@ def begin(equations: bool = False) -> None:
         fused.serves = lambda logits: False
 
 
-def kernels_build(device: torch.device) -> bool:
+def kernels_build(device: torch.device, size: int) -> bool:
     """Say whether the loss's kernels can be built there; those built are kept on disk for other processes."""
-    logits = torch.zeros(1, 3, 8, 8, device=device, requires_grad=True)
+    logits = torch.zeros(16, 3, size, size, device=device).to(memory_format=torch.channels_last)
     try:
-        METHODS[BY_SIZE].make(beta=1.0)(logits, logits.argmax(1)).backward()
+        METHODS[BY_SIZE].make(beta=1.0)(logits.requires_grad_(), logits.argmax(1)).backward()
+        torch.cuda.synchronize(device)
     except Exception as error:  # a compiler that is missing, in whatever way it is said
         print(f"the equations are used: the kernels do not build: {type(error).__name__}: {error}")
         return False
@@ -330,7 +332,7 @@ def main(argv: list[str] | None = None, table: Path = FOLDER / "evidence.csv") -
         splits(PHOTOGRAPHS, a.data, a.size, a.images, faces, 0, "test")
     if "occlusion" in a.parts and a.phase != "choose":
         splits(FACES, a.data, a.size, a.images, faces, 0, "test")
-    with pool_of(a.workers, a.device) as pool:
+    with pool_of(a.workers, a.device, a.size) as pool:
         shared = setting, record, pool, a.workers, begun + a.budget
         if a.phase != "test" and not choices.is_file() and work(choosing(a.methods), *shared):
             choose(record, a.methods, choices)
@@ -341,10 +343,10 @@ def main(argv: list[str] | None = None, table: Path = FOLDER / "evidence.csv") -
     print(f"{len(record.rows)} trainings in {paths.shown(record.table)}, {time.monotonic() - begun:.0f} s")
 
 
-def pool_of(workers: int, device: str):
+def pool_of(workers: int, device: str, size: int):
     """Return a pool of so many new processes with one thread each, or of this process alone."""
     found = pick_device(device)
-    equations = found.type == "cuda" and not kernels_build(found)
+    equations = found.type == "cuda" and not kernels_build(found, size)
     if workers == 1:
         begin(equations)
         return ThreadPool(1)

@@ -116,8 +116,17 @@ def differences(rows: dict[str, dict], arrays: dict[str, np.ndarray]) -> list[di
     for family in {(row["part"], row["family"]) for row in table}:
         of_family = [r for r in table if (r["part"], r["family"]) == family and r["score"] in SCORES]
         for row, corrected in zip(of_family, holm([row["p"] for row in of_family]), strict=True):
-            row |= {"p_holm": corrected, "decided": bool(corrected < LEVEL and not row["collapsed"])}
+            row |= {"p_holm": corrected, "word": word(row, corrected)}
     return table
+
+
+def word(row: dict, corrected: float) -> str:
+    """Return the protocol's word for a difference with its corrected p."""
+    if row["collapsed"]:
+        return "collapsed"
+    if not corrected < LEVEL:
+        return "not decided"
+    return "better" if (row["difference"] > 0) == (row["score"] == "mean_iou") else "worse"
 
 
 def write_differences(path: Path, rows: dict, arrays: dict, command: str) -> None:

@@ -1,5 +1,6 @@
 """The studies that notebooks read: they run, resume where they stopped, and their tables are whole."""
 
+import json
 import shutil
 
 import numpy as np
@@ -7,6 +8,7 @@ import pandas as pd
 import pytest
 
 import baselines
+import claims
 import consensus
 import distillation
 import evidence
@@ -209,6 +211,7 @@ def test_evidence_chooses_tests_and_compares(small_evidence, tmp_path, monkeypat
     decided = differences.score.isin(["mean_iou", "component_error"])
     assert (differences.p_holm.notna() == decided).all()
     assert (differences.p_holm >= differences.p)[decided].all()
+    assert differences.word[decided].isin(["better", "worse", "not decided", "collapsed"]).all()
     row = differences.query("part == 'factorial' and method == 'Lovász + cross-entropy'").iloc[0]
     means = tested[tested.part == "factorial"].groupby("method").mean_iou.mean()
     assert row[["first", "second"]].tolist() == pytest.approx(means[[row.base, row.method]], abs=1e-3)
@@ -256,3 +259,15 @@ def test_the_stored_coverage_is_what_the_protocol_says():
     five = pd.read_csv(interval_coverage.TABLE).query("seeds == 5")
     assert five.covered.between(0.93, 0.985).all()
     assert five.query("seed_sd >= 1 or own < 0.9").covered.between(0.93, 0.97).all()
+
+
+@pytest.mark.parametrize("claim", claims.CLAIMS, ids=[claim.sentence[:40] for claim in claims.CLAIMS])
+def test_a_claim_stands_where_it_should_and_says_what_its_row_says(claim):
+    file = paths.root() / claim.file
+    if file.suffix == ".ipynb":
+        text = " ".join("".join(cell["source"]) for cell in json.loads(file.read_text("utf-8"))["cells"])
+    else:
+        text = file.read_text("utf-8")
+    assert " ".join(claim.sentence.split()) in " ".join(text.split())
+    row = claims.find(pd.read_csv(claims.DIFFERENCES), *claim[2:4], claim.base, claim.part, claim.data)
+    assert row.word == claim.says
