@@ -212,6 +212,7 @@ def test_extent_of_drawn_faces(tmp_path, tiny_folder):
         DrawnExtent(tiny_folder)
 
 
+@pytest.mark.slow
 def test_a_name_and_its_command_share_a_folder_that_its_parameters_name(capsys):
     splits = open_splits("synthetic", "parts", size=32, images=2)
     counts = {"train": 2, "validation": 24, "test": 48}

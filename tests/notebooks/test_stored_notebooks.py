@@ -139,6 +139,7 @@ def compare(folder):
     return subprocess.run(command, capture_output=True, text=True, cwd=folder)
 
 
+@pytest.mark.slow
 def test_comparing_outputs_passes_on_the_same_and_fails_on_a_changed_one(tmp_path):
     """nbval passes vacuously where nothing is stored; hold it to a notebook that it must refuse."""
     cell = nbformat.v4.new_code_cell("print(6 * 7)\n# NBVAL_CHECK_OUTPUT", execution_count=1)

@@ -34,7 +34,7 @@ class Learner:
         cuda = device.type == "cuda"
         self.optimizer = torch.optim.Adam(self.network.parameters(), lr=rate, fused=cuda)
         self.loss = recipe.loss()
-        self.cut, self.takes = getattr(self.loss, "cut", None), getattr(self.loss, "inputs", ())
+        self.cut, self.takes = getattr(self.loss, "cut", None), getattr(self.loss, "batch_keys", ())
         self.half = pick_precision(profile.precision, device) == "bfloat16"
 
     def step(self, batch: data.Batch) -> torch.Tensor:
