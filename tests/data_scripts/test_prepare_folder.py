@@ -1,5 +1,9 @@
 """data_scripts/prepare_folder.py: a folder of images and masks, of any kind, becomes a prepared data set."""
 
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 import yaml
@@ -9,10 +13,12 @@ from consensus_lib import IGNORE
 from consensus_lib.data import DatasetError, FaceDataset
 from consensus_lib.data.folder import read_index, read_info
 from consensus_lib.experiments.notebooks import notebooks, read_profile
+from consensus_lib.experiments.results import read_results
 from consensus_lib.experiments.sweep_plan import read_parameters
 from consensus_lib.experiments.train_command import main as train
 from prepare_folder import main, prepare_folder, verify
 
+CHECKOUT = Path(__file__).resolve().parents[2]
 COLOURS = np.array([(0, 0, 0), (0, 200, 0), (220, 30, 30)], np.uint8)
 # As CelebAMask-HQ calls them; with the background, 19 classes.
 CELEBA = [
@@ -417,3 +423,26 @@ def test_such_a_folder_is_trained_on_from_the_command_line(tmp_path, layout, cla
     )
     assert train(options.split()) == 0
     assert "mean_iou" in capsys.readouterr().out.lower().replace(" ", "_")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("layout", "classes"), [(lambda folder: write(folder, 70), 3), (write_celeba, 19)])
+def test_every_notebook_runs_on_such_a_folder(tmp_path, layout, classes):
+    """As a user does it: ``prepare_folder.py``, ``make run``, ``make figures``."""
+    scripts, mine, out = CHECKOUT / "data_scripts", tmp_path / "mine", tmp_path / "run"
+    images, masks = layout(tmp_path)
+    for command in (
+        [scripts / "prepare_folder.py", images, masks, "--out", mine, "--size", "32"],
+        ["-m", "consensus_lib", "run", "--data", mine, "--profile", "smoke", "--out", out],
+        ["-m", "consensus_lib", "run", "--only", "07", "--out", out],
+    ):
+        done = subprocess.run([sys.executable, *command], capture_output=True, text=True, cwd=CHECKOUT)
+        assert done.returncode == 0, done.stderr[-2000:]
+    found = read_results(out)
+    own = {result["notebook"] for result in found if result["dataset"] == "mine"}
+    assert {"02_pixelwise_baseline", "03_consensus_loss", "05_artifact_analysis"} <= own
+    names = read_info(mine).classes
+    assert len(names) == classes
+    assert all({f"iou_{name}" for name in names} <= set(one) for one in found if one["dataset"] == "mine")
+    drawn = {path.stem for path in (out / "07_paper_figures/figures").glob("*.pdf")}
+    assert {"fig3b", "fig4a", "fig4c", "fig6"} <= drawn
