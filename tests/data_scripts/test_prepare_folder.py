@@ -158,7 +158,7 @@ def test_masks_of_0_and_255_are_two_classes_whatever_their_edges(tmp_path):
 
 
 def test_jpeg_masks_go_to_the_nearest_colour_or_are_refused(tmp_path, capsys):
-    images, masks = write(tmp_path, suffix="JPG", quality=90, subsampling=0)
+    images, masks = write(tmp_path, suffix="JPG", quality=75, subsampling=0)
     info, _ = prepare_folder(images, masks, tmp_path / "out", 48, progress=False)
     assert len(info.classes) == 3
     assert info.notes["unclear_pixels"] > 0
@@ -238,12 +238,12 @@ def test_a_task_takes_the_classes_as_the_file_says(tmp_path):
 
 def spoil_size(images, masks):
     Image.new("RGB", (24, 30)).save(masks / "p00_000.png")
-    return r"p00_000\.png: expected 48×48 .*got 24×30"
+    return r"p00_000\.png: expected .*48×48 .*got 24×30"
 
 
 def spoil_scale(images, masks):
     Image.fromarray(COLOURS[scene(0, 24)[1]]).save(masks / "p00_000.png")
-    return r"p00_000\.png: expected 48×48 .*got 24×24; --rescale"
+    return r"p00_000\.png: expected .*48×48 .*got 24×24; --rescale"
 
 
 def spoil_image(images, masks):
@@ -276,6 +276,42 @@ def test_what_is_wrong_names_the_file(tmp_path, spoil, capsys):
     with pytest.raises(DatasetError, match=expected):
         prepare_folder(images, masks, tmp_path / "other", 16, progress=False)
     assert not (tmp_path / "out").exists()
+
+
+def mix_numbers(images, masks):
+    Image.fromarray(scene(0)[1]).save(masks / "p00_000.png")
+    return r"numbers \(mode L\) in .*p00_000\.png and colours \(mode RGB\) in .*p00_001\.png"
+
+
+def mix_255(images, masks):
+    for number, path in enumerate(sorted(masks.iterdir())):
+        labels = scene(number)[1]
+        Image.fromarray(labels if number else 255 * (labels > 0).astype(np.uint8)).save(path)
+    return r"0 and 255 in .*p00_000\.png, and \[0, 1, 2\] in .*p00_001\.png"
+
+
+def mix_files(images, masks):
+    (masks / "p00_000.png").rename(masks / "p00_000_skin.png")
+    return r"for each image, .*p00_001\.png, and one for each class and image, .*p00_000_skin\.png"
+
+
+@pytest.mark.parametrize("mix", [mix_numbers, mix_255, mix_files])
+def test_masks_of_two_kinds_are_refused_with_a_file_of_each(tmp_path, mix):
+    images, masks = write(tmp_path, count=6)
+    with pytest.raises(DatasetError, match=f"expected masks of one kind, got .*{mix(images, masks)}"):
+        prepare_folder(images, masks, tmp_path / "out", 16, progress=False)
+    assert not (tmp_path / "out.yaml").exists()
+
+
+def test_palettes_that_differ_from_mask_to_mask_are_colours(tmp_path):
+    images, masks = write(tmp_path, mask=paletted, count=6)
+    swapped = Image.fromarray(np.array([2, 1, 0], np.uint8)[scene(0)[1]])
+    swapped.putpalette(COLOURS[::-1].tobytes())
+    swapped.save(masks / "p00_000.png")
+    info, _ = prepare_folder(images, masks, tmp_path / "out", 48, progress=False)
+    place = [info.colours.index(tuple(colour)) for colour in COLOURS.tolist()]
+    for number, row in enumerate(read_index(tmp_path / "out")):
+        assert np.array_equal(labels_of(tmp_path / "out", row), np.array(place)[scene(number)[1]])
 
 
 def test_masks_of_another_scale_are_brought_to_the_image_when_asked(tmp_path):

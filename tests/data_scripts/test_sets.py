@@ -21,7 +21,7 @@ import prepare_lapa
 import sets
 from archives import PublicFile
 from consensus_lib import IGNORE
-from consensus_lib.data import DatasetError, DatasetInfo, Task, read_info
+from consensus_lib.data import DatasetInfo, Task, read_info
 from consensus_lib.data.folder import read_index
 
 
@@ -339,20 +339,6 @@ def test_easyportrait_counts_users(tree, tmp_path, capsys):
         == 0
     )
     assert "1 people are in more than one split, such as u1" in capsys.readouterr().out
-
-
-def test_padding_is_ignored_and_colours_have_a_tolerance(tree, tmp_path):
-    labels, image = draw(prepare_fasseg.FASSEG, 1)
-    image[0, 0], image[5, 5] = (70, 70, 70), image[5, 5] * 0.9 + 12
-    found = sets.classes_of_colours(image, prepare_fasseg.CLASSES, "x", within=60)
-    assert found[0, 0] == IGNORE
-    assert (found == labels).sum() == labels.size - 1
-    with pytest.raises(DatasetError, match=r"mask\.bmp.*row 0, column 0"):
-        sets.classes_of_colours(image, prepare_fasseg.CLASSES, "mask.bmp")
-    fitted = sets.fit(Image.fromarray(image), labels, 48, "x")
-    assert (fitted["labels"][:, 4:44] == labels).all()
-    assert (fitted["labels"][:, :4] == IGNORE).all()
-    assert (fitted["image"][:, 4:44] == image).all()
 
 
 def test_cofw_boxes_and_landmarks_move_with_the_image(tree, tmp_path):
