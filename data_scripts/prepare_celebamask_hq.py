@@ -93,6 +93,7 @@ CELEBAMASK_HQ = sets.PublicSet(
     name="celebamask_hq",
     classes=CLASSES,
     mirror=MIRROR,
+    tasks=sets.parts(CLASSES, background="hat ear_r neck_l cloth"),
     source="CelebAMask-HQ (C.-H. Lee, Z. Liu, L. Wu and P. Luo, MaskGAN: Towards Diverse and Interactive "
     "Facial Image Manipulation, CVPR 2020, https://github.com/switchablenorms/CelebAMask-HQ)",
     licence="Non-commercial research and education only; no copies or derived data to others.",

@@ -52,6 +52,7 @@ def reader(image: Path, labels: Path):
 FASSEG = sets.PublicSet(
     name="fasseg",
     classes=CLASSES,
+    tasks=sets.parts(CLASSES),
     source="FASSEG frontal02 (K. Khan, M. Mauro and R. Leonardi, Multi-class semantic segmentation of faces, "
     "ICIP 2015, https://github.com/massimomauro/FASSEG-repository), faces of MIT-CBCL and FEI",
     licence="The repository states none and asks for a citation; the photographs are of MIT-CBCL and FEI.",

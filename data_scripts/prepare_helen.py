@@ -58,6 +58,7 @@ HELEN = sets.PublicSet(
     name="helen",
     classes=CLASSES,
     mirror=MIRROR,
+    tasks=sets.parts(CLASSES),
     source="Masks of B. M. Smith, L. Zhang, J. Brandt, Z. Lin and J. Yang, Exemplar-Based Face Parsing, CVPR "
     "2013 (http://pages.cs.wisc.edu/~lizhang/projects/face-parsing) on Helen (V. Le, J. Brandt, Z. Lin, L. "
     "Bourdev and "

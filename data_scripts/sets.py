@@ -69,6 +69,7 @@ class PublicSet:
         counts: images in each split of the complete distribution.
         largest: side in pixels of its masks; prepared ones have at most that.
         mirror: class → the class that it becomes in a flipped image.
+        tasks: how a task takes the classes, such as :func:`parts`; for ``dataset.json``.
         finish: called with the tree, the folder before it is renamed, and the size, to add files of its own.
         files: archives that can be downloaded without a form; the first has the tree.
     """
@@ -83,6 +84,7 @@ class PublicSet:
     counts: Mapping[str, int]
     largest: int = 512
     mirror: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    tasks: Mapping[str, Mapping[str, str]] = dataclasses.field(default_factory=dict)
     finish: Callable[[Path, Path, int], None] = lambda tree, folder, size: None
     files: tuple[PublicFile, ...] = ()
 
@@ -125,6 +127,7 @@ def prepare(
             size=size,
             notes={"recipe": RECIPE},
             mirrored=tuple(dataset.mirror.items()),
+            tasks={name: dict(members) for name, members in dataset.tasks.items()},
         )
         return make(out, info, samples, lambda folder: dataset.finish(tree, folder, size))
 
@@ -284,6 +287,12 @@ def palette(names: str) -> dict[str, tuple[int, int, int]]:
     """Give each class, named between spaces, a colour as Pascal VOC does: the bits of its number."""
     bits = [[sum((k >> (3 * j + c) & 1) << (7 - j) for j in range(8)) for c in range(3)] for k in range(256)]
     return {name: tuple(colour) for name, colour in zip(names.split(), bits, strict=False)}
+
+
+def parts(classes: Iterable[str], background: str = "") -> dict[str, dict[str, str]]:
+    """Return how task ``parts`` takes classes: hair, ``background`` (names between spaces), the rest face."""
+    behind = {"background", *background.split()}
+    return {"parts": {c: "hair" if c == "hair" else "background" if c in behind else "face" for c in classes}}
 
 
 def read_lines(path: Path) -> list[tuple[int, str]]:
