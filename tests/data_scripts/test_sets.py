@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 
 import cofw_protocol
+import paste_cutouts
 import prepare_celebamask_hq
 import prepare_cofw
 import prepare_easyportrait
@@ -412,6 +413,27 @@ def test_faceocc_refuses_what_is_no_cut_out(pixels, tree, tmp_path, capsys):
     assert prepare_faceocc.main(["--from", str(tree), "--out", str(tmp_path / "out")]) == 1
     assert "9.png" in capsys.readouterr().err
     assert not list(tmp_path.glob("*out*"))
+
+
+def test_cut_outs_cover_faces(tree, tmp_path, tiny_folder):
+    cut_outs, out = tmp_path / "cut_outs", tmp_path / "out"
+    assert prepare_faceocc.main(["--from", str(build_faceocc(tree)), "--out", str(cut_outs)]) == 0
+    assert paste_cutouts.main([str(tiny_folder), str(cut_outs), "--out", str(out)]) == 0
+    before = {row.id: row for row in read_index(tiny_folder)}
+    covered = 0
+    for row in read_index(out):
+        assert row.split == before[row.id].split != "unlabelled"
+        labels, image = read(out / row.labels), read(out / row.image).astype(int)
+        there = labels == 3
+        covered += there.any()
+        assert np.abs(image[there] - (200, 10, 10)).max(initial=0) < 128
+        assert np.array_equal(labels[~there], read(tiny_folder / before[row.id].labels)[~there])
+    assert 3 < covered < 17  # of 20
+    task = FaceDataset(out, "train", "occlusion", progress=False).task
+    assert task.table(("background", "face", "hair", "occluder"))[:4].tolist() == [0, 1, 0, 2]
+    assert FaceDataset(out, "train", "parts", progress=False).task.classes == ("background", "face", "hair")
+    assert paste_cutouts.main([str(out), str(cut_outs), "--out", str(tmp_path / "twice")]) == 1
+    assert paste_cutouts.main([str(tiny_folder), str(out), "--out", str(tmp_path / "none")]) == 1
 
 
 def test_a_set_without_a_form_is_downloaded(tree, tmp_path, write_registry, monkeypatch, capsys):
