@@ -9,6 +9,7 @@ import pytest
 import yaml
 from PIL import Image
 
+import prepare_celebamask_hq
 from consensus_lib import IGNORE
 from consensus_lib.data import DatasetError, FaceDataset
 from consensus_lib.data.folder import read_index, read_info
@@ -20,26 +21,7 @@ from prepare_folder import main, prepare_folder, verify
 CHECKOUT = Path(__file__).resolve().parents[2]
 COLOURS = np.array([(0, 0, 0), (0, 200, 0), (220, 30, 30)], np.uint8)
 # As CelebAMask-HQ calls them; with the background, 19 classes.
-CELEBA = [
-    "skin",
-    "nose",
-    "eye_g",
-    "l_eye",
-    "r_eye",
-    "l_brow",
-    "r_brow",
-    "l_ear",
-    "r_ear",
-    "mouth",
-    "u_lip",
-    "l_lip",
-    "hair",
-    "hat",
-    "ear_r",
-    "neck_l",
-    "neck",
-    "cloth",
-]
+CELEBA = list(prepare_celebamask_hq.CLASSES)[1:]
 
 
 def scene(number, side=48):
@@ -205,17 +187,13 @@ def test_splits_keep_subjects_together(tmp_path):
     info, _ = prepare_folder(images, masks, tmp_path / "by_column", 16, config=config, progress=False)
     assert info.counts == {"train": 8, "validation": 8, "test": 8}
     assert {row.subject for row in read_index(tmp_path / "by_column") if row.split == "test"} == {"s0", "s1"}
+    lists = set_up(tmp_path, splits={"test": ["p00_000", "p00_001"], "train": 1.0})
+    info, _ = prepare_folder(images, masks, tmp_path / "by_lists", 16, config=lists, progress=False)
+    assert info.counts == {"train": 22, "test": 2}
+    config = set_up(tmp_path, subject="people.csv")
     (tmp_path / "people.csv").write_text("stem,subject\np00_000,s0\n")
     with pytest.raises(DatasetError, match="subject: expected one for each image"):
         prepare_folder(images, masks, tmp_path / "none", 16, config=config, progress=False)
-
-
-def test_lists_of_stems_are_splits(tmp_path):
-    images, masks = write(tmp_path, count=6)
-    prepare_folder(images, masks, tmp_path / "out", 16, progress=False)
-    config = set_up(tmp_path, splits={"test": ["p00_000", "p00_001"], "train": 1.0})
-    info, _ = prepare_folder(images, masks, tmp_path / "lists", 16, config=config, progress=False)
-    assert info.counts == {"train": 4, "test": 2}
 
 
 def test_a_task_takes_the_classes_as_the_file_says(tmp_path):
@@ -397,7 +375,8 @@ def test_a_wrong_file_is_named(tmp_path, changes, expected):
         prepare_folder(images, masks, tmp_path / "b", 16, config=set_up(tmp_path, **changes), progress=False)
 
 
-def test_verify_repairs_only_what_is_broken(tmp_path, capsys):
+def test_verify_repairs_only_what_is_broken(tmp_path, tiny_folder):
+    assert verify(tiny_folder) == []  # of any script
     images, masks = write(tmp_path)
     out = tmp_path / "out"
     prepare_folder(images, masks, out, 32, progress=False)
