@@ -10,6 +10,7 @@ import math
 import os
 import re
 import sys
+import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -193,7 +194,10 @@ def _by_stem(folder: Path) -> dict[str, str]:
         for name in names
         if os.path.splitext(name)[1].lower() in SUFFIXES and not name.startswith(".")
     )
-    stems = {os.path.splitext(os.path.basename(path))[0]: path for path in files}
+    # Letters with accents are written in two ways; who copied the files decides which.
+    stems = {
+        unicodedata.normalize("NFC", os.path.splitext(os.path.basename(path))[0]): path for path in files
+    }
     if len(stems) < len(files):
         stems = {"-".join(Path(path).relative_to(folder).with_suffix("").parts): path for path in files}
     if len(stems) < len(files):

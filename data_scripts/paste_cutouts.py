@@ -39,9 +39,7 @@ def paste_cutouts(data: Path, cutouts: Path, out: Path, share: float = 0.5, seed
     source, found = read_info(data), read_cutouts(cutouts)
     rows = [row for row in read_index(data) if row.labels]
     if not rows or OCCLUDER in source.classes:
-        raise DatasetError(
-            f"{data}: expected labels, none of them {OCCLUDER!r}, got {list(source.classes)}"
-        )
+        raise DatasetError(f"{data}: expected labels, none of them {OCCLUDER!r}, got {list(source.classes)}")
     try:
         members = {name: task("parts", source).members[name] for name in source.classes}
     except KeyError:  # no hair: all but the first class is face

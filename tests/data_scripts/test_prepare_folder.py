@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -312,7 +313,7 @@ def test_images_that_are_not_square_turned_or_of_other_modes(tmp_path, crop):
     image.transpose(turned).save(images / "p00_000.jpg", exif=exif)
     mask.transpose(turned).save(masks / "p00_000.png", exif=exif)
     (images / "p00_001.jpg").rename(images / "été 安 1.JPEG")
-    (masks / "p00_001.png").rename(masks / "été 安 1.PNG")
+    (masks / "p00_001.png").rename(masks / unicodedata.normalize("NFD", "été 安 1.PNG"))
     for mode, name, suffix in (
         ("L", "p01_002", "PNG"),
         ("CMYK", "p01_003", "jpg"),
