@@ -49,7 +49,7 @@ class StructureScores(SegmentationScores):
                                       The paper's component error sums before it takes abs: one too many of
                                       one class then hides one too few of another
     ``betti1_error``                  abs(holes predicted - true), for each class (Clough et al., TPAMI 2022)
-    ``boundary_f1_1``, ``_2``, ``_4``  see :meth:`~.contours.ContourDistances.f1`; numbers of ``TOLERANCES``
+    ``boundary_f1_1``,``_2``,``_4``   see :meth:`~.contours.ContourDistances.f1`; numbers of ``TOLERANCES``
     ``hausdorff95``                   in pixels; see :meth:`~.contours.ContourDistances.hausdorff`
     ``hausdorff95_share``             the same as a share of the image's diagonal
     ``unmatched``                     classes that occur in one of the two maps only. There the boundary F1
