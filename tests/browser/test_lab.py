@@ -62,10 +62,10 @@ class Lab:
         self.wait_until_idle(name)
 
     def wait_until_idle(self, name: str) -> None:
+        queued = self.page.locator(".jp-Notebook:visible .jp-InputPrompt", has_text="[*]")
         time.sleep(2)
-        for _ in range(3):  # idle between two cells is not the end
-            wait_for(lambda: self.kernel(name) == "idle")
-            time.sleep(1)
+        wait_for(lambda: not queued.count() and self.kernel(name) == "idle")
+        time.sleep(1)
 
     def saved(self, name: str):
         """Save the notebook and return it as it lies on the disk."""
@@ -123,6 +123,7 @@ def lab(tmp_path_factory):
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     options = f"--no-browser --allow-root --ip=127.0.0.1 --port={port} --IdentityProvider.token="
+    options += " --ServerApp.disable_check_xsrf=True"
     command = ["make", "-o", ".venv/.ready", "lab", f"NOTEBOOKS={folder}", f"LAB_OPTIONS={options}"]
     about = {"CONSENSUS_RUNS_DIR": str(runs), "CONSENSUS_DATA_DIR": str(runs / "data")}
     log = (runs / "lab.log").open("w")
