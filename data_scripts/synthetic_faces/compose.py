@@ -6,6 +6,7 @@ shading of the face; its blur and noise are the photograph's.
 """
 
 import dataclasses
+import functools
 
 import numpy as np
 from scipy import ndimage, optimize
@@ -62,7 +63,7 @@ def occlude(photo: np.ndarray, labels: np.ndarray, seed: int, recipe: Recipe | N
     """
     photo, labels = _checked(photo, labels, seed)
     size, picture = len(labels), linear(photo)
-    view, turn = fit_head(labels)
+    view, turn = _fitted(labels.astype(np.uint8).tobytes(), size)
     seen = _rasterise(view, turn)
     depth = np.full(size * size, -np.inf, np.float32)
     depth[seen[0].pixel] = seen[0].depth
@@ -95,6 +96,11 @@ def occlude(photo: np.ndarray, labels: np.ndarray, seed: int, recipe: Recipe | N
     share = float((truth == 2).sum() / max(1, complete.sum()))
     fringe = (labels == HAIR) & on_face & ~occluder
     return Composed(result.astype(np.uint8), truth, complete, occluder, fringe, share, tuple(kinds))
+
+
+@functools.lru_cache(1024)  # the same photograph is often given several occluders
+def _fitted(labels: bytes, size: int) -> tuple[View, np.ndarray]:
+    return fit_head(np.frombuffer(labels, np.uint8).reshape(size, size))
 
 
 def fit_head(labels: np.ndarray) -> tuple[View, np.ndarray]:
@@ -130,7 +136,7 @@ def fit_head(labels: np.ndarray) -> tuple[View, np.ndarray]:
     for yaw in (-15.0, 15.0):  # a search from one side alone stays there
         first = _START + np.array([0, 0, 0, yaw, 0, 0])
         simplex = np.stack([first, *(first + np.diag(0.6 * _SPREAD) * [1, 1, 1, -np.sign(yaw), 1, 1])])
-        options = {"initial_simplex": simplex, "maxfev": 160, "xatol": 1e-3}
+        options = {"initial_simplex": simplex, "maxfev": 70, "xatol": 1e-3}
         found = optimize.minimize(cost, first, method="Nelder-Mead", options=options)
         best = found if best is None or found.fun < best.fun else best
     return posed(best.x, size)
