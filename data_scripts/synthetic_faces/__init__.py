@@ -17,9 +17,9 @@ from synthetic_faces.classes import CLASSES, COLOURS
 from synthetic_faces.compose import Composed, occlude
 from synthetic_faces.draw import FaceSample, draw_face
 from synthetic_faces.recipe import OCCLUDERS, Recipe
-from synthetic_faces.store import DrawnExtent, prepare_synthetic, read_truth, synthetic_folder
+from synthetic_faces.store import prepare_synthetic, read_truth, synthetic_folder
 
 __all__ = [
-    "CLASSES", "COLOURS", "OCCLUDERS", "Composed", "DrawnExtent", "FaceSample", "Recipe", "draw_face",
+    "CLASSES", "COLOURS", "OCCLUDERS", "Composed", "FaceSample", "Recipe", "draw_face",
     "occlude", "prepare_synthetic", "read_truth", "synthetic_folder",
 ]  # fmt: skip

@@ -132,13 +132,9 @@ def fit_head(labels: np.ndarray) -> tuple[View, np.ndarray]:
         away = (((values - _START) / _SPREAD) ** 2).sum()
         return (missing.sum() + wrong) / max(1, face.sum()) + 0.03 * away
 
-    best = None
-    for yaw in (-15.0, 15.0):  # a search from one side alone stays there
-        first = _START + np.array([0, 0, 0, yaw, 0, 0])
-        simplex = np.stack([first, *(first + np.diag(0.6 * _SPREAD) * [1, 1, 1, -np.sign(yaw), 1, 1])])
-        options = {"initial_simplex": simplex, "maxfev": 70, "xatol": 1e-3}
-        found = optimize.minimize(cost, first, method="Nelder-Mead", options=options)
-        best = found if best is None or found.fun < best.fun else best
+    simplex = np.stack([_START, *(_START + np.diag(0.6 * _SPREAD))])
+    options = {"initial_simplex": simplex, "maxfev": 80, "xatol": 1e-3}
+    best = optimize.minimize(cost, _START, method="Nelder-Mead", options=options)
     return posed(best.x, size)
 
 
