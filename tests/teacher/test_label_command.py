@@ -22,25 +22,6 @@ def astronaut(tmp_path):
 
 def test_photographs_become_a_folder_to_train_on(astronaut, tmp_path, capsys):
     hopper = matplotlib.cbook.get_sample_data("grace_hopper.jpg", asfileobj=False)
-    assert (
-        main(["label", str(astronaut), str(hopper), "--out", str(tmp_path / "o"), "--confidence", "0"]) == 0
-    )
-    assert "2 faces labelled, 0 left out, of 2 of 2 photographs" in capsys.readouterr().out
-    data = FaceDataset(tmp_path / "o", "train", "occlusion", progress=False)
-    assert data.size == 128
-    for sample in (data[0], data[1]):
-        shares = [(sample["labels"] == number).float().mean() for number in range(3)]
-        assert 0.1 < shares[1] < 0.4  # a face in the middle
-        assert shares[2] < 0.05  # that nothing covers
-    records = read_records(tmp_path / "o").set_index("id")
-    assert set(records.index) - {row.id for row in data.rows} == {"00000 astronaut 2"}
-    assert records.confidence.idxmin() == "00000 astronaut 2"
-
-
-def test_what_covers_a_face_is_labelled(tmp_path):
-    face = draw_face(7, 3, 160, recipe=Recipe(occluded=1.0, occluders=(("mask", 1.0),), most=1))
-    Image.fromarray(face.image).save(tmp_path / "face.png")
-    options = ["--whole", "--size", "96", "--confidence", "0"]
     assert main(["label", str(astronaut), str(hopper), "--out", str(tmp_path / "o")]) == 0
     # The detector takes a helmet for a face; the confidence leaves it out.
     assert "2 faces labelled, 1 left out, of 2 of 2 photographs" in capsys.readouterr().out
