@@ -39,6 +39,7 @@ def main(argv: list[str]) -> int:
     a = parser.parse_args(argv)
     with refusing(parser):
         parse = FaceParser.from_pretrained("occlusion", device=a.device)
+    teacher = ParserTeacher(parse)
     cuts, failed = {}, 0
     for place, photo in enumerate(tqdm(a.photos, "cut out", unit="photo", disable=len(a.photos) < 2)):
         try:
@@ -63,8 +64,8 @@ def main(argv: list[str]) -> int:
             prepare_pseudo_labels(
                 a.out,
                 Path(work) / "faces",
-                ParserTeacher(parse),
-                extent=ParserExtent(parse),
+                teacher,
+                extent=ParserExtent(teacher),
                 rules=Rules(confidence=a.confidence),
                 progress=len(cuts) > 1,
             )

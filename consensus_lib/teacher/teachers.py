@@ -106,6 +106,8 @@ class NetworkTeacher:
 class ParserTeacher:
     """A :class:`~consensus_lib.models.FaceParser` as a teacher, of faces that are cut out already.
 
+    What it saw in the last batch is kept, so that labels and complete faces of one batch cost one prediction.
+
     Args:
         parser: the parser, or a name of ``FaceParser.from_pretrained``.
     """
@@ -114,36 +116,41 @@ class ParserTeacher:
         self.parser = FaceParser.from_pretrained(parser) if isinstance(parser, str) else parser
         self.classes = self.parser.classes
         self.name, self.version = "FaceParser", weights_version(self.parser.network)
+        self._last: tuple = (None, None)
 
     def __call__(self, images: torch.Tensor) -> torch.Tensor:
         """Return the probabilities of ``images``; see :class:`Teacher`."""
-        return _resized(self._predict(images)[0], images.shape[2:])
+        return _resized(self.predict(images)[0], images.shape[2:])
 
-    def _predict(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
-        return self.parser.predict(_resized(_images(images), (self.parser.size,) * 2))
+    def predict(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Return ``FaceParser.predict`` of images ``[B,3,H,W]``, at the parser's own size."""
+        if self._last[0] is not images:
+            seen = self.parser.predict(_resized(_images(images), (self.parser.size,) * 2))
+            self._last = images, seen
+        return self._last[1]
 
 
-class ParserExtent(ParserTeacher):
+class ParserExtent:
     """The complete face that a parser tells: where it is likelier than not.
 
     Args:
-        parser: the parser, or a name of ``FaceParser.from_pretrained``.
+        teacher: the parser as a teacher, or a name of ``FaceParser.from_pretrained``.
         hull: take its convex hull, as the paper's extent is convex.
 
     Raises:
         ValueError: the parser does not tell the complete face.
     """
 
-    def __init__(self, parser: FaceParser | str = "occlusion", hull: bool = False):
-        super().__init__(parser)
-        if not getattr(self.parser.network, "inside", None):
-            raise ValueError("parser: expected one that tells the complete face, such as 'occlusion'")
+    def __init__(self, teacher: ParserTeacher | str = "occlusion", hull: bool = False):
+        self.teacher = ParserTeacher(teacher) if isinstance(teacher, str) else teacher
+        if not getattr(self.teacher.parser.network, "inside", None):
+            raise ValueError("teacher: expected one that tells the complete face, such as 'occlusion'")
         self.hull, self.name = hull, "hull of FaceParser" if hull else "FaceParser"
 
     def __call__(self, images: torch.Tensor) -> np.ndarray:
         """Return the complete faces of ``images``; see :class:`FaceExtent`."""
-        inside = _resized(self._predict(images)[1][:, None], images.shape[2:])[:, 0] > 0.5
-        masks = inside.cpu().numpy()
+        inside = self.teacher.predict(images)[1][:, None]  # [B, 1, S, S]
+        masks = (_resized(inside, images.shape[2:])[:, 0] > 0.5).cpu().numpy()
         return np.stack([convex_hull(mask) for mask in masks]) if self.hull else masks
 
 

@@ -120,8 +120,8 @@ def predicted(data: FaceDataset) -> dict[str, np.ndarray]:
         complete face that it tells; ``visible hull``: the hull of the face that it sees; ``hair``: of the
         parts parser.
     """
-    teacher, parts, extent = ParserTeacher(), ParserTeacher("parts"), ParserExtent()
-    visible, found = TeacherExtent(teacher), []
+    teacher, parts = ParserTeacher(), ParserTeacher("parts")
+    extent, visible, found = ParserExtent(teacher), TeacherExtent(teacher), []
     for start in range(0, len(data), 32):
         images = data.__getitems__(range(start, min(start + 32, len(data))))["image"]
         sure, own = teacher(images).max(1)
@@ -252,11 +252,12 @@ def train_students(a, argv: list[str], table: Path) -> None:
     """Train all students and write their table, one row for each training."""
     lesson = notebook.begin("occlusion_labels")
     free, human = composed_folder("unlabelled", 0, a.free), composed_folder("train", 0, a.human)
+    teacher = ParserTeacher()
     labelled = prepare_pseudo_labels(
         paths.data_dir() / f"labelled-{free.name}",
         free,
-        ParserTeacher(),
-        extent=ParserExtent(),
+        teacher,
+        extent=ParserExtent(teacher),
         rules=Rules(confidence=CONFIDENCE),
         split="train",
         held_out=(),

@@ -22,9 +22,10 @@ def test_three_thousand_photographs(tmp_path):
             small = rng.integers(0, 256, (10, 10, 3), np.uint8)
             picture = small.repeat(SIDE // 10, 0).repeat(SIDE // 10, 1)
             writer.add(f"{i:03d}", "unlabelled", str(i), image=picture, jpeg=True)
+    teacher = ParserTeacher()
     begin = time.perf_counter()
     prepare_pseudo_labels(
-        tmp_path / "labelled", tmp_path / "photographs", ParserTeacher(), extent=ParserExtent()
+        tmp_path / "labelled", tmp_path / "photographs", teacher, extent=ParserExtent(teacher)
     )
     seconds = (time.perf_counter() - begin) * 3000 / IMAGES
     print(f"\n3,000 photographs of {SIDE}×{SIDE}, labelled: {seconds:.0f} s")

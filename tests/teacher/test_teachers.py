@@ -173,5 +173,5 @@ def test_the_shipped_parser_tells_the_complete_face(covered):
 
     assert iou(masks) > 0.85
     assert iou(masks) > iou(visible) + 0.02
-    with pytest.raises(ValueError, match="parser: expected one that tells the complete face"):
+    with pytest.raises(ValueError, match="teacher: expected one that tells the complete face"):
         ParserExtent("parts")
