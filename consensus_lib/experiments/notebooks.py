@@ -130,6 +130,9 @@ def store(notebook: Path) -> None:
     for cell in book.cells:
         if cell.cell_type == "code":
             cell.outputs = [output for output in cell.outputs if output.get("name") != "stderr"]
+            for output in cell.outputs:
+                if "image/png" in output.get("data", {}):  # the still stays where a widget was
+                    output.data.pop("application/vnd.jupyter.widget-view+json", None)
     book.metadata["language_info"] = {"name": "python"}  # without the version of the machine at hand
     with paths.atomic(notebook) as part:
         nbformat.write(book, part)

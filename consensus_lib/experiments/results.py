@@ -72,7 +72,8 @@ def write_table(path: str | Path, results: Iterable[dict], command: str) -> None
     """Write results as a CSV file with a column for each key, and one for the ``command`` that made them."""
     import pandas as pd  # here, so that a training does not wait for it
 
-    kept = [{key: value for key, value in row.items() if key not in ("folder", "absent")} for row in results]
+    left_out = ("folder", "data_folder", "absent")
+    kept = [{key: value for key, value in row.items() if key not in left_out} for row in results]
     with atomic(path) as part:
         pd.DataFrame(kept).round(4).assign(command=command).to_csv(part, index=False)
 

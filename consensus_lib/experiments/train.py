@@ -227,6 +227,7 @@ def run(
             **_settings(config, data),
             trained_on=data.train.info.name,
             dataset=data.test.info.name,
+            data_folder=str(data.test.folder.absolute()),
             split=data.test.split,
             test_images=len(data.test),
             parameters=count_parameters(model),

@@ -30,7 +30,7 @@ class Learner:
 
     def __init__(self, recipe: Recipe, profile, device: torch.device, classes: int, rate: float):
         self.network = FaceOccNet(classes, profile.width, recipe.dropout)
-        self.network.to(device, memory_format=torch.channels_last)
+        self.network.to(device)
         cuda = device.type == "cuda"
         self.optimizer = torch.optim.Adam(self.network.parameters(), lr=rate, fused=cuda)
         self.loss = recipe.loss()
