@@ -57,7 +57,8 @@ from consensus_lib.data.images import read_image, read_labels
 from consensus_lib.data.writer import DatasetWriter
 from consensus_lib.experiments import command_line
 from consensus_lib.paths import atomic, shown
-from folder_layout import Layout, Sample, find_samples, propose, read_sample
+from folder_layout import Layout, Sample, find_samples, read_sample
+from folder_proposal import propose
 
 
 def prepare_folder(
