@@ -39,11 +39,11 @@ def savefig(figure: Figure, path: str | Path) -> None:
             figure.savefig(part, metadata=metadata)
 
 
-def show(figure: Figure) -> None:
-    """Display a figure in the notebook and close it."""
+def show(figure: Figure, alt: str = "") -> None:
+    """Display a figure in the notebook, with ``alt`` as its alternative text, and close it."""
     from IPython.display import display
 
-    display(figure)
+    display(figure, metadata={"image/png": {"alt": alt}} if alt else None)
     plt.close(figure)
 
 
@@ -196,10 +196,11 @@ class LiveCurves:
     Args:
         epochs: how many there will be, for the horizontal axis.
         keys: what to draw → the axis label; None draws :data:`LIVE`.
+        title: what is trained, for the heading.
     """
 
-    def __init__(self, epochs: int, keys: Mapping[str, str] | None = None):
-        self.epochs = epochs
+    def __init__(self, epochs: int, keys: Mapping[str, str] | None = None, title: str = "training"):
+        self.epochs, self.title = epochs, title
         self.keys = keys or LIVE
         self._display = None
 
@@ -209,14 +210,19 @@ class LiveCurves:
 
         keys = {key: label for key, label in self.keys.items() if any(key in row for row in history)}
         figure = curves({"": [history]}, keys, x="epoch", xlabel="epoch")
-        left = history[-1]["seconds"] / history[-1]["epoch"] * (self.epochs - history[-1]["epoch"])
-        figure.suptitle(f"epoch {history[-1]['epoch']} of {self.epochs}, about {left:.0f} s left", fontsize=8)
+        done = history[-1]["epoch"]
+        left = history[-1]["seconds"] / done * (self.epochs - done)
+        state = f"epoch {done} of {self.epochs}"
+        state += f", about {left:.0f} s left" if done < self.epochs else ""
+        figure.suptitle(f"{self.title}: {state}", fontsize=8)
         for axis in figure.axes:
             axis.set_xlim(0.5, self.epochs + 0.5)
+        said = f"{self.title}, {state}: {', '.join(keys.values())} against the epoch"
+        about = {"metadata": {"image/png": {"alt": said}}}
         if self._display is None:
-            self._display = display(figure, display_id=True)
+            self._display = display(figure, display_id=True, **about)
         else:
-            self._display.update(figure)
+            self._display.update(figure, **about)
         plt.close(figure)
 
 

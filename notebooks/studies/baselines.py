@@ -109,6 +109,7 @@ def main(argv: list[str] | None = None, table: Path = TABLE) -> None:
         for key in SCORES
     ]
     for gain in gains:
+        del gain["p"]  # the bootstrap has none
         gain["of_trainings"] = " ".join(f"{value:.4f}" for value in gain["of_trainings"])
     results.write_table(a.table.with_stem(f"{a.table.stem}-differences"), gains, command)
     print(f"{len(rows)} rows in {paths.shown(a.table)}")

@@ -23,7 +23,7 @@ from consensus_lib.teacher import factorise
 from consensus_lib.training import predict
 from consensus_lib.viz import plots
 from consensus_lib.viz.images import class_legend, colorize, image_grid, to_rgb
-from support import diagrams, tables
+from support import diagrams, examples, tables
 from support.run_folder import MissingResult, RunFolder, dataset_title, describe_setup
 from support.seeds import compare_seeds
 from support.tables import MARKS, Column, Groups, Value
@@ -211,19 +211,16 @@ def figure2(folder: RunFolder, width: float) -> tuple[Figure, str]:
 
 def figure3a(folder: RunFolder | None, width: float) -> tuple[Figure, str]:
     """Reproduce the first part of Fig. 3: where two losses pull on the toy of notebook 03."""
-    labels = torch.tensor([[0, 0, 0, 0], [0, 1, 1, 0], [0, 1, 1, 0], [0, 1, 1, 0]])
-    face = torch.tensor(
-        [[0.1, 0.2, 0.1, 0.1], [0.2, 0.9, 0.8, 0.1], [0.1, 0.8, 0.2, 0.2], [0.1, 0.9, 0.8, 0.1]]
-    )
+    labels, face = examples.toy_face()
     pulls = {}
     consensus = functools.partial(consensus_loss, alpha=1, beta=1)
     for name, loss in (("pixel-wise", pixelwise_loss), ("consensus", consensus)):
-        logits = torch.stack([1 - face, face]).double().log()[None].requires_grad_()
+        logits = torch.stack([1 - face, face]).log()[None].requires_grad_()
         (gradient,) = torch.autograd.grad(loss(logits, labels[None]), logits)
         pulls[name] = (gradient[0, 0] - gradient[0, 1]).numpy()
-    return diagrams.gradient_arrows(face.numpy(), pulls, labels.numpy()), (
+    return diagrams.gradient_signs(pulls, labels.numpy(), mark=(2, 2)), (
         "Reproduction of Fig. 3, first part. A face of six pixels with a hole, and how a step of descent "
-        "moves each pixel: up is towards face. Grey is the probability of face; the line is the blob."
+        "moves each pixel, in hundredths: + is towards face. The orange line is the blob, the frame the hole."
     )
 
 

@@ -1,10 +1,17 @@
-"""Paired bootstrap and Pareto front, against values computed otherwise."""
+"""Paired differences, Holm's correction and Pareto front, against values computed otherwise."""
 
 import numpy as np
 import pytest
 import torch
+from scipy import stats
 
-from consensus_lib.metrics.comparison import paired_bootstrap, pareto_front
+from consensus_lib.metrics.comparison import (
+    holm,
+    paired_bootstrap,
+    paired_difference,
+    pareto_front,
+    two_level_interval,
+)
 from consensus_lib.metrics.segmentation import SegmentationScores
 from consensus_lib.metrics.structure import StructureScores
 
@@ -62,7 +69,7 @@ def test_a_clear_difference_is_decided_and_none_is_not(target):
     assert np.mean(gain.of_trainings) == pytest.approx(gain.mean)
     assert paired_bootstrap(rough, fine, "component_error").high < 0
     assert not paired_bootstrap(rough, again, "mean_iou").decided
-    assert paired_bootstrap(rough, rough, "mean_iou")[3:] == (0, 0, (0, 0, 0))
+    assert paired_bootstrap(rough, rough, "mean_iou")[3:6] == (0, 0, (0, 0, 0))
 
 
 def test_the_interval_of_a_mean_is_that_of_the_normal_approximation(target):
@@ -104,6 +111,81 @@ def test_what_cannot_be_compared_is_said(target):
     ):
         with pytest.raises(ValueError, match=message):
             paired_bootstrap(**{"first": [one], "second": [one], "key": "mean_iou"} | wrong)
+
+
+def test_where_trainings_alone_differ_the_interval_is_that_of_the_t_test_over_trainings():
+    means = np.array([0.1, 0.3, 0.2, 0.5, 0.4])
+    low, high, p = two_level_interval(np.repeat(means[:, None], 100, 1))
+    test = stats.ttest_1samp(means, 0)
+    assert [low, high] == pytest.approx(list(test.confidence_interval()))
+    assert p == pytest.approx(test.pvalue)
+
+
+def test_where_images_alone_differ_the_interval_is_that_of_the_t_test_over_images():
+    values = np.random.default_rng(0).normal(0.1, 1, 50)
+    low, high, p = two_level_interval(np.repeat(values[None], 5, 0))
+    test = stats.ttest_1samp(values, 0)
+    assert [low, high] == pytest.approx(list(test.confidence_interval()))
+    assert p == pytest.approx(test.pvalue)
+
+
+@pytest.mark.parametrize("seed_sd", [0.0, 1.0, 10.0])
+def test_the_interval_holds_as_often_as_it_says(seed_sd):
+    draw, held = np.random.default_rng(1), 0
+    for _ in range(500):
+        values = draw.normal(0, 0.7, (5, 50)) + draw.normal(0, 0.7, 50)
+        values += seed_sd * 50**-0.5 * draw.normal(0, 1, (5, 1))
+        low, high, p = two_level_interval(values)
+        assert (p < 0.05) == (low > 0 or high < 0)
+        held += low <= 0 <= high
+    assert 0.92 < held / 500 < 0.985
+
+
+@pytest.mark.parametrize("key", ["mean_iou", "component_error"])
+def test_paired_difference_of_methods(target, key):
+    rough = [scored(noisy(target, 0.1, seed), target) for seed in (0, 1, 2)]
+    fine = [scored(noisy(target, 0.02, seed), target) for seed in (3, 4, 5)]
+    found, drawn = (compare(rough, fine, key) for compare in (paired_difference, paired_bootstrap))
+    assert found[:3] == pytest.approx(drawn[:3])
+    assert found.of_trainings == pytest.approx(drawn.of_trainings)
+    assert found.decided
+    assert found.p < 0.01
+    assert found.low < found.mean < found.high
+    same = paired_difference(rough, rough, key)
+    assert (same.low, same.high, same.p) == (0, 0, 1)
+
+
+def test_paired_difference_of_a_part_of_the_images(target):
+    first, second = ([scored(noisy(target, share, seed), target) for seed in (0, 1)] for share in (0.2, 0.1))
+    part = np.arange(20) < 5
+    gains = np.array(
+        [
+            b.per_image()["component_error"] - a.per_image()["component_error"]
+            for a, b in zip(first, second, strict=True)
+        ]
+    )[:, part]
+    found = paired_difference(first, second, "component_error", images=part)
+    assert (found.low, found.high, found.p) == pytest.approx(two_level_interval(gains))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"first": []}, "second: expected as many trainings"),
+        ({"level": 1.0}, "level: expected a share"),
+        ({"images": np.arange(20) == 3}, "images: expected at least two, got 1"),
+    ],
+)
+def test_what_paired_difference_refuses(target, wrong, message):
+    one = scored(target, target)
+    with pytest.raises(ValueError, match=message):
+        paired_difference(**{"first": [one, one], "second": [one, one], "key": "mean_iou"} | wrong)
+
+
+def test_holm_corrects_for_the_number_and_keeps_the_order():
+    assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+    assert holm([0.5, 0.9]) == [1.0, 1.0]
+    assert holm([]) == []
 
 
 def test_pareto_front():

@@ -1,0 +1,113 @@
+"""What the evidence study trains on: photographs, covered faces, and photographs with few or bad labels.
+
+Few and bad labels are prepared folders of their own: the trainings then take the same number of steps.
+"""
+
+import functools
+from pathlib import Path
+
+import numpy as np
+from scipy import ndimage
+
+from consensus_lib import paths
+from consensus_lib.data import MILD, DatasetInfo, DatasetWriter, FaceDataset, Splits, open_splits
+from evidence_plan import BAD, FACES, FEW, PHOTOGRAPHS
+from synthetic_faces import Recipe, synthetic_folder
+
+COVERED = Recipe(background="drawn", occluded=1.0)
+"""Every face is covered. No photographs in the background: which there are depends on a machine's packages."""
+
+
+def rendered(counts: tuple[int, int, int], size: int, workers: int | None = None) -> Path:
+    """Return the folder of the covered faces, rendered if need be."""
+    named = dict(zip(("train", "validation", "test"), counts, strict=True))
+    return synthetic_folder(counts=named, size=size, recipe=COVERED, workers=workers, progress=False)
+
+
+@functools.lru_cache(maxsize=4)
+def splits(
+    data: str, source: str, size: int, images: int, faces: tuple[int, int, int], seed: int, scored: str
+) -> Splits:
+    """Open what a job names; ``test`` is the split that it is scored on."""
+    if data == FACES:
+        found = open_splits(rendered(faces, size), "occlusion", size=size, images=0, augment=MILD, seed=seed)
+    else:
+        found = open_splits(source, "parts", size=size, images=images, augment=MILD, seed=seed)
+    if data not in (FACES, PHOTOGRAPHS):
+        folder = altered(data, found.train, seed)
+        found = found._replace(
+            train=FaceDataset(folder, "train", "parts", size=size, augment=MILD, seed=seed, progress=False)
+        )
+    return found if scored == "test" else found._replace(test=getattr(found, scored))
+
+
+def altered(data: str, train: FaceDataset, seed: int) -> Path:
+    """Return a prepared folder of the training photographs with few or bad labels.
+
+    Few: so many photographs, drawn with ``seed``, each repeated until there are as many as before. Bad: every
+    label map spoilt by :func:`spoil`, with ``seed``.
+    """
+    folder = paths.data_dir() / "evidence" / f"{data.replace(' ', '-').replace('%', '')}-{train.size}-{seed}"
+    folder = folder.with_name(f"{folder.name}-{train.fingerprint[:8]}-{len(train)}")
+    with paths.locked(folder.with_name(f".{folder.name}.lock")):
+        if folder.is_dir():
+            return folder
+        plain = FaceDataset(
+            train.folder, train.split, "parts", size=train.size, ids=[r.id for r in train.rows]
+        )
+        info = DatasetInfo(
+            "evidence", plain.task.classes, plain.task.colours, f"{plain.info.name}: {data}", "", plain.size
+        )
+        order = np.random.default_rng(seed).permutation(len(plain))
+        count = int(data.split()[0]) if data in FEW else len(plain)
+        with DatasetWriter(folder, info) as writer:
+            for number in range(len(plain)):
+                index = int(order[number % count]) if data in FEW else number
+                labels = plain[index]["labels"].numpy().astype(np.uint8)
+                if data in BAD:
+                    labels = spoil(labels, data, np.random.default_rng((seed, index)))
+                image = (
+                    ((plain[index]["image"].permute(1, 2, 0).numpy() + 1) * 127.5).round().astype(np.uint8)
+                )
+                name = f"{plain.rows[index].id}-{number}"
+                writer.add(name, "train", name, image=image, labels=labels)
+    return folder
+
+
+def spoil(labels: np.ndarray, how: str, draw: np.random.Generator) -> np.ndarray:
+    """Return a label map ``[H,W]`` as a careless hand leaves it.
+
+    ``specks 5%`` and ``specks 20%``: specks and holes of 1 to 9 pixels until that share of each class's pixels
+    has another class of the image. ``boundaries``: one class grows over the others by 1 to 3 pixels.
+    ``pieces``: of one class but the background, what lies beyond a line through a random one of its pixels, at
+    most half of it, becomes background.
+    """
+    spoilt, classes = labels.copy(), [c for c in np.unique(labels) if c != 255]
+    if len(classes) < 2:
+        return spoilt
+    if how.startswith("specks"):
+        share = float(how.split()[1].rstrip("%")) / 100
+        for c in classes:
+            inside = np.argwhere(labels == c)
+            wanted = share * len(inside)
+            while wanted >= 1:
+                (y, x), side = inside[draw.integers(len(inside))], draw.integers(1, 4, size=2)
+                part = np.s_[y : y + side[0], x : x + side[1]]
+                there = labels[part] == c
+                other = draw.choice([k for k in classes if k != c])
+                spoilt[part][there] = other
+                wanted -= there.sum()
+        return spoilt
+    c = draw.choice([k for k in classes if k or how == "boundaries"])
+    if how == "boundaries":
+        radius = draw.integers(1, 4)
+        steps = np.arange(-radius, radius + 1)
+        disc = steps[:, None] ** 2 + steps**2 <= radius**2
+        grown = ndimage.binary_dilation(labels == c, disc) & (labels != 255)
+        spoilt[grown] = c
+        return spoilt
+    inside, angle = np.argwhere(labels == c), draw.uniform(0, 2 * np.pi)
+    along = inside @ [np.sin(angle), np.cos(angle)]
+    gone = inside[along > np.quantile(along, draw.uniform(0.5, 0.9))]
+    spoilt[tuple(gone.T)] = 0
+    return spoilt

@@ -1,0 +1,136 @@
+"""The evidence study's table of differences: intervals over seeds and images, Holm within each family."""
+
+import io
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from consensus_lib.data import TASKS
+from consensus_lib.experiments import results
+from consensus_lib.metrics.comparison import holm, paired_difference
+from consensus_lib.metrics.segmentation import SegmentationScores
+from evidence_plan import CE, CONSENSUS, CONSTANT, LOVASZ_CE, METHODS, SCNP, THEN
+
+SCORES = ("mean_iou", "component_error")
+"""What is decided. The others have intervals and p values of their own, and are never called decided."""
+BESIDE = ("hole_error", "boundary_f1_2")
+COLLAPSED = 0.8
+"""A class has collapsed whose IoU is below this share of cross-entropy's on the same images."""
+LEVEL = 0.05
+
+
+class Kept(SegmentationScores):
+    """Scores of one training, from what ``evidence-images.npz`` keeps of each image."""
+
+    def __init__(self, classes):
+        super().__init__(classes)
+        self.boundary = None
+
+    @classmethod
+    def of(cls, arrays: dict[str, np.ndarray], job_id: str) -> "Kept":
+        """Return the scores of a training."""
+        confusion = arrays[f"{job_id}|confusion"].astype(np.int64)
+        task = "occlusion" if job_id.startswith("occlusion|") else "parts"
+        file = io.BytesIO()
+        pieces = arrays[f"{job_id}|pieces"].astype(np.int64)
+        about = {"classes": TASKS[task].classes, "superpixels": np.zeros(2, np.int64)}
+        np.savez(file, confusion=confusion, pieces=pieces, **about)
+        file.seek(0)
+        scores = cls.load(file)
+        scores.boundary = arrays[f"{job_id}|structure_boundary_f1_2"].astype(float)  # [N, K-1]
+        return scores
+
+    def per_image(self) -> dict[str, np.ndarray]:
+        """Return one value for each image, as ``StructureScores`` does, for what is kept."""
+        there = ~np.isnan(self.boundary)
+        total, count = np.where(there, self.boundary, 0).sum(1), there.sum(1)
+        mean = np.divide(total, count, out=np.full(len(total), np.nan), where=count > 0)
+        return super().per_image() | {"boundary_f1_2": mean}
+
+
+def collapsed(row: dict, base: dict) -> bool:
+    """Say whether a training failed, or lost a class that ``base`` has."""
+    if row["failed"]:
+        return True
+    keys = [key for key, value in base.items() if key.startswith("iou_") and value not in ("", None)]
+    known = [key for key in keys if float(base[key]) == float(base[key])]  # NaN: a class of another task
+    return any(not float(row[key]) >= COLLAPSED * float(base[key]) for key in known if key in row)
+
+
+def comparisons(names: list[str]) -> Iterator[tuple[str, str, str]]:
+    """Yield (family, first, second) of the methods that there are."""
+    for name in (name for name in names if THEN in name):
+        method, _, repair = name.partition(THEN)
+        yield "against no repair", method, name
+        yield from (
+            ("against cross-entropy", first, name) for first in (CE, CE + THEN + repair) if method != CE
+        )
+    if any(THEN in name for name in names):
+        return  # what has no repair is compared in the factorial
+    for name in names:
+        base = METHODS[name].base if name in METHODS else None
+        if name != CE:
+            yield "against cross-entropy", CE, name
+        if base in names:
+            yield "against its base", base, name
+        if name in CONSENSUS:
+            yield from (("against rivals", rival, name) for rival in (SCNP, LOVASZ_CE) if rival in names)
+
+
+def differences(rows: dict[str, dict], arrays: dict[str, np.ndarray]) -> list[dict]:
+    """Return a row for each comparison and score of the trainings that both methods have."""
+    groups: dict[tuple, dict[str, dict[int, str]]] = {}
+    for key, row in rows.items():
+        if row["part"] != "choose" and row["method"] != CONSTANT:
+            parts = ["factorial", "repairs"] if row["part"] == "factorial" else [row["part"]]
+            for part in parts:
+                seeds = groups.setdefault((part, row["data"]), {}).setdefault(row["method"], {})
+                seeds[int(row["seed"])] = key
+    table = []
+    for (part, data), methods in groups.items():
+        if part == "repairs" and not any(THEN in name for name in methods):
+            continue
+        kept = {
+            key: Kept.of(arrays, key)
+            for seeds in methods.values()
+            for key in seeds.values()
+            if not rows[key]["failed"]
+        }
+        for family, first, second in comparisons(list(methods)):
+            both = sorted(methods[first].keys() & methods[second].keys())
+            pairs = [(methods[first][seed], methods[second][seed]) for seed in both]
+            lost = any(collapsed(rows[b], rows[a]) for a, b in pairs)
+            pairs = [pair for pair in pairs if set(pair) <= kept.keys()]
+            if len(pairs) < 2:
+                continue
+            for score in SCORES + BESIDE:
+                one, other = ([kept[pair[place]] for pair in pairs] for place in (0, 1))
+                gain = paired_difference(one, other, score)
+                table.append(
+                    {"part": part, "data": data, "family": family, "base": first, "method": second}
+                    | {"score": score, "seeds": len(pairs), "first": gain.first, "second": gain.second}
+                    | {"difference": gain.mean, "low": gain.low, "high": gain.high, "p": gain.p}
+                    | {"collapsed": lost}
+                )
+    for family in {(row["part"], row["family"]) for row in table}:
+        of_family = [r for r in table if (r["part"], r["family"]) == family and r["score"] in SCORES]
+        for row, corrected in zip(of_family, holm([row["p"] for row in of_family]), strict=True):
+            row |= {"p_holm": corrected, "word": word(row, corrected)}
+    return table
+
+
+def word(row: dict, corrected: float) -> str:
+    """Return the protocol's word for a difference with its corrected p."""
+    if row["collapsed"]:
+        return "collapsed"
+    if not corrected < LEVEL:
+        return "not decided"
+    return "better" if (row["difference"] > 0) == (row["score"] == "mean_iou") else "worse"
+
+
+def write_differences(path: Path, rows: dict, arrays: dict, command: str) -> None:
+    """Write the table, unless there is nothing to compare."""
+    table = differences(rows, arrays)
+    if table:
+        results.write_table(path, table, command)
