@@ -4,6 +4,7 @@ import dataclasses
 import random
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import numpy as np
 import torch
 
@@ -85,6 +86,7 @@ class Lesson:
                 **about,
             )
         except KeyboardInterrupt:
+            plt.close("all")  # a half-drawn one would be shown below the message
             raise Stopped(f"{title}: stopped. Run the cell again to resume after its last epoch.") from None
 
 

@@ -117,7 +117,8 @@ def lab(tmp_path_factory):
     shutil.copytree(ROOT / "notebooks", folder, ignore=shutil.ignore_patterns("*.ipynb", "__pycache__"))
     for source in sorted((ROOT / "notebooks").glob("*.ipynb")):
         in_smoke(source, folder / source.name)
-    in_smoke(folder / "02_pixelwise_baseline.ipynb", folder / "interrupted.ipynb", epochs=8, seed=7)
+    baseline = ROOT / "notebooks/02_pixelwise_baseline.ipynb"
+    in_smoke(baseline, folder / "interrupted.ipynb", epochs=8, seed=7)
     runs = tmp_path_factory.mktemp("runs")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
