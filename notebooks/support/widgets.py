@@ -109,17 +109,17 @@ def data_browser(data: FaceDataset) -> ipywidgets.VBox:
     return _redrawn([named, share, least, number, opacity, outlines], draw, words)
 
 
-def mask_comparer(
-    image: np.ndarray, truth: np.ndarray, masks: Mapping[str, np.ndarray], colours: Sequence
-) -> ipywidgets.VBox:
+def mask_comparer(data: FaceDataset, index: int, masks: Mapping[str, torch.Tensor]) -> ipywidgets.VBox:
     """Let a reader compare two methods' masks of one image: a wipe between them, their errors, their pieces.
 
     Args:
-        image: float ``[H,W,3]`` in [0, 1].
-        truth: integer ``[H,W]``.
-        masks: method → integer ``[H,W]``; two or more.
-        colours: one for each class.
+        data: the samples.
+        index: which of them.
+        masks: method → predicted classes of all samples, ``[N,H,W]``; two or more methods.
     """
+    colours, sample = data.task.colours, data[int(index)]
+    image, truth = to_rgb(sample["image"]), sample["labels"].numpy()
+    masks = {name: found[int(index)].numpy() for name, found in masks.items()}
     names = list(masks)
     left = ipywidgets.Dropdown(options=names, value=names[0], **_named("left"))
     right = ipywidgets.Dropdown(options=names, value=names[1], **_named("right"))
