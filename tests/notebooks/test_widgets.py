@@ -89,7 +89,7 @@ def test_the_mask_comparer_wipes_from_one_method_to_the_other(tiny_folder):
     assert "one: 2 components, 0.0% of the pixels wrong" in text_of(comparer)
     assert f"two: 0 components, {wrong:.1%} of the pixels wrong" in text_of(comparer)
     view.value = "error"
-    size = 32 * widgets.SCALE
+    size = widgets.HEIGHT
     marked = np.array([214, 94, 0])  # the colour of an error, to rounding
     wipe.value = 100.0
     assert not (abs(pixels(comparer)[:, 2 * size :].astype(int) - marked) < 2).all(-1).any()
