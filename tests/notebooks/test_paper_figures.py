@@ -31,7 +31,7 @@ RESULT = {
 @pytest.fixture(autouse=True)
 def _style(monkeypatch):
     matplotlib.use("Agg")
-    monkeypatch.setattr(plots, "show", plt.close)
+    monkeypatch.setattr(plots, "show", lambda figure, alt: plt.close(figure))
     with plt.rc_context():
         yield
     plt.close("all")
