@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 from torch import nn
 
+from consensus_lib.data.tasks import Task
 from consensus_lib.models.networks import FaceOccNet
 from consensus_lib.teacher.factorise import Factorised
 from consensus_lib.viz.images import Colours, class_legend, class_patches, colorize, image_grid, to_rgb
@@ -217,20 +218,25 @@ def histograms(panels: Mapping[str, Sequence[float]], limits: Mapping[str, Seque
     return figure
 
 
-def labelled_images(
-    images, rows: Mapping[str, np.ndarray], classes: Sequence[str], colours: Colours, captions=()
-) -> Figure:
+def labelled_images(images, rows: Mapping[str, np.ndarray], task: Task, captions: Sequence[str] = ()):
     """Show images above the labels that each method gives them.
 
     Args:
         images: float ``[B,3,H,W]`` in [-1, 1].
         rows: name → labels, integers ``[B,H,W]``, one row each.
-        classes, colours: of the labels.
+        task: of the labels.
         captions: a text below each image's last labels.
+
+    Returns:
+        the figure.
     """
-    pictures = [list(map(to_rgb, images)), *(list(colorize(labels, colours)) for labels in rows.values())]
-    texts = [[""] * len(images)] * len(rows) + [list(captions)] if len(captions) else ()
-    return class_legend(image_grid(pictures, labels=["image", *rows], captions=texts), classes, colours)
+    pictures = [
+        list(map(to_rgb, images)),
+        *(list(colorize(labels, task.colours)) for labels in rows.values()),
+    ]
+    texts = [[""] * len(images)] * len(rows) + [list(captions)] if captions else ()
+    figure = image_grid(pictures, labels=["image", *rows], captions=texts)
+    return class_legend(figure, task.classes, task.colours)
 
 
 def luminance(colour) -> float:

@@ -4,6 +4,7 @@ import pytest
 import torch
 from matplotlib import pyplot as plt
 
+from consensus_lib.data import TASKS
 from consensus_lib.models.networks import FaceOccNet
 from consensus_lib.teacher.factorise import factorise
 from support import diagrams
@@ -72,7 +73,7 @@ def test_a_factorisation_names_its_steps_and_numbers_its_components():
 def test_labels_stand_under_their_images():
     labels = np.arange(2 * 16).reshape(2, 4, 4) % 3
     rows = {"truth": labels, "said": labels[::-1]}
-    figure = diagrams.labelled_images(torch.zeros(2, 3, 4, 4), rows, ("a", "b", "c"), COLOURS, ["x", "y"])
+    figure = diagrams.labelled_images(torch.zeros(2, 3, 4, 4), rows, TASKS["occlusion"], ["x", "y"])
     shown = [axis.images[0].get_array() for axis in figure.axes if axis.images]
     assert len(shown) == 6
     assert np.array_equal(shown[2], shown[5])

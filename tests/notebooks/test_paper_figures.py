@@ -212,7 +212,7 @@ def test_figures_of_covered_faces_and_curves_come_from_notebooks_04_and_03(
     assert manuscript.made == ["figure1", "figure2", "figure5", "figure4b", "one"]
     text = (manuscript.lesson.out / "figures/one.tex").read_text()
     assert "here, drawn faces" in text
-    assert "hard labels, tuned" in text
+    assert "transfer, fine-tuning" in text
     assert "Softmax + CE, scratch & 76.8" in text
 
 
