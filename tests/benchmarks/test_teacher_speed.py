@@ -41,7 +41,5 @@ def test_one_face(name, flip):
         begin = time.process_time()  # of all threads, whatever else the machine does
         parser.predict(face)
         times.append(1e3 * (time.process_time() - begin))
-    print(
-        f"\n{name}, {'flips averaged' if flip else 'no flips'}: one face takes {np.median(times[5:]):.1f} ms of "
-        f"one core (median of 20), {torch.get_num_threads()} threads"
-    )
+    way = f"{name}, {'flips averaged' if flip else 'no flips'}, {torch.get_num_threads()} threads"
+    print(f"\n{way}: one face takes {np.median(times[5:]):.1f} ms of one core (median of 20)")
