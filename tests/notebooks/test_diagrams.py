@@ -1,8 +1,10 @@
 import matplotlib
 import numpy as np
 import pytest
+import torch
 from matplotlib import pyplot as plt
 
+from consensus_lib.data import TASKS
 from consensus_lib.models.networks import FaceOccNet
 from consensus_lib.teacher.factorise import factorise
 from support import diagrams
@@ -79,8 +81,18 @@ def test_a_factorisation_names_its_steps_and_numbers_its_components():
     face = np.roll(extent, 1, axis=1)
     face[5:9, 6:11] = face[10:13, 5:8] = False
     found = factorise(extent, face, None)
-    contour = np.array([[3, 2], [13, 2], [13, 14], [3, 14]], float)
-    figure = diagrams.factorisation_steps(np.zeros((16, 16, 3), np.uint8), contour, found, COLOURS)
+    figure = diagrams.factorisation_steps(torch.zeros(3, 16, 16), found, COLOURS)
     assert len([axis for axis in figure.axes if axis.get_title()]) == 9
     numbers = [text.get_text() for text in figure.axes[5].texts]
     assert numbers == [str(number) for number in range(2, found.ids.max() + 1)]
+
+
+def test_labels_stand_under_their_images():
+    labels = np.arange(2 * 16).reshape(2, 4, 4) % 3
+    rows = {"truth": labels, "said": labels[::-1]}
+    figure = diagrams.labelled_images(torch.zeros(2, 3, 4, 4), rows, TASKS["occlusion"], ["x", "y"])
+    shown = [axis.images[0].get_array() for axis in figure.axes if axis.images]
+    assert len(shown) == 6
+    assert np.array_equal(shown[2], shown[5])
+    texts = [axis.get_xlabel() or axis.get_title() for axis in figure.axes]
+    assert "x" in " ".join(texts)
