@@ -59,7 +59,7 @@ from evidence_plan import (
 )
 from evidence_tables import collapsed, write_differences
 
-PARTS = ("factorial", "occlusion", "repairs", "few", "bad")
+PARTS = ("factorial", "occlusion", "repairs", "control", "few", "bad")
 COUNTED = {"confusion": np.uint16, "pieces": np.uint16, "structure_boundary_f1_2": np.float16}
 """What is kept of each image, and as what: see ``SegmentationScores.save``."""
 KEPT = ("mean_iou", "component_error", "component_error_signed", "hole_error", "boundary_f1_2", "hausdorff95")

@@ -89,6 +89,10 @@ METHODS |= {
     RECOMMENDED: Method(_with_deviation(_named("lovasz")), BETAS, LOVASZ_CE),
 }
 
+CONTROL = "Lovász-Softmax"
+"""The base of ``RECOMMENDED``, at the same learning rate; nothing was tried. Added after the test."""
+ALL = METHODS | {CONTROL: Method(_named("lovasz"), ({"learning_rate": RATE},))}
+
 CONSENSUS = [name for name, method in METHODS.items() if method.base or name in (PRINTED, BY_SIZE)]
 MERGED = ", specks merged"
 """Ends the name of a method whose blobs of fewer than ``MIN_SIZE`` pixels join their neighbours."""
@@ -123,7 +127,7 @@ class Job(NamedTuple):
         options.pop("learning_rate", None)
         if self.method.endswith(MERGED):
             options["min_size"] = MIN_SIZE
-        return METHODS[name].make(**options)
+        return ALL[name].make(**options)
 
     @property
     def rate(self) -> float:
@@ -164,7 +168,7 @@ def testing(chosen: dict[str, str], best: str, parts: Iterable[str], seeds: Iter
     Args:
         chosen: method → setting, the frozen list.
         best: the form of consensus that parts 2 and 3 take.
-        parts: of ``"factorial"``, ``"occlusion"``, ``"repairs"``, ``"few"``, ``"bad"``.
+        parts: of ``"factorial"``, ``"occlusion"``, ``"repairs"``, ``"control"``, ``"few"``, ``"bad"``.
         seeds: of the trainings.
     """
     short = list(dict.fromkeys(name for name in (CE, LOVASZ_CE, SCNP, best) if name in chosen))
@@ -173,15 +177,16 @@ def testing(chosen: dict[str, str], best: str, parts: Iterable[str], seeds: Iter
         "factorial": ([PHOTOGRAPHS], list(chosen)),
         "occlusion": ([FACES], list(chosen)),
         "repairs": ([PHOTOGRAPHS], [name + THEN + repair for name in short for repair in REPAIRS]),
+        "control": ([PHOTOGRAPHS], [CONTROL]),
         "few": (FEW, short),
         "bad": (BAD, short + merged),
     }
-    jobs = []
+    jobs, settings = [], chosen | {CONTROL: text(*ALL[CONTROL].tries)}
     for part in parts:
         data, names = plan[part]
         jobs += [Job(part, one, CONSTANT, "", 0) for one in data if part in ("factorial", "occlusion")]
         jobs += [
-            Job(part, one, name, chosen[trained(name).removesuffix(MERGED)], seed)
+            Job(part, one, name, settings[trained(name).removesuffix(MERGED)], seed)
             for seed, one, name in itertools.product(seeds, data, names)
         ]
     return jobs

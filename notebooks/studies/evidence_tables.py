@@ -10,7 +10,7 @@ from consensus_lib.data import TASKS
 from consensus_lib.experiments import results
 from consensus_lib.metrics.comparison import holm, paired_difference
 from consensus_lib.metrics.segmentation import SegmentationScores
-from evidence_plan import CE, CONSENSUS, CONSTANT, LOVASZ_CE, METHODS, SCNP, THEN
+from evidence_plan import CE, CONSENSUS, CONSTANT, CONTROL, LOVASZ_CE, METHODS, RECOMMENDED, SCNP, THEN
 
 SCORES = ("mean_iou", "component_error")
 """What is decided. The others have intervals and p values of their own, and are never called decided."""
@@ -60,6 +60,10 @@ def collapsed(row: dict, base: dict) -> bool:
 
 def comparisons(names: list[str]) -> Iterator[tuple[str, str, str]]:
     """Yield (family, first, second) of the methods that there are."""
+    if CONTROL in names:
+        yield "against cross-entropy", CE, CONTROL
+        yield "against its base", CONTROL, RECOMMENDED
+        return
     for name in (name for name in names if THEN in name):
         method, _, repair = name.partition(THEN)
         yield "against no repair", method, name
@@ -83,14 +87,14 @@ def differences(rows: dict[str, dict], arrays: dict[str, np.ndarray]) -> list[di
     groups: dict[tuple, dict[str, dict[int, str]]] = {}
     for key, row in rows.items():
         if row["part"] != "choose" and row["method"] != CONSTANT:
-            parts = ["factorial", "repairs"] if row["part"] == "factorial" else [row["part"]]
+            parts = ["factorial", "repairs", "control"] if row["part"] == "factorial" else [row["part"]]
             for part in parts:
                 seeds = groups.setdefault((part, row["data"]), {}).setdefault(row["method"], {})
                 seeds[int(row["seed"])] = key
     table = []
     for (part, data), methods in groups.items():
-        if part == "repairs" and not any(THEN in name for name in methods):
-            continue
+        if part in ("repairs", "control") and not any(THEN in name or name == CONTROL for name in methods):
+            continue  # nothing but what the factorial has
         kept = {
             key: Kept.of(arrays, key)
             for seeds in methods.values()
@@ -113,8 +117,8 @@ def differences(rows: dict[str, dict], arrays: dict[str, np.ndarray]) -> list[di
                     | {"difference": gain.mean, "low": gain.low, "high": gain.high, "p": gain.p}
                     | {"collapsed": lost}
                 )
-    for family in {(row["part"], row["family"]) for row in table}:
-        of_family = [r for r in table if (r["part"], r["family"]) == family and r["score"] in SCORES]
+    for part, family in {(row["part"], row["family"]) for row in table}:
+        of_family = [r for r in table if (r["part"], r["family"]) == (part, family) and r["score"] in SCORES]
         for row, corrected in zip(of_family, holm([row["p"] for row in of_family]), strict=True):
             row |= {"p_holm": corrected, "word": word(row, corrected)}
     return table
