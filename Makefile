@@ -9,7 +9,8 @@
 #   make gpu [DATA=folder]          the programme at full size, with this machine's own Python and CUDA:
 #                [BUDGET_S=780]     see notebooks/studies/gpu/README.md. PROFILE=smoke: in tiny, on the CPU
 #                [OUT=folder] [PARTS=1234]
-#   make lab                        JupyterLab on the notebooks
+#   make lab                        JupyterLab on the notebooks; it opens on 00_start_here
+#   make book | test-browser        the notebooks as a site | run them in a real browser
 #   make data-lfw                   prepare LFW Part Labels (downloads, or reads CONSENSUS_DATA_MIRROR)
 #   make weights                    train the networks of FaceParser again, on rendered faces
 #   make notebooks                  execute the notebooks and store their outputs
@@ -28,7 +29,7 @@ READY := .venv/.ready
 # and there is other work, on two cores a training step took twelve times as long.
 export GOMP_SPINCOUNT ?= 1000
 
-.PHONY: run figures test test-fast test-kernels gpu setup lab data-lfw bench notebooks weights lint lock clean
+.PHONY: run figures test test-fast test-kernels test-browser gpu setup lab book data-lfw bench notebooks weights lint lock clean
 .DELETE_ON_ERROR:
 
 run: setup $(if $(filter lfw_part_labels,$(DATA)),data-lfw)
@@ -71,8 +72,22 @@ gpu: $(if $(SMOKE),setup)
 	  --profile $(if $(SMOKE),smoke,full) $(if $(filter-out synthetic,$(DATA)),--data "$(DATA)") \
 	  $(if $(OUT),--out "$(OUT)") $(if $(PARTS),--parts $(PARTS))
 
+# The settings keep the state of widgets in a saved notebook, which else reopens without its controls.
+NOTEBOOKS ?= notebooks
 lab: setup
-	$(BIN)/jupyter lab --notebook-dir=notebooks
+	$(BIN)/jupyter lab --notebook-dir="$(NOTEBOOKS)" --LabApp.default_url=/lab/tree/00_start_here.ipynb \
+	  --LabApp.app_settings_dir="$(CURDIR)/notebooks/support/jupyterlab" $(LAB_OPTIONS)
+
+# The site of the stored notebooks; every warning is an error.
+book: setup
+	$(BIN)/python -c 'import myst_nb, furo' 2>/dev/null || $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	$(BIN)/python -m sphinx -q -W --keep-going -b html -c docs . build/book
+	@echo "build/book/index.html"
+
+# JupyterLab in Debian's Chromium (apt-get install chromium); screenshots are left in build/browser.
+test-browser: setup
+	$(BIN)/python -c 'import playwright' 2>/dev/null || $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[browser]'
+	$(BIN)/python -m pytest -v tests/browser
 
 data-lfw: setup
 	$(BIN)/python data_scripts/prepare_lfw_part_labels.py --size 128
@@ -94,7 +109,7 @@ lint: setup
 
 lock:
 	rm -rf .venv/lock && $(PYTHON) -m venv .venv/lock
-	.venv/lock/bin/python -m pip install --quiet -e '.[lab,onnx,test]'
+	.venv/lock/bin/python -m pip install --quiet -e '.[lab,onnx,test,browser,docs]'
 	{ head -2 constraints.txt; .venv/lock/bin/python -m pip freeze --exclude-editable | sed 's/+cpu$$//'; } > .venv/lock.txt
 	mv .venv/lock.txt constraints.txt && rm -rf .venv/lock
 

@@ -1,10 +1,11 @@
-"""The command ``python -m consensus_lib parse|train|sweep|run …``; each has its own ``--help``."""
+"""The command ``python -m consensus_lib parse|label|train|sweep|run …``; each has its own ``--help``."""
 
 import importlib
 import sys
 
 COMMANDS = {
     "parse": "consensus_lib.models.parse_command",
+    "label": "consensus_lib.teacher.label_command",
     "train": "consensus_lib.experiments.train_command",
     "sweep": "consensus_lib.experiments.sweeps",
     "run": "consensus_lib.experiments.notebooks",

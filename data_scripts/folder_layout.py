@@ -7,7 +7,10 @@ import colorsys
 import contextlib
 import dataclasses
 import math
+import os
 import re
+import sys
+import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,22 +18,21 @@ from typing import NamedTuple
 
 import numpy as np
 import yaml
-from PIL import Image
-from scipy.spatial import cKDTree
 from tqdm import tqdm
 
 from consensus_lib import IGNORE
 from consensus_lib.data.folder import DatasetError, DatasetInfo
-from consensus_lib.data.images import open_image, to_rgb
+from consensus_lib.data.images import open_image
 from consensus_lib.data.tasks import sides
 from consensus_lib.data.tasks import task as task_by_name
 from consensus_lib.paths import atomic
+from pictures import NUMBERS, classes_of, fit, join_layers, open_rgb, read_layer, unpack, values_of
+from sets import SPLITS
 
-SPLITS = ("train", "validation", "test", "unlabelled")
 SUFFIXES = {".png", ".jpg", ".jpeg", ".jpe", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".ppm", ".pgm"}
 MOST_CLASSES = 150
-DISTANCE = 40.0
-"""A colour belongs to the nearest class within this Euclidean distance in RGB, 0-255, or is ignored."""
+DISTANCE = 40
+"""A colour that differs from the nearest class by at most this in each channel, 0-255, belongs to it."""
 
 UNCLEAR = 0.05
 """The share of a mask's pixels that may be of no clear class; a mask with more is refused."""
@@ -38,8 +40,8 @@ UNCLEAR = 0.05
 _RARE = 2e-4
 """A colour with fewer of all pixels is no class of a proposal."""
 
-_NUMBERS = ("1", "L", "P", "I", "I;16", "I;16B", "I;16L")
-"""Picture modes whose values are numbers."""
+_ALIKE = 16
+"""Difference in a channel from which on neighbours do not look alike."""
 
 _LOOK = 200
 """Masks that a proposal is made from, evenly over the folder."""
@@ -49,8 +51,8 @@ class Sample(NamedTuple):
     """An image and its mask: a file, or class suffix → file; None where there is no mask."""
 
     stem: str
-    image: Path
-    mask: Path | dict[str, Path] | None
+    image: str
+    mask: str | dict[str, str] | None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,6 +88,8 @@ class Layout:
         wrong = [value for value in self.values if not isinstance(value, kinds[self.kind])]
         if wrong and not (self.kind == "files" and wrong == [None]):
             raise DatasetError(f"values: expected {self.kind} of the masks, got {wrong[:3]}")
+        if twice := [value for value, count in Counter(self.values).items() if count > 1]:
+            raise DatasetError(f"values: expected another one for each class, got {twice} for several")
         shares = [share for share in self.splits.values() if not isinstance(share, list)]
         if (
             set(self.splits) - set(SPLITS)
@@ -93,6 +97,14 @@ class Layout:
             or sum(shares) > 1.001
         ):
             raise DatasetError(f"splits: expected shares of {SPLITS}, at most 1 in all, got {self.splits}")
+
+    @property
+    def tolerance(self) -> int:
+        """How far a value may be from a class: numbers far apart, 0 and 255, may have grey edges."""
+        if self.kind == "colours":
+            return DISTANCE
+        known = sorted([*self.values, *([] if self.ignore is None else [self.ignore])])
+        return DISTANCE if np.diff(known).min() > 2 * DISTANCE else 0
 
     @classmethod
     def read(cls, path: Path) -> "Layout":
@@ -156,31 +168,38 @@ def find_samples(images: Path, masks: Path | None) -> list[Sample]:
         raise DatasetError(f"{masks}: expected masks ({', '.join(sorted(SUFFIXES))}), found none")
     if not found:
         raise DatasetError(f"{images}: expected images ({', '.join(sorted(SUFFIXES))}), found none")
-    paired = {stem: labels[stem] for stem in found if stem in labels}
-    if labels and not paired:
-        paired = _by_class(found, labels)
-    used = {
-        path for mask in paired.values() for path in (mask.values() if isinstance(mask, dict) else [mask])
-    }
-    lost = [path for path in labels.values() if path not in used]
+    paired: dict = {stem: labels[stem] for stem in found if stem in labels}
+    lost = {stem: path for stem, path in labels.items() if stem not in paired}
+    parts, lost = _by_class(found, lost) if lost else ({}, [])
     if lost:
         raise DatasetError(
             f"{lost[0]}: expected an image of this stem, or of that in STEM_CLASS, in {images}, found none "
             f"({len(lost):,} of {len(labels):,} masks have none)"
         )
+    if paired and parts:
+        whole, part = next(iter(paired.values())), next(iter(next(iter(parts.values())).values()))
+        raise DatasetError(
+            f"{masks}: expected masks of one kind, got one for each image, {whole}, and one for each class "
+            f"and image, {part}"
+        )
+    paired |= parts
     return [Sample(stem, path, paired.get(stem)) for stem, path in found.items()]
 
 
-def _by_stem(folder: Path) -> dict[str, Path]:
+def _by_stem(folder: Path) -> dict[str, str]:
     """Return stem → file, sorted; of stems that occur twice the path inside the folder."""
-    files = [
-        path
-        for path in sorted(folder.rglob("*"))
-        if path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
-    ]
-    stems = {path.stem: path for path in files}
+    files = sorted(
+        os.path.join(inside, name)  # text, not Path: there may be half a million
+        for inside, _, names in os.walk(folder)
+        for name in names
+        if os.path.splitext(name)[1].lower() in SUFFIXES and not name.startswith(".")
+    )
+    # Letters with accents are written in two ways; who copied the files decides which.
+    stems = {
+        unicodedata.normalize("NFC", os.path.splitext(os.path.basename(path))[0]): path for path in files
+    }
     if len(stems) < len(files):
-        stems = {"-".join(path.relative_to(folder).with_suffix("").parts): path for path in files}
+        stems = {"-".join(Path(path).relative_to(folder).with_suffix("").parts): path for path in files}
     if len(stems) < len(files):
         twice = next(path for path in files if path not in set(stems.values()))
         raise DatasetError(
@@ -189,24 +208,25 @@ def _by_stem(folder: Path) -> dict[str, Path]:
     return {stem: stems[stem] for stem in sorted(stems)}
 
 
-def _by_class(found: dict[str, Path], labels: dict[str, Path]) -> dict[str, dict[str, Path]]:
-    """Return stem → class → mask for masks named STEM_CLASS; 00007_l_eye is of 7.jpg, too."""
+def _by_class(found: dict[str, str], labels: dict[str, str]) -> tuple[dict[str, dict[str, str]], list[str]]:
+    """Return stem → class → mask of masks named STEM_CLASS, and masks of no image; 00007_eye is of 7.jpg."""
     plain = {stem.lstrip("0") or "0": stem for stem in found}
-    paired: dict[str, dict[str, Path]] = {}
-    for path in labels.values():
-        for cut in (match.start() for match in re.finditer("_", path.stem)):
-            stem = (
-                path.stem[:cut] if path.stem[:cut] in found else plain.get(path.stem[:cut].lstrip("0") or "0")
-            )
+    paired: dict[str, dict[str, str]] = {}
+    lost = []
+    for name, path in labels.items():
+        for cut in (match.start() for match in re.finditer("_", name)):
+            stem = name[:cut] if name[:cut] in found else plain.get(name[:cut].lstrip("0") or "0")
             if stem is not None:
-                parts, name = paired.setdefault(stem, {}), path.stem[cut + 1 :]
-                if name in parts:
+                parts, suffix = paired.setdefault(stem, {}), sys.intern(name[cut + 1 :])
+                if suffix in parts:
                     raise DatasetError(
-                        f"{path}: expected one mask of {stem!r} and {name!r}, got {parts[name]}, too"
+                        f"{path}: expected one mask of {stem!r} and {suffix!r}, got {parts[suffix]}, too"
                     )
-                parts[name] = path
+                parts[suffix] = path
                 break
-    return paired
+        else:
+            lost.append(path)
+    return paired, lost
 
 
 # Proposing
@@ -223,61 +243,137 @@ def propose(samples: Sequence[Sample], name: str) -> tuple[Layout, list[str]]:
         DatasetError: no mask can be read, or they have fewer than 2 or more than 150 classes.
     """
     marked = [sample for sample in samples if sample.mask]
+    if not marked:
+        raise DatasetError(f"{samples[0].image}: expected a mask of this or another image, found none")
     looked = marked[:: max(1, math.ceil(len(marked) / _LOOK))]
     said = [f"{len(samples):,} images, {len(marked):,} with masks; {len(looked):,} masks were looked at"]
     if isinstance(marked[0].mask, dict):
         return _propose_files(marked, looked, name, said)
-    counts: Counter = Counter()
-    modes, palette, readable = set(), None, 0
+    seen = []
     for sample in tqdm(looked, "look at masks", leave=False):
         with contextlib.suppress(DatasetError):
-            picture, _ = open_image(sample.mask)
-            colours, readable = picture.mode not in _NUMBERS, readable + 1
-            modes.add(colours)
-            palette = palette or (picture.mode == "P" and picture.getpalette("RGB"))
-            values, number = np.unique(_values(picture, colours), return_counts=True)
-            counts.update(dict(zip(values.tolist(), number.tolist(), strict=True)))
-    if not readable or len(modes) > 1:
-        got = "both" if readable else "none that can be read"
-        raise DatasetError(f"{looked[0].mask.parent}: expected masks of numbers or of colours, got {got}")
+            seen.append(_look(sample.mask))
+    where = Path(looked[0].mask).parent
+    if not seen:
+        raise DatasetError(f"{where}: expected masks that can be read, got none")
+    indices = {(value, colour) for mask in seen for value, colour in mask.palette.items()}
+    if len(indices) > len(dict(indices)):  # an index has two colours
+        seen = [mask.by_palette() for mask in seen]
+        said.append("palettes differ from mask to mask: their colours tell the classes, not their indices")
+    coded = _check_one_kind(seen, where)
+    counts, flat = Counter(), Counter()
+    for mask in seen:
+        grey = 0x010101 if coded and mask.kind == "grey" else 1
+        counts.update({value * grey: number for value, number in mask.counts.items()})
+        flat.update({value * grey: number for value, number in mask.flat.items()})
     ignore, total = None, sum(counts.values())
-    coded = modes == {True} and any(len(set(_unpacked(value))) > 1 for value in counts)
     if coded:
-        chosen = _clear_colours(counts, total)
-        values = shown = tuple(map(_unpacked, chosen))
+        chosen = _clear_colours(flat)
+        values = shown = tuple(map(unpack, chosen))
         other = 1 - sum(counts[value] for value in chosen) / total
         said.append(
             f"masks of {len(values)} colours; {other:.2%} of their pixels have another one, and go to the "
-            f"nearest within {DISTANCE:g} (Euclidean, RGB) or are ignored"
+            f"nearest one within {DISTANCE} in each channel, or are ignored"
         )
     else:
-        if modes == {True}:  # grey stored as RGB
-            counts = Counter({value & 255: number for value, number in counts.items()})
         found = sorted(counts)
         ends = sum(counts[value] for value in found if value <= 24 or value >= 231) / total
         if len(found) > 8 and {0, 255} <= set(found) and ends > 0.9:
             said.append("masks of 0 and 255 with grey edges, which go to the nearer one or are ignored")
             found = [0, 255]
         elif len(found) > 2 and found[-1] == IGNORE:
+            _check_ignore(seen, where)
             said.append("255 is taken for ignore: no loss counts these pixels")
             ignore = found.pop()
         values = tuple(found)
         said.append(
             "masks of numbers: " + ", ".join(f"{value} ({counts[value]:,} pixels)" for value in found[:20])
         )
-        shown = _palette(len(values))
-        if palette and max(values) < len(palette) // 3:
-            own = tuple(tuple(palette[3 * value : 3 * value + 3]) for value in values)
-            shown = own if len(set(own)) == len(own) else shown
+        own = tuple(map(dict(indices).get, values))
+        shown = own if None not in own and len(set(own)) == len(own) else _palette(len(values))
     if not 2 <= len(values) <= MOST_CLASSES:
-        raise DatasetError(
-            f"{looked[0].mask.parent}: expected 2 to {MOST_CLASSES} values in the masks, got {len(values)}"
-        )
+        raise DatasetError(f"{where}: expected 2 to {MOST_CLASSES} values in the masks, got {len(values)}")
     classes = ("background", *(f"class_{number}" for number in range(1, len(values))))
     if len(values) == 2:
         classes = ("background", "face")
     said.append(f"class 0, {values[0]}, is taken for the background; the names are placeholders")
     return Layout(name, "colours" if coded else "numbers", classes, values, shown, ignore=ignore), said
+
+
+class _Mask(NamedTuple):
+    """What one mask holds: how often each value occurs, and the colour of each in its palette, if any.
+
+    ``kind`` is ``"numbers"``, ``"colours"`` (packed), or ``"grey"`` for grey stored as colours, and for 0
+    alone: it goes with both. ``flat`` counts pixels whose neighbours look alike: no edges between classes,
+    where colours are mixed.
+    """
+
+    path: str
+    mode: str
+    kind: str
+    counts: dict[int, int]
+    flat: dict[int, int]
+    palette: dict[int, tuple[int, int, int]]
+
+    def by_palette(self) -> "_Mask":
+        """Return the mask with colours instead of indices."""
+        if not self.palette:
+            return self
+        counts: Counter = Counter()
+        for value, number in self.counts.items():
+            red, green, blue = self.palette[value]
+            counts[red << 16 | green << 8 | blue] += number
+        return self._replace(kind="colours", counts=counts, flat=counts, palette={})
+
+
+def _look(path: str) -> _Mask:
+    picture, _ = open_image(path)
+    plain = picture.mode in NUMBERS
+    values = values_of(picture, colours=not plain)
+    counts = flat = _count(values)
+    kind, palette = "numbers" if plain else "colours", {}
+    if picture.mode == "P":
+        colours = picture.getpalette("RGB")
+        palette = {value: tuple(colours[3 * value : 3 * value + 3]) for value in counts}
+    elif not plain and all(len(set(unpack(value))) == 1 for value in counts):
+        kind, counts = "grey", _count(values & 255)
+        flat = counts
+    elif not plain:
+        parts = np.stack(unpack(values))  # [3, H, W]
+        corners = [
+            parts[:, y : parts.shape[1] - 1 + y, x : parts.shape[2] - 1 + x] for y in (0, 1) for x in (0, 1)
+        ]
+        alike = (np.max(corners, 0) - np.min(corners, 0)).max(0) < _ALIKE  # [H - 1, W - 1]
+        flat = _count(values[:-1, :-1][alike])
+    if set(counts) == {0}:
+        kind = "grey"
+    return _Mask(path, picture.mode, kind, counts, flat, palette)
+
+
+def _count(values: np.ndarray) -> dict[int, int]:
+    found, numbers = np.unique(values, return_counts=True)
+    return dict(zip(found.tolist(), numbers.tolist(), strict=True))
+
+
+def _check_one_kind(seen: Sequence[_Mask], where: Path) -> bool:
+    """Say whether the masks are of colours; raise DatasetError if some are, and some are of numbers."""
+    first = {kind: next((m for m in seen if m.kind == kind), None) for kind in ("numbers", "colours")}
+    if all(first.values()):
+        got = " and ".join(f"{kind} (mode {one.mode}) in {one.path}" for kind, one in first.items())
+        raise DatasetError(f"{where}: expected masks of one kind, got {got}")
+    return first["colours"] is not None
+
+
+def _check_ignore(seen: Sequence[_Mask], where: Path) -> None:
+    """Raise DatasetError if 255 stands beside 0 alone in some masks, and in no mask beside other numbers."""
+    kinds = {frozenset(mask.counts) - {0}: mask for mask in reversed(seen)}
+    only, beside = kinds.pop(frozenset({IGNORE}), None), [found for found in kinds if IGNORE in found]
+    if only and not beside:
+        other = next(mask for found, mask in kinds.items() if found)
+        raise DatasetError(
+            f"{where}: expected masks of one kind, got 0 and 255 in {only.path}, and "
+            f"{sorted(other.counts)[:9]} in {other.path}; if 255 is to be ignored, a --config says so"
+        )
 
 
 def _propose_files(marked, looked, name: str, said: list[str]) -> tuple[Layout, list[str]]:
@@ -287,7 +383,7 @@ def _propose_files(marked, looked, name: str, said: list[str]) -> tuple[Layout, 
     for sample in tqdm(looked, "look at masks", leave=False):
         for suffix, path in sample.mask.items():
             with contextlib.suppress(DatasetError):
-                area[suffix] += float((np.asarray(open_image(path)[0].convert("L")) > 0).mean())
+                area[suffix] += float((read_layer(path) > 0).mean())
     order = tuple(sorted(files, key=lambda suffix: (suffix != "background", -area[suffix], suffix)))
     values = order if "background" in files else (None, *order)
     classes = tuple(value or "background" for value in values)
@@ -304,115 +400,49 @@ def _propose_files(marked, looked, name: str, said: list[str]) -> tuple[Layout, 
 
 
 def read_sample(
-    sample: Sample, layout: Layout, *, rescale: bool = False
-) -> tuple[Image.Image, np.ndarray | None, int]:
-    """Return an RGB image, upright, its labels uint8 ``[H,W]``, and how many pixels are of no clear class.
+    sample: Sample, layout: Layout, size: int, *, rescale: bool = False, crop: str = "pad"
+) -> dict:
+    """Return ``image``, ``labels`` where there is a mask, and the number of ``unclear`` pixels of the mask.
 
     Args:
         sample: of :func:`find_samples`.
         layout: what the masks mean.
-        rescale: bring a mask to the image's size where both have one shape, within a pixel.
+        size, rescale, crop: see :func:`pictures.fit`.
 
     Raises:
         DatasetError: a file cannot be read, sizes differ, or more than ``UNCLEAR`` of a mask is of no class.
     """
-    picture = to_rgb(*open_image(sample.image), sample.image)
-    if sample.mask is None:
-        return picture, None, 0
-    if layout.kind == "files":
-        labels, unclear = _join(sample, layout), 0
+    image, mask, unclear = open_rgb(sample.image), sample.mask, 0
+    if mask is None:
+        return fit(image, None, size, crop=crop)
+    if isinstance(mask, dict) != (layout.kind == "files"):
+        where, got = (next(iter(mask.values())), "for each class") if isinstance(mask, dict) else (mask, "")
+        raise DatasetError(f"{where}: expected masks of the kind {layout.kind}, got one {got or 'in all'}")
+    if isinstance(mask, dict):
+        if unknown := sorted(set(mask) - set(layout.values)):
+            where = mask[unknown[0]]
+            raise DatasetError(f"{where}: expected one of the classes {layout.values}, got {unknown[0]!r}")
+        layers = {number: mask[name] for number, name in enumerate(layout.values) if name in mask}
+        labels, where = join_layers(layers), next(iter(layers.values()))
     else:
-        labels, unclear = _decode(sample.mask, layout)
-    if labels.shape != picture.size[::-1]:
-        height, width = labels.shape
-        alike = abs(width * picture.height - height * picture.width) <= max(width, height, *picture.size)
-        where = next(iter(sample.mask.values())) if isinstance(sample.mask, dict) else sample.mask
-        if not (alike and rescale):
-            raise DatasetError(
-                f"{where}: expected {picture.width}×{picture.height} (width×height) as {sample.image.name}, "
-                f"got {width}×{height}"
-                + ("; --rescale brings masks of another scale to their image" if alike else "")
-            )
-        labels = _resized(labels, picture.size)
-    return picture, labels, unclear
+        values, where = values_of(open_image(mask)[0], layout.kind == "colours", mask), mask
+        known = {"ignore": layout.ignore, "within": layout.tolerance, "most": UNCLEAR}
+        labels, unclear = classes_of(values, layout.values, where, **known)
+    made = fit(image, labels, size, where, rescale=rescale, crop=crop)
+    return made | {"unclear": unclear}
 
 
-def _decode(path: Path, layout: Layout) -> tuple[np.ndarray, int]:
-    """Return labels of one mask and the number of pixels of no clear class, which are ignored."""
-    picture, _ = open_image(path)
-    found, inverse = np.unique(_values(picture, layout.kind == "colours", path), return_inverse=True)
-    known = [*layout.values, *([] if layout.ignore is None else [layout.ignore])]
-    numbers = np.array([*range(len(layout.values)), IGNORE][: len(known)], np.uint8)
-    places = np.array(known, float).reshape(len(known), -1)  # [K, 1 or 3]
-    seen = np.stack(_unpacked(found), 1) if layout.kind == "colours" else found[:, None]
-    far, nearest = cKDTree(places).query(seen)
-    # Numbers far apart, 0 and 255, may have grey edges; class numbers have none.
-    limit = DISTANCE if layout.kind == "colours" or np.diff(sorted(known)).min() > 2 * DISTANCE else 0
-    table = np.where(far <= limit, numbers[nearest], IGNORE).astype(np.uint8)
-    counts = np.bincount(inverse.ravel(), minlength=len(found)) * (far > limit)
-    unclear = int(counts.sum())
-    if unclear > UNCLEAR * inverse.size:
-        worst = found[counts.argmax()]
-        raise DatasetError(
-            f"{path}: expected the {layout.kind} {known}, but {unclear / inverse.size:.1%} of the pixels "
-            f"(more than {UNCLEAR:.0%}) are further than {limit:g} from each, such as "
-            f"{_unpacked(int(worst)) if layout.kind == 'colours' else int(worst)}"
-        )
-    return table[inverse].reshape(picture.size[::-1]), unclear
-
-
-def _join(sample: Sample, layout: Layout) -> np.ndarray:
-    """Return the labels that one mask for each class gives; a later class covers an earlier one."""
-    unknown = sorted(set(sample.mask) - set(layout.values))
-    if unknown:
-        raise DatasetError(
-            f"{sample.mask[unknown[0]]}: expected one of the classes {layout.values}, got {unknown[0]!r}"
-        )
-    labels = first = None
-    for number, suffix in enumerate(layout.values):
-        if suffix not in sample.mask:
-            continue
-        values = np.asarray(open_image(sample.mask[suffix])[0].convert("L"))
-        if labels is None:
-            labels, first = np.zeros(values.shape, np.uint8), sample.mask[suffix]
-        if values.shape != labels.shape:
-            height, width = values.shape
-            raise DatasetError(
-                f"{sample.mask[suffix]}: expected {labels.shape[1]}×{labels.shape[0]} (width×height) as "
-                f"{first.name}, got {width}×{height}"
-            )
-        labels[values > values.max() / 2] = number
-    return labels
-
-
-def _values(picture: Image.Image, colours: bool, name: object = "mask") -> np.ndarray:
-    """Return numbers, or colours packed as 0xRRGGBB, int64 ``[H,W]``."""
-    if not colours and picture.mode in _NUMBERS:
-        return np.asarray(picture).astype(np.int64)
-    parts = np.asarray(picture.convert("RGB")).astype(np.int64)  # [H, W, 3]
-    if colours:
-        return parts[..., 0] << 16 | parts[..., 1] << 8 | parts[..., 2]
-    if (parts != parts[..., :1]).any():
-        raise DatasetError(f"{name}: expected numbers, got colours (mode {picture.mode})")
-    return parts[..., 0]
-
-
-def _unpacked(value):
-    """Return red, green and blue of 0xRRGGBB, a number or an array."""
-    return value >> 16, value >> 8 & 255, value & 255
-
-
-def _clear_colours(counts: Counter, total: int) -> list[int]:
+def _clear_colours(counts: Counter) -> list[int]:
     """Return the colours that are classes: frequent ones, none near a more frequent one.
 
     Black comes first, else the most frequent one; the others by their frequency.
     """
     chosen: list[int] = []
     for value, number in counts.most_common(5_000):
-        if number < _RARE * total and len(chosen) >= 2:
+        if number < _RARE * counts.total() and len(chosen) >= 2:
             break
-        colour = np.array(_unpacked(value))
-        if all(np.linalg.norm(colour - _unpacked(other)) > DISTANCE for other in chosen):
+        colour = np.array(unpack(value))
+        if all(np.abs(colour - unpack(other)).max() > DISTANCE for other in chosen):
             chosen.append(value)
     return sorted(chosen, key=lambda value: value != 0)
 
@@ -424,11 +454,6 @@ def _palette(count: int) -> tuple[tuple[int, int, int], ...]:
         colorsys.hsv_to_rgb(h, (1, 0.55, 0.8)[k % 3], (0.9, 1, 0.6)[k % 3]) for k, h in enumerate(hues)
     ]
     return ((0, 0, 0), *(tuple(round(255 * part) for part in colour) for colour in colours))
-
-
-def _resized(labels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Return labels at (width, height): the nearest pixel, as they are brought to the final size later."""
-    return np.asarray(Image.fromarray(labels).resize(size, Image.Resampling.NEAREST))
 
 
 def _tuples(value):

@@ -6,10 +6,9 @@ python data_scripts/prepare_celebamask_hq.py --from CelebAMask-HQ --out DIR --si
 import sys
 from pathlib import Path
 
-import numpy as np
-
 import sets
 from consensus_lib.data import DatasetError
+from pictures import fit, join_layers, open_rgb
 
 # In the order in which its authors draw the parts over one another.
 CLASSES = sets.palette(
@@ -51,23 +50,13 @@ def parts(image: Path, folder: Path, number: int):
     """Return a reader of an image and its part masks, absent parts being absent; see ``sets.Sample``."""
 
     def read(size: int) -> dict:
-        labels = None
-        for k, name in enumerate(CLASSES):
-            path = folder / f"{number:05d}_{name}.png"
-            if k == 0 or not path.is_file():
-                continue
-            mask = np.asarray(sets.layer(path)) > 127
-            labels = np.zeros(mask.shape, np.uint8) if labels is None else labels
-            if mask.shape != labels.shape:
-                raise DatasetError(
-                    f"{path}: expected the shape {labels.shape} of its other parts, got {mask.shape}"
-                )
-            labels[mask] = k
-        if labels is None:
+        paths = {k: folder / f"{number:05d}_{name}.png" for k, name in enumerate(CLASSES) if k}
+        there = {k: path for k, path in paths.items() if path.is_file()}
+        if not there:
             raise DatasetError(
                 f"{folder}/{number:05d}_*.png: expected the part masks of {image.name}, found none"
             )
-        return sets.fit(sets.open_image(image), labels, size, folder / f"{number:05d}_*.png")
+        return fit(open_rgb(image), join_layers(there), size, next(iter(there.values())))
 
     return read
 
@@ -104,6 +93,7 @@ CELEBAMASK_HQ = sets.PublicSet(
     name="celebamask_hq",
     classes=CLASSES,
     mirror=MIRROR,
+    tasks=sets.parts(CLASSES, background="hat ear_r neck_l cloth"),
     source="CelebAMask-HQ (C.-H. Lee, Z. Liu, L. Wu and P. Luo, MaskGAN: Towards Diverse and Interactive "
     "Facial Image Manipulation, CVPR 2020, https://github.com/switchablenorms/CelebAMask-HQ)",
     licence="Non-commercial research and education only; no copies or derived data to others.",

@@ -21,6 +21,7 @@ from archives import PublicFile
 from consensus_lib import IGNORE
 from consensus_lib.data import DatasetError
 from consensus_lib.data.images import resize_image, resize_labels
+from pictures import read_layer
 
 CLASSES = {"background": (0, 0, 0), "face": (86, 180, 233)}
 
@@ -110,7 +111,7 @@ def reader(face: Face, masks: Path):
         cut = {"image": resize_image(image.crop(area), size)}
         if masks.is_dir():
             path = masks / face.split / f"{face.number + 1:04d}.png"
-            mask = np.asarray(sets.layer(path)) > 0
+            mask = read_layer(path) > 0
             if mask.shape != (image.height, image.width):
                 raise DatasetError(
                     f"{path}: expected {image.width}×{image.height} pixels, got {mask.shape[::-1]}"

@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 import sets
 from consensus_lib.data import DatasetError
+from consensus_lib.data.images import open_image
 from consensus_lib.experiments import command_line
 from consensus_lib.paths import data_dir, shown, write_json
 
@@ -78,7 +79,7 @@ def cut_out(path: Path, size: int) -> Image.Image:
     Raises:
         DatasetError: it is no readable image, has no alpha, or nothing to be seen.
     """
-    picture = sets.open_as_is(path)
+    picture, _ = open_image(path)
     if picture.mode != "RGBA" or not (box := picture.getchannel("A").getbbox()):
         raise DatasetError(f"{path}: expected RGBA with something to be seen, got {picture.mode}")
     picture = picture.crop(box)

@@ -6,10 +6,10 @@ python data_scripts/prepare_fasseg.py --out DIR --size 128
 import sys
 from pathlib import Path
 
-import numpy as np
-
 import sets
 from archives import PublicFile
+from consensus_lib.data.images import open_image
+from pictures import classes_of, fit, open_rgb, values_of
 
 CLASSES = {
     "background": (255, 0, 0),
@@ -21,6 +21,9 @@ CLASSES = {
 }
 WITHIN = 60
 """Masks are antialiased: a colour this near to a class in each channel is that class, others are ignored."""
+
+MOST = 0.1
+"""The share of a mask's pixels that may be ignored so."""
 
 
 def samples(tree: Path) -> list[sets.Sample]:
@@ -39,10 +42,9 @@ def reader(image: Path, labels: Path):
     """Return a reader of an image and its mask in colours; see ``sets.Sample``."""
 
     def read(size: int) -> dict:
-        colours = np.asarray(sets.open_image(labels))
-        return sets.fit(
-            sets.open_image(image), sets.classes_of_colours(colours, CLASSES, labels, WITHIN), size, labels
-        )
+        colours = values_of(open_image(labels)[0], colours=True)
+        classes, _ = classes_of(colours, list(CLASSES.values()), labels, within=WITHIN, most=MOST)
+        return fit(open_rgb(image), classes, size, labels)
 
     return read
 
@@ -50,6 +52,7 @@ def reader(image: Path, labels: Path):
 FASSEG = sets.PublicSet(
     name="fasseg",
     classes=CLASSES,
+    tasks=sets.parts(CLASSES),
     source="FASSEG frontal02 (K. Khan, M. Mauro and R. Leonardi, Multi-class semantic segmentation of faces, "
     "ICIP 2015, https://github.com/massimomauro/FASSEG-repository), faces of MIT-CBCL and FEI",
     licence="The repository states none and asks for a citation; the photographs are of MIT-CBCL and FEI.",

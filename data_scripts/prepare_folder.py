@@ -3,11 +3,11 @@
     python data_scripts/prepare_folder.py IMAGES MASKS --out DIR --size 128
 
 counts what the masks hold, writes a proposal, ``DIR.yaml``, and a contact sheet, ``DIR.png``, says what it
-understood, and prepares the data set by that proposal. Correct the file, remove DIR, and give the file with
-``--config``. Images and masks go together by their stem, whatever the
-extension, letter case of the extension, and sub-folder. A mask is one file for each image (palette or
-grey numbers, 0 and 255, or colours), or one file for each class and image, ``STEM_CLASS.png``, as in
-CelebAMask-HQ. Images pass one at a time, so memory stays flat.
+understood, and prepares the data set by that proposal. Correct the file, remove DIR, and run the same command
+again: it takes the file that is there, or that of ``--config``. Images and masks go together by their stem,
+whatever the extension, letter case of the extension, and sub-folder. A mask is one file for each image
+(palette or grey numbers, 0 and 255, or colours), or one file for each class and image, ``STEM_CLASS.png``, as
+in CelebAMask-HQ. A few images at a time are in memory.
 
 The YAML file::
 
@@ -29,6 +29,7 @@ A CSV file has the columns ``stem`` and ``subject``, and may have ``split``.
 
 import csv
 import dataclasses
+import functools
 import hashlib
 import re
 import sys
@@ -41,7 +42,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 from tqdm import tqdm
 
-from consensus_lib import IGNORE
+import sets
 from consensus_lib.data.folder import (
     DatasetError,
     DatasetInfo,
@@ -52,11 +53,11 @@ from consensus_lib.data.folder import (
     read_info,
     shared_subjects,
 )
-from consensus_lib.data.images import read_image, read_labels, resize_image, resize_labels
+from consensus_lib.data.images import read_image, read_labels
 from consensus_lib.data.writer import DatasetWriter
 from consensus_lib.experiments import command_line
-from consensus_lib.paths import atomic
-from folder_layout import SPLITS, Layout, Sample, find_samples, propose, read_sample
+from consensus_lib.paths import atomic, shown
+from folder_layout import Layout, Sample, find_samples, propose, read_sample
 
 
 def prepare_folder(
@@ -77,8 +78,8 @@ def prepare_folder(
         images, masks: folders; None for images without masks, all ``unlabelled``.
         out: the data set to make; ``OUT.png`` beside it is the contact sheet, ``OUT.yaml`` the proposal.
         size: height and width in pixels.
-        config: a YAML file, see the head of this file; None proposes one.
-        rescale: see :func:`read_sample`.
+        config: a YAML file, see the head of this file; None takes ``OUT.yaml``, and proposes it if need be.
+        rescale: see :func:`pictures.fit`.
         crop: what is done with images that are not square: ``"pad"`` (ignored border) or ``"centre"`` crop.
         skip_bad: leave out samples that cannot be read, and list them, instead of stopping at the first.
         progress: show a bar.
@@ -94,68 +95,37 @@ def prepare_folder(
     for folder in filter(None, (images, masks)):
         if not folder.is_dir():
             raise DatasetError(f"{folder}: expected a folder, found none")
-    samples = find_samples(images, masks)
-    if config is None and masks is None:
-        raise DatasetError(
-            "config: expected a YAML file with the classes, as there are no masks to propose them from"
-        )
-    if config is None:
-        if not any(sample.mask for sample in samples):
-            raise DatasetError(f"{masks}: expected masks named as the images of {images}, found none")
+    if out.exists():
+        raise FileExistsError(f"{out}: expected a new folder, but it exists: remove it, or choose another")
+    samples, proposal = find_samples(images, masks), out.with_name(f"{out.name}.yaml")
+    if config is None and proposal.exists():
+        print(f"Classes and splits: {shown(proposal)}; remove it for a new proposal")
+        config = proposal
+    elif config is None:
+        if masks is None:
+            raise DatasetError("config: expected a file with the classes, as no masks tell them, got none")
         layout, said = propose(samples, out.name)
-        proposal = out.with_name(f"{out.name}.yaml")
-        layout.write(
-            proposal, ["What prepare_folder.py understood; correct it, and give it with --config.", *said]
-        )
-        print("\n".join([*said, f"Proposal: {proposal}"]))
-    else:
-        layout = Layout.read(Path(config))
-    placed = _split(samples, layout, Path(config).parent if config else Path())
+        layout.write(proposal, ["What prepare_folder.py understood; correct it.", *said])
+        print("\n".join([*said, f"Proposal: {shown(proposal)}"]))
+        config = proposal
+    layout = Layout.read(Path(config))
+    placed = _split(samples, layout, Path(config).parent)
     notes = {"layout": dataclasses.asdict(layout), "rescale": rescale, "crop": crop}
     info = layout.info(size, notes)
-    sheet, bad, unclear, pixels = _Sheet(layout), {}, 0, 0
-    with DatasetWriter(out, info) as writer:
-        bar = tqdm(samples, "prepare", disable=not progress, unit="image")
-        for sample in bar:
-            subject, split = placed[sample.stem]
-            split = split if sample.mask else "unlabelled"
-            if writer.has(sample.stem):
-                writer.add(sample.stem, split, subject)
-                continue
-            try:
-                image, labels, strange, area = _made(sample, layout, size, rescale, crop)
-                writer.add(sample.stem, split, subject, image=image, labels=labels)
-            except (DatasetError, MemoryError) as error:
-                if not skip_bad:
-                    raise
-                bad[sample.stem] = str(error)
-                continue
-            unclear, pixels = unclear + strange, pixels + area
-            sheet.add(sample.stem, image, labels)
-        if len(bad) == len(samples):
-            raise DatasetError(
-                f"{images}: expected samples that can be read, got none; first: {next(iter(bad.values()))}"
-            )
-        writer.info = dataclasses.replace(info, notes=notes | {"left_out": bad, "unclear_pixels": unclear})
-    path = out.with_name(f"{out.name}.png")
-    sheet.save(path)
-    if unclear:
-        print(
-            f"{unclear:,} of {pixels:,} mask pixels ({unclear / pixels:.2%}) are ignored, of no clear class"
+    made = [
+        sets.Sample(
+            sample.stem,
+            placed[sample.stem][1] if sample.mask else "unlabelled",
+            placed[sample.stem][0],
+            functools.partial(read_sample, sample, layout, rescale=rescale, crop=crop),
+            jpeg=sample.image.lower().endswith((".jpg", ".jpeg", ".jpe")),
         )
-    for stem, reason in bad.items():
-        print(f"left out {stem}: {reason}")
-    info = read_info(out)
-    print(f"{out}: {info.counts}, {len(layout.classes)} classes. Look at {path} before you train.")
+        for sample in samples
+    ]
+    info = sets.make(out, info, made, skip_bad=skip_bad, progress=progress)
+    path = contact_sheet(out, out.with_name(f"{out.name}.png"))
+    print(f"Look at {shown(path)} before you train.")
     return info, path
-
-
-def _made(sample: Sample, layout: Layout, size: int, rescale: bool, crop: str) -> tuple:
-    """Return image uint8 ``[size,size,3]``, labels ``[size,size]`` or None, unclear pixels, all pixels."""
-    picture, labels, unclear = read_sample(sample, layout, rescale=rescale)
-    area = picture.width * picture.height
-    picture, labels = _squared(picture, labels, crop)
-    return resize_image(picture, size), None if labels is None else resize_labels(labels, size), unclear, area
 
 
 def _split(samples: Sequence[Sample], layout: Layout, folder: Path) -> dict[str, tuple[str, str]]:
@@ -186,8 +156,8 @@ def _split(samples: Sequence[Sample], layout: Layout, folder: Path) -> dict[str,
         )
     for split, stems in layout.splits.items():
         splits |= dict.fromkeys(map(str, stems), split) if isinstance(stems, list) else {}
-    if wrong := {split for split in splits.values() if split not in SPLITS}:
-        raise DatasetError(f"split: expected one of {SPLITS}, got {sorted(wrong)}")
+    if wrong := {split for split in splits.values() if split not in sets.SPLITS}:
+        raise DatasetError(f"split: expected one of {sets.SPLITS}, got {sorted(wrong)}")
     who = {sample.stem: subjects.get(sample.stem, sample.stem) for sample in samples}
     fixed = {who[stem]: split for stem, split in splits.items() if stem in who}
     shares = {split: share for split, share in layout.splits.items() if not isinstance(share, list)}
@@ -204,63 +174,36 @@ def _split(samples: Sequence[Sample], layout: Layout, folder: Path) -> dict[str,
     return {stem: (subject, splits.get(stem, fixed[subject])) for stem, subject in who.items()}
 
 
-def _squared(
-    picture: Image.Image, labels: np.ndarray | None, crop: str
-) -> tuple[Image.Image, np.ndarray | None]:
-    """Return a square picture and its labels: the centre, or all of it with a border that is ignored."""
-    width, height = picture.size
-    if width == height:
-        return picture, labels
-    if crop == "centre":
-        side = min(width, height)
-        left, top = (width - side) // 2, (height - side) // 2
-        return picture.crop((left, top, left + side, top + side)), (
-            None if labels is None else labels[top : top + side, left : left + side]
-        )
-    side = max(width, height)
-    left, top = (side - width) // 2, (side - height) // 2
-    square = Image.new("RGB", (side, side))
-    square.paste(picture, (left, top))
-    if labels is not None:
-        labels = np.pad(
-            labels, ((top, side - height - top), (left, side - width - left)), constant_values=IGNORE
-        )
-    return square, labels
+def contact_sheet(folder: Path, path: Path, most: int = 16, side: int = 160) -> Path:
+    """Save a sheet of samples, evenly over a data set, with their labels laid over; return ``path``."""
+    info, rows, columns = read_info(folder), read_index(folder), 4
+    rows = [row for row in rows if row.labels] or rows
+    rows = rows[:: -(-len(rows) // most)]
+    palette = np.full((256, 3), 255.0)
+    palette[: len(info.colours)] = info.colours
+    below = -(-len(rows) // columns) * (side + 14) + 4
+    height = below + 16 * -(-len(info.classes) // columns) + 4
+    sheet = Image.new("RGB", (columns * side, height), "white")
+    draw = ImageDraw.Draw(sheet)
 
+    def write(x: int, y: int, text: str) -> None:
+        draw.text((x, y), text[:24].encode("ascii", "replace").decode(), fill="black")
 
-class _Sheet:
-    """A contact sheet of the first samples of each split with their labels laid over, 16 at most."""
-
-    def __init__(self, layout: Layout, most: int = 16, side: int = 160):
-        self.layout, self.most, self.side, self.tiles = layout, most, side, []
-
-    def add(self, stem: str, image: np.ndarray, labels: np.ndarray | None) -> None:
-        if len(self.tiles) < self.most:
-            tile = image.astype(float)
-            if labels is not None:
-                palette = np.full((256, 3), 255.0)
-                palette[: len(self.layout.colours)] = self.layout.colours
-                tile = np.where((labels > 0)[..., None], 0.45 * tile + 0.55 * palette[labels], tile)
-            picture = Image.fromarray(tile.astype(np.uint8)).resize((self.side, self.side))
-            self.tiles.append((stem, picture))
-
-    def save(self, path: Path) -> None:
-        columns = 4
-        rows, keys = -(-len(self.tiles) // columns), -(-len(self.layout.classes) // columns)
-        sheet = Image.new("RGB", (columns * self.side, rows * (self.side + 14) + 16 * keys + 8), "white")
-        draw = ImageDraw.Draw(sheet)
-        for place, (stem, picture) in enumerate(self.tiles):
-            x, y = place % columns * self.side, place // columns * (self.side + 14)
-            sheet.paste(picture, (x, y))
-            draw.text((x + 2, y + self.side), stem[:24].encode("ascii", "replace").decode(), fill="black")
-        for number, (name, colour) in enumerate(zip(self.layout.classes, self.layout.colours, strict=True)):
-            x, y = number % columns * self.side, rows * (self.side + 14) + 4 + number // columns * 16
-            draw.rectangle((x + 2, y + 2, x + 14, y + 12), fill=colour, outline="black")
-            draw.text(
-                (x + 18, y + 1), f"{number} {name}"[:24].encode("ascii", "replace").decode(), fill="black"
-            )
-        with atomic(path) as part:
-            sheet.save(part)
+    for place, row in enumerate(rows):
+        tile = np.asarray(read_image(folder / row.image)).astype(float)
+        if row.labels:
+            labels = read_labels(folder / row.labels, len(info.classes))
+            tile = np.where((labels > 0)[..., None], 0.45 * tile + 0.55 * palette[labels], tile)
+        x, y = place % columns * side, place // columns * (side + 14)
+        sheet.paste(Image.fromarray(tile.astype(np.uint8)).resize((side, side)), (x, y))
+        write(x + 2, y + side, row.id)
+    for number, (name, colour) in enumerate(zip(info.classes, info.colours, strict=True)):
+        x, y = number % columns * side, below + number // columns * 16
+        draw.rectangle((x + 2, y + 2, x + 14, y + 12), fill=tuple(colour), outline="black")
+        write(x + 18, y + 1, f"{number} {name}")
+    with atomic(path) as part:
+        sheet.save(part)
+    return path
 
 
 # Verifying
@@ -336,15 +279,16 @@ def _repair(folder: Path, info: DatasetInfo, rows: Sequence[Row], hashes: dict, 
         )
     layout = Layout.of(info.notes["layout"])
     samples = {sample.stem: sample for sample in find_samples(Path(images), masks and Path(masks))}
-    done, options = [], (info.size, info.notes["rescale"], info.notes["crop"])
+    done, options = [], {name: info.notes[name] for name in ("rescale", "crop")}
     with tempfile.TemporaryDirectory(dir=folder.parent) as beside:
         new = Path(beside) / "new"
         with DatasetWriter(new, dataclasses.replace(info, counts={}, index_sha256="")) as writer:
             for row in rows:
                 if row.id not in samples:
                     raise DatasetError(f"{images}: expected an image for {row.id!r}, found none")
-                image, labels, *_ = _made(samples[row.id], layout, *options)
-                writer.add(row.id, row.split, row.subject, image=image, labels=labels)
+                made = read_sample(samples[row.id], layout, info.size, **options)
+                made.pop("unclear", None)
+                writer.add(row.id, row.split, row.subject, jpeg=row.image.endswith(".jpg"), **made)
         made = read_checksums(new)
         for row in rows:
             for name in filter(None, (row.image, row.labels)):
@@ -391,24 +335,18 @@ def main(argv: list[str] | None = None) -> int:
         help="check DIR; with IMAGES and MASKS, repair what is broken in it",
     )
     given = parser.parse_args(argv)
-    try:
-        if given.verify:
-            wrong = verify(given.verify, given.images, given.masks)
-            print(
-                "\n".join(wrong) or f"{given.verify}: all is right", file=sys.stderr if wrong else sys.stdout
-            )
-            return int(bool(wrong))
-        if not given.images or not given.out:
-            parser.error("expected IMAGES, MASKS and --out DIR, or --verify DIR")
-        options = {name: getattr(given, name) for name in ("config", "rescale", "crop", "skip_bad")}
-        prepare_folder(given.images, given.masks, given.out, given.size, **options)
-    except (DatasetError, OSError) as error:
-        print("\n".join([f"error: {error}", *getattr(error, "__notes__", [])]), file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("interrupted; the same command resumes", file=sys.stderr)
-        return 130
-    return 0
+    if given.verify:
+        return sets.run(lambda: _say_what_is_wrong(given.verify, given.images, given.masks))
+    if not given.images or not given.out:
+        parser.error("expected IMAGES, MASKS and --out DIR, or --verify DIR")
+    options = {name: getattr(given, name) for name in ("config", "rescale", "crop", "skip_bad")}
+    return sets.run(lambda: prepare_folder(given.images, given.masks, given.out, given.size, **options))
+
+
+def _say_what_is_wrong(folder: Path, images: Path | None, masks: Path | None) -> None:
+    if wrong := verify(folder, images, masks):
+        raise DatasetError("\n".join(wrong))
+    print(f"{folder}: all is right")
 
 
 if __name__ == "__main__":

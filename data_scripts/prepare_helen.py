@@ -13,6 +13,7 @@ import sets
 from consensus_lib import IGNORE
 from consensus_lib.data import DatasetError
 from consensus_lib.data.images import resize_image
+from pictures import open_rgb, read_layer, square, square_image
 
 CLASSES = sets.palette("background skin l_brow r_brow l_eye r_eye nose u_lip inner_mouth l_lip hair")
 MIRROR = {"l_brow": "r_brow", "l_eye": "r_eye"}
@@ -37,19 +38,18 @@ def reader(tree: Path, name: str):
     """Return a reader of an image and its 11 soft masks; see ``sets.Sample``."""
 
     def read(size: int) -> dict:
-        image = sets.open_image(tree / f"images/{name}.jpg")
+        image = open_rgb(tree / f"images/{name}.jpg")
         best, labels = np.zeros((size, size), np.uint8), np.full((size, size), IGNORE, np.uint8)
         for k in range(len(CLASSES)):
             path = tree / f"labels/{name}/{name}_lbl{k:02d}.png"
-            soft = sets.layer(path)
-            if soft.size != image.size:
-                raise DatasetError(f"{path}: expected {image.size} like its image, got {soft.size}")
-            square = Image.fromarray(sets.pad(np.asarray(soft), 0))
-            share = np.asarray(square.resize((size, size), Image.Resampling.LANCZOS))
+            soft = read_layer(path)
+            if soft.shape[::-1] != image.size:
+                raise DatasetError(f"{path}: expected {image.size} like its image, got {soft.shape[::-1]}")
+            whole = Image.fromarray(square(soft, fill=0))
+            share = np.asarray(whole.resize((size, size), Image.Resampling.LANCZOS))
             wins = share > best  # where no class has any share, as in the padding: ignore
             labels[wins], best[wins] = k, share[wins]
-        black = sets.pad_image(image)
-        return {"image": resize_image(black, size), "labels": labels}
+        return {"image": resize_image(square_image(image), size), "labels": labels}
 
     return read
 
@@ -58,6 +58,7 @@ HELEN = sets.PublicSet(
     name="helen",
     classes=CLASSES,
     mirror=MIRROR,
+    tasks=sets.parts(CLASSES),
     source="Masks of B. M. Smith, L. Zhang, J. Brandt, Z. Lin and J. Yang, Exemplar-Based Face Parsing, CVPR "
     "2013 (http://pages.cs.wisc.edu/~lizhang/projects/face-parsing) on Helen (V. Le, J. Brandt, Z. Lin, L. "
     "Bourdev and "

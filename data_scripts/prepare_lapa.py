@@ -28,6 +28,7 @@ LAPA = sets.PublicSet(
     name="lapa",
     classes=CLASSES,
     mirror=MIRROR,
+    tasks=sets.parts(CLASSES),
     source="LaPa (Y. Liu, H. Shi, H. Shen, Y. Si, X. Wang and T. Mei, A New Dataset and Boundary-Attention "
     "Semantic Segmentation for Face Parsing, AAAI 2020, https://github.com/lucia123/lapa-dataset)",
     licence="Non-commercial use: research, teaching, publications, personal experiments.",

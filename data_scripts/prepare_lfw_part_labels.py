@@ -20,9 +20,10 @@ from PIL import Image
 import sets
 from archives import PublicFile, fetch, members, sha256
 from consensus_lib.data.folder import DatasetError, DatasetInfo
-from consensus_lib.data.images import resize_image, resize_labels, resize_numbers
+from consensus_lib.data.images import open_image, resize_image, resize_labels, resize_numbers
 from consensus_lib.experiments import command_line
 from consensus_lib.paths import data_dir, data_mirror
+from pictures import classes_of, values_of
 
 SOURCE_SIZE = 250
 """Height and width of every photograph, label image and superpixel map of the original distribution."""
@@ -145,7 +146,7 @@ def read_lists(paths: dict[str, Path]) -> dict[str, str]:
 
 def decode_picture(name: str, content: bytes) -> Image.Image:
     """Decode a photograph or label image and check that it is a whole 250×250 RGB image."""
-    picture = sets.open_as_is(Path(name), content)
+    picture, _ = open_image(content, name)
     if picture.size != (SOURCE_SIZE, SOURCE_SIZE) or picture.mode != "RGB":
         raise DatasetError(
             f"{name}: expected {SOURCE_SIZE}×{SOURCE_SIZE} RGB, "
@@ -188,8 +189,9 @@ def _samples(files: dict[str, Path], listed: dict[str, str], unlabelled: bool) -
             made = {"image": content if size == SOURCE_SIZE else resize_image(photograph, size)}
             if id in labels:
                 where, packed = labels[id]
-                colours = np.asarray(decode_picture(where, zlib.decompress(packed)))
-                made["labels"] = resize_labels(sets.classes_of_colours(colours, CLASSES, where), size)
+                colours = values_of(decode_picture(where, zlib.decompress(packed)), colours=True)
+                classes, _ = classes_of(colours, list(CLASSES.values()), where)
+                made["labels"] = resize_labels(classes, size)
             if id in superpixels:
                 where, packed = superpixels[id]
                 made["superpixels"] = resize_numbers(decode_superpixels(where, zlib.decompress(packed)), size)

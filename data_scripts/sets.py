@@ -1,26 +1,22 @@
-"""What the scripts of the public data sets share: they say what lies where, this file does the rest.
+"""What the scripts share: they say what lies where, this file makes the prepared data set.
 
-A script states a :class:`PublicSet`, whose ``samples`` finds the images and masks in the original layout, and
-ends in ``sys.exit(sets.main(SET))``. Samples are decoded by a few threads, a bounded number ahead of the
-writer, so that memory does not grow with the data set.
+The script of a public data set states a :class:`PublicSet`, whose ``samples`` finds the images and masks in
+the original layout, and ends in ``sys.exit(sets.main(SET))``. Samples are decoded by a few threads, a bounded
+number ahead of the writer, so that memory does not grow with the data set.
 """
 
 import collections
 import contextlib
 import dataclasses
-import io
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import numpy as np
-from PIL import Image, ImageOps
 from tqdm import tqdm
 
 from archives import PublicFile, fetch, unpacked
-from consensus_lib import IGNORE
 from consensus_lib.data.folder import (
     DatasetError,
     DatasetInfo,
@@ -29,10 +25,10 @@ from consensus_lib.data.folder import (
     read_info,
     shared_subjects,
 )
-from consensus_lib.data.images import resize_image, resize_labels
 from consensus_lib.data.writer import DatasetWriter
 from consensus_lib.experiments import command_line
 from consensus_lib.paths import data_dir, data_mirror, shown
+from pictures import fit, open_rgb, read_numbers
 
 SPLITS = ("train", "validation", "test", "unlabelled")
 
@@ -47,7 +43,8 @@ class Sample:
     Attributes:
         id, split, subject: as in the index.
         read: given the size, returns ``image``, ``labels`` and maybe ``superpixels`` for
-            :meth:`DatasetWriter.add`. Called by several threads at once.
+            :meth:`DatasetWriter.add`, and maybe the number of ``unclear`` pixels. Called by several threads
+            at once.
         jpeg: whether the source is a JPEG.
     """
 
@@ -72,6 +69,7 @@ class PublicSet:
         counts: images in each split of the complete distribution.
         largest: side in pixels of its masks; prepared ones have at most that.
         mirror: class → the class that it becomes in a flipped image.
+        tasks: how a task takes the classes, such as :func:`parts`; for ``dataset.json``.
         finish: called with the tree, the folder before it is renamed, and the size, to add files of its own.
         files: archives that can be downloaded without a form; the first has the tree.
     """
@@ -86,6 +84,7 @@ class PublicSet:
     counts: Mapping[str, int]
     largest: int = 512
     mirror: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    tasks: Mapping[str, Mapping[str, str]] = dataclasses.field(default_factory=dict)
     finish: Callable[[Path, Path, int], None] = lambda tree, folder, size: None
     files: tuple[PublicFile, ...] = ()
 
@@ -128,6 +127,7 @@ def prepare(
             size=size,
             notes={"recipe": RECIPE},
             mirrored=tuple(dataset.mirror.items()),
+            tasks={name: dict(members) for name, members in dataset.tasks.items()},
         )
         return make(out, info, samples, lambda folder: dataset.finish(tree, folder, size))
 
@@ -159,28 +159,50 @@ def make(
     info: DatasetInfo,
     samples: Iterable[Sample],
     finish: Callable[[Path], None] = lambda folder: None,
+    *,
+    skip_bad: bool = False,
+    progress: bool = True,
 ) -> DatasetInfo:
     """Write the samples as a prepared data set, and report. An interrupted call is resumed by the next.
 
     Args:
         out: folder to make.
-        info: what ``dataset.json`` will say but for counts.
+        info: what ``dataset.json`` will say but for counts, and for the notes ``unclear_pixels`` and
+            ``left_out``, where there are any.
         samples: with different ids; a list, or what finds them one after another.
         finish: called with the folder before it is renamed, to add files of its own.
+        skip_bad: leave out samples that cannot be read, and list them, instead of stopping at the first.
+        progress: show a bar.
 
     Raises:
-        DatasetError: of a sample; names its file.
+        DatasetError: of a sample, names its file; with ``skip_bad``, only if each is bad.
     """
-    kept = 0
+    kept, made, unclear, bad = 0, 0, 0, {}
     with DatasetWriter(out, info) as writer:
-        for sample, content in _read_ahead(samples, info.size, writer):
-            kept += not content
-            writer.add(sample.id, sample.split, sample.subject, jpeg=sample.jpeg, **content)
+        for sample, content in _read_ahead(samples, info.size, writer, progress):
+            try:
+                found = content() if content else {}
+                unclear += found.pop("unclear", 0)
+                writer.add(sample.id, sample.split, sample.subject, jpeg=sample.jpeg, **found)
+                made, kept = made + 1, kept + (content is None)
+            except (DatasetError, MemoryError) as error:
+                if not skip_bad:
+                    raise
+                bad[sample.id] = str(error)
+        if bad and not made:
+            raise DatasetError(f"expected samples that can be read, got none: {next(iter(bad.values()))}")
+        found = {"unclear_pixels": unclear, "left_out": bad}
+        found = {key: value for key, value in found.items() if value}
+        writer.info = dataclasses.replace(info, notes=info.notes | found)
         finish(writer.partial)
     if kept:
         print(f"{kept:,} images were there from an interrupted run")
+    if unclear:
+        print(f"{unclear:,} pixels of the masks are of no clear class, and are ignored")
+    for id, reason in bad.items():
+        print(f"left out {id}: {reason}")
     info, rows = read_info(out), read_index(out)
-    print(f"{shown(out)}: {_counts(info.counts)}")
+    print(f"{shown(out)}: {_counts(info.counts)}, {len(info.classes)} classes")
     for found, said in (
         (shared_subjects(row for row in rows if row.split != "unlabelled"), "scores are a little too good"),
         (shared_subjects(rows), "the split unlabelled included"),
@@ -190,20 +212,23 @@ def make(
     return info
 
 
-def _read_ahead(samples: Iterable[Sample], size: int, writer: DatasetWriter) -> Iterator[tuple[Sample, dict]]:
-    """Yield samples in order with their content, which threads read, a few ahead. Stored ones have none."""
-    threads = min(4, os.cpu_count() or 1)
+def _read_ahead(
+    samples: Iterable[Sample], size: int, writer: DatasetWriter, progress: bool
+) -> Iterator[tuple[Sample, Callable[[], dict] | None]]:
+    """Yield samples in order, each with what returns its content, or None where it is stored already.
+
+    Threads read a few ahead. They let go of Python's lock while they decode and resize: on two cores they are
+    as fast as processes.
+    """
+    threads = min(8, os.cpu_count() or 1)
     pool, waiting = ThreadPoolExecutor(threads), collections.deque()
     try:
-        for sample in tqdm(samples, desc="images", unit="image", disable=None):
+        for sample in tqdm(samples, desc="images", unit="image", disable=None if progress else True):
             stored = writer.has(sample.id, sample.jpeg)
-            waiting.append((sample, None if stored else pool.submit(sample.read, size)))
+            waiting.append((sample, None if stored else pool.submit(sample.read, size).result))
             if len(waiting) > 2 * threads:
-                sample, content = waiting.popleft()
-                yield sample, content.result() if content else {}
-        while waiting:
-            sample, content = waiting.popleft()
-            yield sample, content.result() if content else {}
+                yield waiting.popleft()
+        yield from waiting
     finally:
         pool.shutdown(cancel_futures=True)
 
@@ -255,134 +280,19 @@ def pairs(images: Path, labels: Path, image_suffix: str, label_suffix: str) -> l
 
 def pair(image: Path, labels: Path, classes: int) -> Callable[[int], dict]:
     """Return a reader of an image and its mask of class numbers; see :attr:`Sample.read`."""
-    return lambda size: fit(open_image(image), numbers(labels, classes), size, labels)
-
-
-def open_as_is(path: Path, content: bytes | None = None) -> Image.Image:
-    """Return an image file, or the content of one, decoded, in its own mode.
-
-    Raises:
-        DatasetError: it is missing, no image, or a broken one.
-    """
-    try:
-        with Image.open(path if content is None else io.BytesIO(content)) as picture:
-            picture.load()
-            return picture
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise DatasetError(f"{path}: expected a readable image, got: {error}") from None
-
-
-def open_image(path: Path) -> Image.Image:
-    """Return an image file as an upright RGB picture of any shape.
-
-    Raises:
-        DatasetError: as :func:`open_as_is`.
-    """
-    return ImageOps.exif_transpose(open_as_is(path)).convert("RGB")
-
-
-def numbers(path: Path, classes: int) -> np.ndarray:
-    """Return a mask of class numbers, uint8 ``[H,W]``.
-
-    Raises:
-        DatasetError: as :func:`open_as_is`; it has colours, or a number is no class.
-    """
-    picture = open_as_is(path)
-    if picture.mode not in ("L", "P"):
-        raise DatasetError(f"{path}: expected a mask of one channel, got mode {picture.mode}")
-    labels = np.asarray(picture)
-    if labels.max() >= classes:
-        raise DatasetError(f"{path}: expected class numbers 0..{classes - 1}, got {labels.max()}")
-    return labels
-
-
-def layer(path: Path) -> Image.Image:
-    """Return an 8-bit grey picture, such as the mask or the probability of one class. Errors as above."""
-    return open_as_is(path).convert("L")
-
-
-def classes_of_colours(
-    colours: np.ndarray, classes: Mapping[str, tuple[int, int, int]], where: object, within: int = 0
-) -> np.ndarray:
-    """Turn the colours of a mask into class numbers.
-
-    Args:
-        colours: uint8 ``[H,W,3]``.
-        classes: class name → colour.
-        where: the file, for messages.
-        within: the largest difference in a channel at which a colour is taken for the nearest class, as in
-            antialiased masks. Colours farther from all become 255 = ignore; at 0 they are refused.
-
-    Returns:
-        uint8 ``[H,W]``.
-
-    Raises:
-        DatasetError: a colour is of no class and ``within`` is 0, or a tenth of the pixels is of none.
-    """
-    red, green, blue = np.moveaxis(colours.astype(np.uint32), 2, 0)  # each [H, W]
-    packed = red << 16 | green << 8 | blue  # one comparison a class instead of three
-    labels = np.full(packed.shape, IGNORE, np.uint8)
-    for number, (r, g, b) in enumerate(classes.values()):
-        labels[packed == (r << 16 | g << 8 | b)] = number
-    unknown = labels == IGNORE
-    if within and unknown.any():
-        known = np.array(list(classes.values()))  # [K, 3]
-        distance = np.abs(colours[unknown][:, None].astype(int) - known).max(2)  # [pixels, K]
-        labels[unknown] = np.where(distance.min(1) <= within, distance.argmin(1), IGNORE)
-        unknown = labels == IGNORE
-    if unknown.mean() > (0.1 if within else 0):
-        row, column = np.argwhere(unknown)[0].tolist()
-        raise DatasetError(
-            f"{where}: expected the colours {dict(classes)}, got {tuple(colours[row, column].tolist())} "
-            f"at row {row}, column {column} ({unknown.sum():,} such pixels)"
-        )
-    return labels
-
-
-def fit(image: Image.Image, labels: np.ndarray, size: int, where: object) -> dict:
-    """Bring an image and its mask to ``size`` × ``size``: padded to a square about the centre, then resized.
-
-    The image is padded with black, the mask with 255 = ignore. The two may differ in scale.
-
-    Args:
-        image: RGB, of any shape.
-        labels: uint8 ``[H,W]``.
-        size: height and width of the result.
-        where: the mask's file, for messages.
-
-    Raises:
-        DatasetError: the shapes differ by more than a scale.
-    """
-    height, width = labels.shape
-    if abs(image.width * height - image.height * width) > max(image.size) + max(labels.shape):
-        raise DatasetError(
-            f"{where}: expected the shape of its image, {image.width}×{image.height} or a scale of it, "
-            f"got {width}×{height}"
-        )
-    return {"image": resize_image(pad_image(image), size), "labels": resize_labels(pad(labels), size)}
-
-
-def pad_image(image: Image.Image) -> Image.Image:
-    """Return a picture padded with black to a square about its centre, as :func:`pad` does."""
-    side = max(image.size)
-    left, top = (side - image.width) // 2, (side - image.height) // 2
-    return image.crop((-left, -top, side - left, side - top)) if image.width != image.height else image
-
-
-def pad(array: np.ndarray, fill: int = IGNORE) -> np.ndarray:
-    """Return ``[H,W]`` padded to a square ``[N,N]`` about its centre."""
-    height, width = array.shape
-    side = max(height, width)
-    padded = np.full((side, side), fill, array.dtype)
-    top, left = (side - height) // 2, (side - width) // 2
-    padded[top : top + height, left : left + width] = array
-    return padded
+    return lambda size: fit(open_rgb(image), read_numbers(labels, classes), size, labels)
 
 
 def palette(names: str) -> dict[str, tuple[int, int, int]]:
     """Give each class, named between spaces, a colour as Pascal VOC does: the bits of its number."""
     bits = [[sum((k >> (3 * j + c) & 1) << (7 - j) for j in range(8)) for c in range(3)] for k in range(256)]
     return {name: tuple(colour) for name, colour in zip(names.split(), bits, strict=False)}
+
+
+def parts(classes: Iterable[str], background: str = "") -> dict[str, dict[str, str]]:
+    """Return how task ``parts`` takes classes: hair, ``background`` (names between spaces), the rest face."""
+    behind = {"background", *background.split()}
+    return {"parts": {c: "hair" if c == "hair" else "background" if c in behind else "face" for c in classes}}
 
 
 def read_lines(path: Path) -> list[tuple[int, str]]:
@@ -420,11 +330,11 @@ def add_out_and_size(parser: command_line.Parser, name: str, largest: int) -> No
 
 
 def run(work: Callable[[], object]) -> int:
-    """Do the work of a command; say in one line what went wrong, and return the exit status."""
+    """Do the work of a command; say what went wrong, and return the exit status."""
     try:
         work()
     except (DatasetError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print("\n".join([f"error: {error}", *getattr(error, "__notes__", [])]), file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("interrupted; the same command resumes it", file=sys.stderr)

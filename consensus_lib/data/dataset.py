@@ -29,14 +29,14 @@ class FaceDataset(Dataset):
     Each split is decoded once into a cache on disk and mapped into memory from there, so an epoch costs
     array copies, not PNG decoding, and workers share the pages. A batch is a dictionary:
 
-    ================  =========================  ====================================================
-    ``image``         float32 ``[B,3,H,W]``      (x - 0.5) / 0.5, so -1 is black and 1 is white
-    ``labels``        int64 ``[B,H,W]``          classes of the task, 255 = ignore
-    ``index``         int64 ``[B]``              position in this data set
-    ``superpixels``   int64 ``[B,H,W]``          only where the data set has them and nothing moves
-    ``blobs``         :class:`Blobs`             only of :meth:`with_blobs`
-    ``probabilities`` float32 ``[B,K,H,W]``      a teacher's, where asked for; they sum to 1
-    ================  =========================  ====================================================
+    =================  ========================  ====================================================
+    ``image``          float32 ``[B,3,H,W]``     (x - 0.5) / 0.5, so -1 is black and 1 is white
+    ``labels``         int64 ``[B,H,W]``         classes of the task, 255 = ignore
+    ``index``          int64 ``[B]``             position in this data set
+    ``superpixels``    int64 ``[B,H,W]``         only where the data set has them and nothing moves
+    ``blobs``          :class:`Blobs`            only of :meth:`with_blobs`
+    ``probabilities``  float32 ``[B,K,H,W]``     a teacher's, where asked for; they sum to 1
+    =================  ========================  ====================================================
 
     ``fingerprint`` names what lies in the folder and how it is decoded, for caches and checkpoints.
     ``absent`` has the task's classes that no pixel of these samples has; if these are a whole split, a

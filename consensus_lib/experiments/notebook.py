@@ -16,6 +16,13 @@ from consensus_lib.training.devices import device_name, pick_device
 from consensus_lib.viz import plots
 
 
+class Stopped(KeyboardInterrupt):
+    """An interrupted training: a notebook shows its message in place of a traceback."""
+
+    def _render_traceback_(self) -> list[str]:
+        return [str(self)]
+
+
 @dataclasses.dataclass(frozen=True)
 class Lesson:
     """One notebook: where it runs, and where it leaves figures and trainings.
@@ -30,10 +37,10 @@ class Lesson:
     device: torch.device
     out: Path
 
-    def show(self, figure, name: str) -> None:
-        """Show a figure and keep it as PDF and PNG in ``out/figures``."""
+    def show(self, figure, name: str, alt: str = "") -> None:
+        """Show a figure with its alternative text, and keep it as PDF and PNG in ``out/figures``."""
         plots.savefig(figure, self.out / "figures" / name)
-        plots.show(figure)
+        plots.show(figure, alt)
 
     def say(self, text: str) -> None:
         """Show a paragraph of Markdown, for sentences with numbers that a cell has computed."""
@@ -59,19 +66,26 @@ class Lesson:
                 score the last epoch only.
             scores: which scores to take of the test split; see :func:`consensus_lib.training.evaluate`.
             about: what else the result should record.
+
+        Raises:
+            Stopped: it was interrupted. Called again, it is resumed after its last epoch.
         """
-        return run(
-            config,
-            data,
-            out=self.out / folder_name(config, data),
-            device=str(self.device),
-            evaluate_every=1 if live else config.epochs,
-            scores=scores,
-            progress=not live,
-            on_epoch=plots.LiveCurves(config.epochs) if live else None,
-            notebook=self.name,
-            **about,
-        )
+        title = f"{config.title or config.loss}, seed {config.seed}"
+        try:
+            return run(
+                config,
+                data,
+                out=self.out / folder_name(config, data),
+                device=str(self.device),
+                evaluate_every=1 if live else config.epochs,
+                scores=scores,
+                progress=not live,
+                on_epoch=plots.LiveCurves(config.epochs, title=title) if live else None,
+                notebook=self.name,
+                **about,
+            )
+        except KeyboardInterrupt:
+            raise Stopped(f"{title}: stopped. Run the cell again to resume after its last epoch.") from None
 
 
 def begin(name: str, *, seed: int = 0, out: str = "", device: str = "auto") -> Lesson:

@@ -50,12 +50,8 @@ def read_profile(data: str, profile: str) -> dict[str, dict]:
     parameters of photographs and its own classes; notebook 04, which needs an occlusion class and exact
     labels, then takes rendered faces.
 
-    Args:
-        data: of a file there, or the path of a prepared folder.
-        profile: smoke, quick or full.
-
     Raises:
-        ValueError: there is no such file; the message names those that there are.
+        ValueError: there is no such file.
     """
     if is_folder(data):
         rendered = "04_teacher_distillation"
@@ -75,13 +71,7 @@ def read_profile(data: str, profile: str) -> dict[str, dict]:
 
 
 def execute(notebook: Path, out: Path, parameters: dict, *, progress: bool = True) -> None:
-    """Execute one notebook with papermill into ``out``.
-
-    Args:
-        notebook: must declare a parameter ``out``.
-        out: folder, made if need be.
-        parameters: of the notebook, without ``out``.
-        progress: show a bar over its cells.
+    """Execute a notebook, which declares a parameter ``out``, with papermill into the folder ``out``.
 
     Raises:
         RuntimeError: it did not run to its end. The partly executed notebook stays in ``out``.
@@ -140,6 +130,9 @@ def store(notebook: Path) -> None:
     for cell in book.cells:
         if cell.cell_type == "code":
             cell.outputs = [output for output in cell.outputs if output.get("name") != "stderr"]
+            for output in cell.outputs:
+                if "image/png" in output.get("data", {}):  # the still stays where a widget was
+                    output.data.pop("application/vnd.jupyter.widget-view+json", None)
     book.metadata["language_info"] = {"name": "python"}  # without the version of the machine at hand
     with paths.atomic(notebook) as part:
         nbformat.write(book, part)

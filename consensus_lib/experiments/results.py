@@ -19,54 +19,35 @@ _PACKAGE = Path(consensus_lib.__file__).parent
 
 RESULT, MASKS = "result.json", "masks.npz"
 RESULT_KEYS = (
-    "notebook",
-    "dataset",
-    "split",
-    "task",
-    "loss",
-    "seed",
-    "epochs",
-    "image_size",
-    "width",
-    "mean_iou",
-    "pixel_accuracy",
-    "component_error",
-    "holes",
-    "seconds",
-    "device",
+    *("notebook", "dataset", "split", "task", "loss", "seed", "epochs", "image_size", "width"),
+    *("mean_iou", "pixel_accuracy", "component_error", "holes", "seconds", "device"),
 )
-"""Keys that every result has; scores of classes and whatever else is known come beside them."""
+"""Keys that every result has."""
 
 
 def write_result(folder: str | Path, **values) -> Path:
     """Write ``folder/result.json``, atomically. Call it last: its presence says that the training is done.
 
-    Args:
-        folder: the training's folder.
-        values: flat values (numbers, text, true/false, None, or lists of text); all of ``RESULT_KEYS``
-            must be among them.
-
     Raises:
-        ValueError: a key is missing, or a value is nested, or not finite.
+        ValueError: one of ``RESULT_KEYS`` is missing, or a value is nested or not finite.
     """
     missing = [key for key in RESULT_KEYS if key not in values]
     if missing:
         raise ValueError(f"result: expected the keys {list(RESULT_KEYS)}, got none for {missing}")
     for key, value in values.items():
-        parts = value if isinstance(value, list) else [value]
-        if any(not isinstance(part, str | int | float | bool | None) for part in parts):
-            raise ValueError(f"result: expected a flat value for {key!r}, got {type(value).__name__}")
-        if any(isinstance(part, float) and not math.isfinite(part) for part in parts):
-            raise ValueError(f"result: expected a finite value for {key!r}, got {value}")
+        for part in value if isinstance(value, list) else [value]:
+            finite = not isinstance(part, float) or math.isfinite(part)
+            if not (finite and isinstance(part, str | int | float | bool | None)):
+                raise ValueError(f"result: expected flat and finite values, got {value!r} for {key}")
     path = Path(folder) / RESULT
     write_json(path, values)
     return path
 
 
 def read_results(*folders: str | Path) -> list[dict]:
-    """Return every result below each of ``folders``, ordered by path, each with its ``folder`` added.
+    """Return every training's result below ``folders``, ordered by path, each with its ``folder`` added.
 
-    Those of trainings, that is: the ``result.json`` of a sweep's run repeats them, and is left out.
+    The ``result.json`` of a sweep's run, which repeats those of its trainings, is left out.
     """
     files = [file for folder in folders for file in sorted(Path(folder).rglob(RESULT))]
     found = [(file, json.loads(file.read_text(encoding="utf-8"))) for file in files]
@@ -74,7 +55,7 @@ def read_results(*folders: str | Path) -> list[dict]:
 
 
 def add_masks(folder: Path, epoch: int, masks: np.ndarray) -> None:
-    """Add masks uint8 ``[n,H,W]`` predicted after an epoch; those of later ones, of a lost training, go."""
+    """Add masks uint8 ``[n,H,W]`` predicted after an epoch, in place of those of it and of later ones."""
     found = read_masks(folder) if (folder / MASKS).is_file() else {}
     found = {number: known for number, known in found.items() if number < epoch} | {epoch: masks}
     with atomic(folder / MASKS) as part, part.open("wb") as stream:
@@ -88,16 +69,11 @@ def read_masks(folder: Path) -> dict[int, np.ndarray]:
 
 
 def write_table(path: str | Path, results: Iterable[dict], command: str) -> None:
-    """Write results as one CSV file: a row for each, a column for each key.
-
-    Args:
-        path: of the file; written atomically.
-        results: in the order of the rows, such as those of :func:`read_results`.
-        command: what made them, without this machine's paths; a column of its own.
-    """
+    """Write results as a CSV file with a column for each key, and one for the ``command`` that made them."""
     import pandas as pd  # here, so that a training does not wait for it
 
-    kept = [{key: value for key, value in row.items() if key not in ("folder", "absent")} for row in results]
+    left_out = ("folder", "data_folder", "absent")
+    kept = [{key: value for key, value in row.items() if key not in left_out} for row in results]
     with atomic(path) as part:
         pd.DataFrame(kept).round(4).assign(command=command).to_csv(part, index=False)
 
@@ -113,7 +89,7 @@ def as_text(results: Iterable[dict]) -> str:
 
 
 def summarise(table, by: Sequence[str], of: Sequence[str]):
-    """Average scores over runs, and say over how many.
+    """Average scores over the runs of a sweep.
 
     Args:
         table: from :func:`consensus_lib.experiments.sweeps.gather`; stale rows are left out.
@@ -121,8 +97,8 @@ def summarise(table, by: Sequence[str], of: Sequence[str]):
         of: columns to average.
 
     Returns:
-        A data frame with a row for each group and score: ``by``, ``score``, ``mean``, ``std`` (of a sample;
-        none of one value), ``n`` values, and how many are ``missing``, because their run is not done.
+        A data frame with a row for each group and score: ``by``, ``score``, ``mean``, ``std`` (of a sample),
+        ``n`` values, and how many are ``missing``, because their run is not done.
     """
     import pandas as pd
 
@@ -147,11 +123,10 @@ def library_hash() -> str:
 
 
 def provenance() -> dict[str, str | None]:
-    """Return what a result is made with now, to be recorded beside it.
+    """Return what a result is made with, to be recorded beside it.
 
-    Returns:
-        ``version`` of the library; ``commit`` of its checkout, with ``-dirty`` where tracked files differ
-        from it, None outside of a git checkout; ``source``, the :func:`library_hash`.
+    ``version`` of the library; ``commit`` of its checkout, with ``-dirty`` where tracked files differ, None
+    outside of one; ``source``, the :func:`library_hash`.
     """
     commit = None
     if (_PACKAGE.parent / ".git").exists():  # else git would name the repository around a virtual environment

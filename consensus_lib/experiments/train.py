@@ -107,13 +107,13 @@ class Config:
 
 
 class Trained(NamedTuple):
-    """What a training leaves.
+    """A finished training.
 
     Attributes:
         network: with its last weights.
         history: one dictionary for each epoch; see :func:`consensus_lib.training.fit`.
         scores: on the test split.
-        folder: with the checkpoint, the history, the masks and ``result.json``.
+        folder: of the checkpoint, the history, the masks and ``result.json``.
         key: a digest of the weights and the test images, for :meth:`cached`.
     """
 
@@ -128,14 +128,14 @@ class Trained(NamedTuple):
         return results.read_masks(self.folder)
 
     def cached(self, name: str, measure: Callable, kind: type[SegmentationScores] | None = None):
-        """Return what ``measure`` returned about this training, from a file in its folder if there is one.
+        """Return what ``measure`` returns of this training; a file in its folder keeps it for later calls.
 
         Args:
-            name: of the measurement; another one where anything else that it depends on differs. The file's
-                name has the digest ``key``, too.
+            name: of the measurement and of all that it depends on beside the weights and the test images.
             measure: returns scores, or a dictionary of arrays.
             kind: the scores' class; None for a dictionary.
         """
+        name = f"{name}-{kind.VERSION}" if kind else name
         return _cached(self.folder / f"{name}-{self.key}.npz", measure, kind)
 
 
@@ -227,6 +227,7 @@ def run(
             **_settings(config, data),
             trained_on=data.train.info.name,
             dataset=data.test.info.name,
+            data_folder=str(data.test.folder.absolute()),
             split=data.test.split,
             test_images=len(data.test),
             parameters=count_parameters(model),

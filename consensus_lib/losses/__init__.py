@@ -9,7 +9,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "consensus": [
             "ConsensusLoss",
             "PixelwiseLoss",
-            "Ramp",
             "consensus_loss",
             "pixelwise_loss",
             "size_marginalised_loss",

@@ -17,9 +17,6 @@ faster operator for the same sum, and :func:`consensus_loss` takes it where it c
 Shapes: logits ``[B,K,H,W]``, labels int64 ``[B,H,W]`` with 255 = ignore, M blobs.
 """
 
-import dataclasses
-import math
-
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -242,45 +239,24 @@ class PixelwiseLoss(nn.Module):
         return pixelwise_loss(logits, labels)
 
 
-@dataclasses.dataclass(frozen=True)
-class Ramp:
-    """A schedule for alpha or beta: from ``start`` to ``end`` along half a cosine, over a training.
-
-    It follows the ``progress`` of its :class:`ConsensusLoss`, which is set before each step.
-
-    >>> [Ramp(0, 5)(progress) for progress in (0, 0.5, 1)]
-    [0.0, 2.5, 5.0]
-    """
-
-    start: float
-    end: float
-
-    def __call__(self, progress: float) -> float:
-        """Return the value at ``progress`` in [0, 1]."""
-        return self.end + (self.start - self.end) * (1 + math.cos(math.pi * progress)) / 2
-
-
 class ConsensusLoss(nn.Module):
     """:func:`consensus_loss` as a module.
 
     Args:
-        kind: how labels are cut into blobs when none are handed in; see :func:`label_blobs`. Superpixels
-            need the image, so they must be handed in.
-        connectivity: for components.
-        min_size, specks: what to do with small blobs; see :func:`label_blobs`.
+        kind, connectivity, min_size, specks: of :func:`label_blobs`, where no blobs are given. Superpixels
+            need the image, so they must be given.
         options: the keyword arguments of :func:`consensus_loss`. A number may also be a schedule: a function
-            of ``progress``, such as :class:`Ramp`.
+            of ``progress``.
 
     Attributes:
-        inputs: what it takes from a batch beside labels, where the batch has it.
-        cut: how it makes blobs, as keyword arguments of :func:`label_blobs`.
-        progress: how much of the training is done, in [0, 1). Schedules read it. It must be set before each
-            step: :func:`consensus_lib.training.fit` does; any other loop assigns
-            ``loss.progress = step / steps`` (in Lightning, ``self.global_step`` over
-            ``self.trainer.estimated_stepping_batches``).
+        batch_keys: names of what it takes from a batch beside labels, where the batch has it.
+        cut: keyword arguments of :func:`label_blobs`, by which it makes blobs.
+        progress: the share of the training that is done, in [0, 1), for schedules.
+            :func:`consensus_lib.training.fit` sets it before each step; another loop assigns
+            ``loss.progress = step / steps``.
     """
 
-    inputs = ("blobs",)
+    batch_keys = ("blobs",)
 
     def __init__(
         self,
@@ -292,7 +268,12 @@ class ConsensusLoss(nn.Module):
         **options,
     ):
         super().__init__()
-        self.cut = {"kind": kind, "connectivity": connectivity, "min_size": min_size, "specks": specks}
+        self.cut = {
+            "kind": kind,
+            "connectivity": connectivity,
+            "min_size": min_size,
+            "specks": specks,
+        }
         merge_defaults(consensus_loss, options)  # refuses an option that there is not
         self.options, self.progress = options, 0.0
 
@@ -306,7 +287,7 @@ class ConsensusLoss(nn.Module):
         return consensus_loss(logits, labels, blobs, **now)
 
     def extra_repr(self) -> str:
-        """Return the settings, for printing and for checkpoints: a function goes by its name."""
+        """Return the settings, for printing and for checkpoints; functions by name."""
         return format_kwargs({**self.cut, **self.options})
 
 

@@ -74,14 +74,14 @@ class DistillationLoss(nn.Module):
             ``ConsensusLoss("occlusion")`` takes the blobs of Eq. 2.
 
     Attributes:
-        inputs: what it takes from a batch beside labels.
+        batch_keys: names of what it takes from a batch beside labels.
         progress: as that of :class:`~consensus_lib.losses.ConsensusLoss`.
 
     Raises:
         ValueError: a weight is negative, all are 0, or ``unsure`` is outside [0, 1).
     """
 
-    inputs = ("probabilities",)
+    batch_keys = ("probabilities",)
 
     def __init__(
         self,

@@ -51,10 +51,10 @@ class ComponentDiceLoss(FunctionLoss):
     """:func:`~consensus_lib.losses.baselines.component_dice_loss` as a module.
 
     Attributes:
-        inputs, cut: as those of :class:`ConsensusLoss`: a data set can cut the blobs once and for all.
+        batch_keys, cut: as those of :class:`ConsensusLoss`.
     """
 
-    inputs = ("blobs",)
+    batch_keys = ("blobs",)
 
     def __init__(self, connectivity: int = 4, *, min_size: int = 0, **options):
         super().__init__(baselines.component_dice_loss, **options)
@@ -81,7 +81,7 @@ class WithConsensus(nn.Module):
         consensus: what is added: with ``alpha=0`` the deviation from the blobs' means alone (Eq. 7).
     """
 
-    inputs = ("blobs",)
+    batch_keys = ("blobs",)
 
     def __init__(self, loss: nn.Module, consensus: ConsensusLoss):
         super().__init__()
@@ -103,8 +103,8 @@ class WithConsensus(nn.Module):
         return self.loss(logits, labels) + self.consensus(logits, labels, blobs)
 
 
-class Baseline(NamedTuple):
-    """A loss that consensus is compared with.
+class NamedLoss(NamedTuple):
+    """A loss that is compared with others.
 
     Attributes:
         title: its name in tables.
@@ -115,23 +115,6 @@ class Baseline(NamedTuple):
     title: str
     source: str
     make: Callable[..., nn.Module]
-
-
-class Preset(NamedTuple):
-    """A loss with consensus, and which of its gains over cross-entropy held in a second comparison.
-
-    Attributes:
-        title: its name in tables.
-        make: returns the loss module; keyword arguments are its options.
-        held: the scores that were better than cross-entropy's in both tables: the 95% interval of the
-            difference, by :func:`~consensus_lib.metrics.comparison.paired_bootstrap`, excluded 0.
-        harmed: the scores that were worse, by the same rule, in either table.
-    """
-
-    title: str
-    make: Callable[..., nn.Module]
-    held: tuple[str, ...]
-    harmed: tuple[str, ...] = ()
 
 
 def alone(beta: float = 10.0) -> ConsensusLoss:
@@ -155,13 +138,10 @@ def recommended() -> WithConsensus:
     )
 
 
+_MASI = "Masi et al., CVPR 2020"
 PRESETS = {
-    "alone": Preset("consensus alone", alone, ("hole_error",), ("raggedness_error",)),
-    "recommended": Preset(
-        "Lovász-Softmax and consensus",
-        recommended,
-        ("mean_iou", "component_error", "hole_error", "betti0_error", "boundary_f1_2"),
-    ),
+    "alone": NamedLoss("consensus alone", _MASI, alone),
+    "recommended": NamedLoss("Lovász-Softmax and consensus", _MASI, recommended),
 }
 """Losses with consensus by name. ``notebooks/studies/baselines.py`` compared them with cross-entropy and
 with the baselines in ``baselines.csv`` (seeds 0 to 2, scored on the 400 test photographs on which the
@@ -176,22 +156,22 @@ def _module(function: Callable[..., torch.Tensor]) -> Callable[..., FunctionLoss
 
 
 BASELINES = {
-    "focal": Baseline("focal loss", "Lin et al., ICCV 2017", _module(baselines.focal_loss)),
-    "dice": Baseline(
+    "focal": NamedLoss("focal loss", "Lin et al., ICCV 2017", _module(baselines.focal_loss)),
+    "dice": NamedLoss(
         "Dice", "Milletari et al., 3DV 2016; Sudre et al., DLMIA 2017", _module(baselines.dice_loss)
     ),
-    "lovasz": Baseline("Lovász-Softmax", "Berman et al., CVPR 2018", _module(baselines.lovasz_softmax_loss)),
-    "total_variation": Baseline(
+    "lovasz": NamedLoss("Lovász-Softmax", "Berman et al., CVPR 2018", _module(baselines.lovasz_softmax_loss)),
+    "total_variation": NamedLoss(
         "total variation", "Rudin et al., Physica D 1992", _module(baselines.total_variation_loss)
     ),
-    "affinity": Baseline("affinity of pairs", "Ke et al., ECCV 2018", _module(baselines.affinity_loss)),
-    "mutual_information": Baseline(
+    "affinity": NamedLoss("affinity of pairs", "Ke et al., ECCV 2018", _module(baselines.affinity_loss)),
+    "mutual_information": NamedLoss(
         "region mutual information",
         "Zhao et al., NeurIPS 2019",
         _module(baselines.region_mutual_information_loss),
     ),
-    "scnp": Baseline("SCNP", "Valverde et al., CVPR 2026", _module(baselines.scnp_loss)),
-    "component_dice": Baseline("Dice of components", "Kofler et al., IPMI 2023", ComponentDiceLoss),
+    "scnp": NamedLoss("SCNP", "Valverde et al., CVPR 2026", _module(baselines.scnp_loss)),
+    "component_dice": NamedLoss("Dice of components", "Kofler et al., IPMI 2023", ComponentDiceLoss),
 }
 """Baselines by name. The docstring of each function says where it differs from its source."""
 

@@ -1,9 +1,9 @@
 """Connected components and holes of label maps, a whole batch at once.
 
 Each row of a label map is cut into *runs* of equal label. Runs of one label that touch in neighbouring rows
-are joined by an edge. The components of this graph are those of the image, and since a run is an interval and
-a touch too, each independent cycle goes around one hole: holes = edges − runs + components. A batch of faces
-has a hundred times fewer runs than pixels, which is what makes this faster than labelling image by image.
+are joined by an edge; the components of this graph are those of the image. A run is an interval, so each
+independent cycle goes around one hole: holes = edges − runs + components. A batch of faces has a hundred
+times fewer runs than pixels, which makes this faster than labelling image by image.
 """
 
 from typing import NamedTuple
@@ -13,11 +13,11 @@ import scipy.sparse
 
 
 class RunGraph(NamedTuple):
-    """The runs of a batch of label maps, R of them, and how they touch.
+    """The runs of a batch of label maps, R of them in the order of the pixels, and how they touch.
 
     Attributes:
-        length: int64 ``[R]``, the pixels of each run, in the order in which they lie in the maps.
-        label: ``[R]``, the label of each run.
+        length: int64 ``[R]``, the pixels of each run.
+        label: ``[R]``, its label.
         image: int64 ``[R]``, its image.
         edges: int64 ``[2,E]``, pairs of runs of one label that touch in neighbouring rows.
         component: int32 ``[R]``, the component of each run, 0..C-1, numbered over the whole batch.
@@ -80,16 +80,9 @@ def run_graph(maps: np.ndarray, connectivity: int) -> RunGraph:
 
 
 def count_by_class(maps: np.ndarray, num_classes: int) -> np.ndarray:
-    """Count the pieces of each class in each image and the holes in them.
+    """Count components and holes of each class in label maps integer ``[N,H,W]``, int64 ``[N,K,2]``.
 
-    Pieces are 8-connected; holes are 4-connected pieces of the complement that do not reach the border.
-
-    Args:
-        maps: integer ``[N,H,W]``, classes 0..K-1.
-        num_classes: K.
-
-    Returns:
-        int64 ``[N,K,2]``: number of pieces, number of holes.
+    Components are 8-connected; holes are 4-connected components of the complement off the border.
 
     >>> ring = np.array([[[1, 1, 1], [1, 0, 1], [1, 1, 1]]])
     >>> count_by_class(ring, 2)[0, 1].tolist()
@@ -107,13 +100,7 @@ def count_by_class(maps: np.ndarray, num_classes: int) -> np.ndarray:
 
 
 class Regions(NamedTuple):
-    """Regions of a batch of label maps, R of them, each with its area.
-
-    Attributes:
-        image: int64 ``[R]``, the map of each region.
-        label: int64 ``[R]``, its class; of a hole, the class that it is a hole in.
-        area: int64 ``[R]``, its pixels.
-    """
+    """Components or holes of a batch of label maps, int64 ``[R]`` each: image, class and number of pixels."""
 
     image: np.ndarray
     label: np.ndarray
@@ -121,7 +108,7 @@ class Regions(NamedTuple):
 
 
 def piece_areas(maps: np.ndarray) -> Regions:
-    """Return the 8-connected pieces of all classes in label maps integer ``[N,H,W]``, class 0 among them.
+    """Return the 8-connected components of all classes, 0 among them, in label maps integer ``[N,H,W]``.
 
     >>> piece_areas(np.array([[[1, 1, 0, 1]]])).area.tolist()
     [2, 1, 1]
@@ -134,8 +121,7 @@ def piece_areas(maps: np.ndarray) -> Regions:
 def hole_areas(maps: np.ndarray, num_classes: int) -> Regions:
     """Return the holes in each class of label maps integer ``[N,H,W]``, classes 0..K-1, by class.
 
-    A hole is a 4-connected piece of the complement that does not reach the border; pieces of its own class
-    that lie in it do not count to its area, those of other classes do.
+    Components of its own class that lie in a hole do not count to its area, those of other classes do.
 
     >>> hole_areas(np.array([[[1, 1, 1], [1, 0, 1], [1, 1, 1]]]), 2)
     Regions(image=array([0]), label=array([1]), area=array([1]))
@@ -151,10 +137,7 @@ def hole_areas(maps: np.ndarray, num_classes: int) -> Regions:
 
 
 def find_holes(masks: np.ndarray) -> tuple[RunGraph, np.ndarray]:
-    """Return the 4-connected components of masks bool ``[N,H,W]``, and which are holes, bool ``[C]``.
-
-    A hole is a component of the complement that does not reach the image's border.
-    """
+    """Return the 4-connected components of masks bool ``[N,H,W]``, and which are holes, bool ``[C]``."""
     graph = run_graph(masks, connectivity=4)
     last = np.cumsum(graph.length) - 1
     height, width = masks.shape[1:]
@@ -165,7 +148,7 @@ def find_holes(masks: np.ndarray) -> tuple[RunGraph, np.ndarray]:
 
 
 def count_pieces(mask: np.ndarray) -> tuple[int, int]:
-    """Return the number of pieces of a mask bool ``[H,W]`` and of holes in it; see :func:`count_by_class`.
+    """Return the number of components of a mask bool ``[H,W]`` and of holes; see :func:`count_by_class`.
 
     >>> count_pieces(np.array([[1, 0, 1]], bool))
     (2, 0)

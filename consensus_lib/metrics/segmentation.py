@@ -29,7 +29,7 @@ class SegmentationScores:
     (1.0, 0.0)
     """
 
-    VERSION = 1
+    VERSION = 2
     """Raise when the same maps give other counts: scores saved before are then counted again."""
 
     def __init__(self, classes: Sequence[str]):
@@ -37,7 +37,7 @@ class SegmentationScores:
             raise ValueError(f"classes: expected at least two different names, got {list(classes)}")
         self.classes = tuple(classes)
         self._confusion: list[np.ndarray] = []  # [B, K, K] each: truth in rows, prediction in columns
-        self._pieces: list[np.ndarray] = []  # [B, 2, 2]: truth/prediction, components/holes
+        self._rows: list[dict[str, np.ndarray]] = []  # [B] each, of `_score_structure`
         self._superpixels = np.zeros(2, np.int64)  # right, all
 
     @classmethod
@@ -52,33 +52,27 @@ class SegmentationScores:
             if part.classes != scores.classes:
                 raise ValueError(f"parts: expected the classes {scores.classes}, got {part.classes}")
             scores._confusion += part._confusion
-            scores._pieces += part._pieces
+            scores._rows += part._rows
             scores._superpixels += part._superpixels
         return scores
 
     def save(self, path: str | Path) -> None:
         """Write what was counted of each image as one ``.npz`` file, atomically; :meth:`load` reads it."""
+        rows = {f"row_{key}": values for key, values in self._joined_rows().items()}
+        confusion, superpixels = np.concatenate(self._confusion), self._superpixels
         with atomic(path) as part, part.open("wb") as file:
-            np.savez_compressed(file, classes=self.classes, **self._arrays())
+            np.savez_compressed(
+                file, classes=self.classes, confusion=confusion, superpixels=superpixels, **rows
+            )
 
     @classmethod
     def load(cls, path: str | Path) -> "SegmentationScores":
         """Return the scores that :meth:`save` wrote."""
         with np.load(path) as kept:
             scores = cls(kept["classes"].tolist())
-            scores._take(dict(kept))
+            scores._confusion, scores._superpixels = [kept["confusion"]], kept["superpixels"]
+            scores._rows = [{key[4:]: kept[key] for key in kept if key.startswith("row_")}]
         return scores
-
-    def _arrays(self) -> dict[str, np.ndarray]:
-        return {
-            "confusion": np.concatenate(self._confusion),
-            "pieces": np.concatenate(self._pieces),
-            "superpixels": self._superpixels,
-        }
-
-    def _take(self, arrays: dict[str, np.ndarray]) -> None:
-        self._confusion, self._pieces = [arrays["confusion"]], [arrays["pieces"]]
-        self._superpixels = arrays["superpixels"]
 
     def update(
         self, pred: torch.Tensor, target: torch.Tensor, superpixels: torch.Tensor | None = None
@@ -95,11 +89,11 @@ class SegmentationScores:
             ValueError: shapes or types differ from the above, or a class number is out of range.
         """
         k = len(self.classes)
-        pred, target = _maps("pred", pred), _maps("target", target)
-        _same_shape("pred", pred, target)
+        target = _as_array("target", target, target)
+        pred = _as_array("pred", pred, target)
         ignored = target == IGNORE
-        _in_range("pred", pred, k)
-        _in_range("target", target[~ignored] if ignored.any() else target, k)
+        _check_classes("pred", pred, k)
+        _check_classes("target", target[~ignored] if ignored.any() else target, k)
         # Class numbers as bytes, one image at a time: what fits the cache is counted several times faster.
         maps = np.empty((2, *target.shape), np.uint8)  # truth and prediction
         maps[0], maps[1] = target, pred
@@ -110,18 +104,30 @@ class SegmentationScores:
             for a, b, use in zip(*maps, counted, strict=True)
         ]
         self._confusion.append(np.array(confusion, np.int64).reshape(-1, k, k))
-        self._count_pieces(maps)
+        counts = count_by_class(maps.reshape(-1, *maps.shape[2:]), k).reshape(2, -1, k, 2)
+        self._rows.append(self._score_structure(maps, counts))
         if superpixels is not None:
-            superpixels = _maps("superpixels", superpixels)
-            _same_shape("superpixels", superpixels, target)
+            superpixels = _as_array("superpixels", superpixels, target)
             self._superpixels += _superpixels_right(maps, superpixels, counted, k)
 
-    def _count_pieces(self, maps: np.ndarray) -> None:
-        """Count what hangs together in uint8 ``[2,B,H,W]``: truth and prediction, ignored pixels 0."""
-        pieces = count_by_class(maps.reshape(-1, *maps.shape[2:]), len(self.classes))[:, 1:].sum(
-            1
-        )  # [2*B, 2]
-        self._pieces.append(pieces.reshape(2, -1, 2).swapaxes(0, 1))
+    def _score_structure(self, maps: np.ndarray, counts: np.ndarray) -> dict[str, np.ndarray]:
+        """Return the scores of each image that are not of area, arrays ``[B]``.
+
+        Args:
+            maps: uint8 ``[2,B,H,W]``, truth and prediction, ignored pixels 0.
+            counts: int64 ``[2,B,K,2]``, the components and the holes of each class in them.
+        """
+        true, found = counts[:, :, 1:].sum(2)  # [B, 2] each
+        excess = found - true
+        return {
+            "components": found[:, 0],
+            "components_true": true[:, 0],
+            "component_error": abs(excess[:, 0]),
+            "component_error_signed": excess[:, 0],
+            "holes": found[:, 1],
+            "holes_true": true[:, 1],
+            "hole_error": abs(excess[:, 1]),
+        }
 
     @property
     def confusion(self) -> np.ndarray:
@@ -153,15 +159,17 @@ class SegmentationScores:
         Raises:
             ValueError: nothing was counted yet.
         """
-        if not self._confusion or not self.confusion.any():
-            raise ValueError("compute: expected at least one labelled pixel, got none; call update first")
         confusion = self.confusion
-        present = (confusion.sum(0) + confusion.sum(1)) > 0
-        area, rows = _area_scores(confusion, self.classes), self._piece_scores()
+        if not confusion.any():
+            raise ValueError("compute: expected at least one labelled pixel, got none; call update first")
+        area, present = _area_scores(confusion, self.classes), confusion.any(0) | confusion.any(1)
         scores: dict = {"images": int(self._labelled().sum())}
         scores |= {key: float(value) for key, value in area.items() if not np.isnan(value)}
         scores["absent"] = [name for name, here in zip(self.classes, present, strict=True) if not here]
-        scores |= {key: float(_mean_of_known(values)) for key, values in rows.items() if key in _MEANS}
+        for key, values in self._of_labelled().items():
+            values = values[~np.isnan(values)]
+            if len(values) and not key.startswith("components"):
+                scores[key] = float(values.mean())
         if self._superpixels[1]:
             scores["superpixel_accuracy"] = float(self._superpixels[0] / self._superpixels[1])
         return scores
@@ -170,26 +178,18 @@ class SegmentationScores:
         """Return one value for each image, in the order of the updates: for statistics and galleries.
 
         Keys: ``pixel_accuracy``, ``mean_iou``, ``iou_NAME`` (NaN where the class occurs in neither map),
-        ``components``, ``components_true``, ``component_error``, ``component_error_signed``, ``holes``,
-        ``holes_true``, ``hole_error``; arrays ``[N]``. All are NaN for an image without a labelled pixel;
-        counts are int64 where there is none.
+        ``components``, ``components_true``, and those of :meth:`compute` on components and holes; arrays
+        ``[N]``. All are NaN for an image without a labelled pixel; counts are int64 where there is none.
         """
         confusion = np.concatenate(self._confusion)
-        total = confusion.sum((1, 2))
-        right = np.trace(confusion, axis1=1, axis2=2)
         iou = _class_scores(confusion)["iou"]  # [N, K]
-        rows = {
-            "pixel_accuracy": _ratio(right, total),
-            "mean_iou": _mean_of_known(iou),
-        }
+        accuracy = _ratio(np.trace(confusion, axis1=1, axis2=2), confusion.sum((1, 2)))
+        rows = {"pixel_accuracy": accuracy, "mean_iou": mean_of_known(iou)}
         rows |= {f"iou_{name}": iou[:, c] for c, name in enumerate(self.classes)}
-        return rows | self._piece_scores()
+        return rows | self._of_labelled()
 
     def weighted(self, key: str, weights: np.ndarray) -> np.ndarray:
         """Return a score as :meth:`compute` has it, had each image occurred so many times.
-
-        With it a score is found for a part of the images, and for images drawn anew; see
-        :mod:`consensus_lib.metrics.comparison`.
 
         Args:
             key: a score of area, or one of :meth:`per_image`, which is averaged over the images that have it.
@@ -199,13 +199,14 @@ class SegmentationScores:
             float64 ``[]`` or ``[R]``; NaN where no image with weight has the score.
 
         Raises:
-            ValueError: there is no such score, or not one weight an image.
+            ValueError: there is no such score, or the number of weights is not that of the images.
         """
-        weights, images = np.asarray(weights, float), sum(len(part) for part in self._confusion)
-        if weights.shape[-1:] != (images,):
-            raise ValueError(f"weights: expected [...,{images}], one an image, got {list(weights.shape)}")
-        confusion = np.tensordot(weights, np.concatenate(self._confusion), 1)  # [..., K, K]
-        area = _area_scores(confusion, self.classes)
+        weights, confusion = np.asarray(weights, float), np.concatenate(self._confusion)
+        if weights.shape[-1:] != (len(confusion),):
+            raise ValueError(
+                f"weights: expected [...,{len(confusion)}], one an image, got {list(weights.shape)}"
+            )
+        area = _area_scores(np.tensordot(weights, confusion, 1), self.classes)
         if key in area:
             return area[key]
         rows = self.per_image()
@@ -218,29 +219,15 @@ class SegmentationScores:
         """Return which images have a labelled pixel, bool ``[N]``."""
         return np.concatenate(self._confusion).any((1, 2))
 
-    def _of_labelled(self, rows: np.ndarray) -> np.ndarray:
-        """Return rows ``[N,...]`` with NaN for images without a labelled pixel."""
-        out = ~self._labelled()
-        if out.any():
-            rows = rows.astype(float)  # a copy
-            rows[out] = np.nan
-        return rows
+    def _joined_rows(self) -> dict[str, np.ndarray]:
+        return {key: np.concatenate([part[key] for part in self._rows]) for key in self._rows[0]}
 
-    def _piece_scores(self) -> dict[str, np.ndarray]:
-        pieces = self._of_labelled(np.concatenate(self._pieces))  # [N, truth/prediction, components/holes]
-        excess = pieces[:, 1] - pieces[:, 0]
-        return {
-            "components": pieces[:, 1, 0],
-            "components_true": pieces[:, 0, 0],
-            "component_error": abs(excess[:, 0]),
-            "component_error_signed": excess[:, 0],
-            "holes": pieces[:, 1, 1],
-            "holes_true": pieces[:, 0, 1],
-            "hole_error": abs(excess[:, 1]),
-        }
-
-
-_MEANS = ("component_error", "component_error_signed", "holes", "holes_true", "hole_error")
+    def _of_labelled(self) -> dict[str, np.ndarray]:
+        """Return the rows, arrays ``[N]``, with NaN for images without a labelled pixel."""
+        labelled, rows = self._labelled(), self._joined_rows()
+        if labelled.all():
+            return rows
+        return {key: np.where(labelled, values, np.nan) for key, values in rows.items()}
 
 
 def _superpixels_right(maps, superpixels, counted, k) -> np.ndarray:
@@ -265,8 +252,8 @@ def _area_scores(confusion: np.ndarray, classes: Sequence[str]) -> dict[str, np.
     # A class that the truth lacks has no recall; one that nobody predicted has no precision.
     scores = {
         "pixel_accuracy": _ratio(np.trace(confusion, axis1=-2, axis2=-1), confusion.sum((-2, -1))),
-        "mean_recall": _mean_of_known(by_class["recall"]),
-        "mean_iou": _mean_of_known(by_class["iou"]),
+        "mean_recall": mean_of_known(by_class["recall"]),
+        "mean_iou": mean_of_known(by_class["iou"]),
     }
     for kind, values in by_class.items():
         scores |= {f"{kind}_{name}": values[..., c] for c, name in enumerate(classes)}
@@ -284,7 +271,8 @@ def _class_scores(confusion: np.ndarray) -> dict[str, np.ndarray]:
     }
 
 
-def _mean_of_known(values: np.ndarray) -> np.ndarray:
+def mean_of_known(values: np.ndarray) -> np.ndarray:
+    """Return the mean over the last dimension of what is not NaN, NaN where there is nothing."""
     known = ~np.isnan(values)
     return _ratio(np.where(known, values, 0).sum(-1), known.sum(-1))
 
@@ -293,17 +281,15 @@ def _ratio(above: np.ndarray, below: np.ndarray) -> np.ndarray:
     return np.divide(above, below, out=np.full(np.shape(above), np.nan), where=below > 0)
 
 
-def _same_shape(name: str, maps: np.ndarray, target: np.ndarray) -> None:
-    if maps.shape != target.shape:
-        raise ValueError(f"{name}: expected the shape of target {list(target.shape)}, got {list(maps.shape)}")
+def _as_array(name: str, maps: torch.Tensor, target: torch.Tensor | np.ndarray) -> np.ndarray:
+    if maps.dim() != 3 or maps.is_floating_point() or maps.shape != target.shape:
+        raise ValueError(
+            f"{name}: expected integers [B,H,W], of the shape of target {list(target.shape)}, "
+            f"got {maps.dtype} {list(maps.shape)}"
+        )
+    return maps.detach().cpu().numpy()
 
 
-def _in_range(name: str, labels: np.ndarray, k: int) -> None:
+def _check_classes(name: str, labels: np.ndarray, k: int) -> None:
     if labels.size and not (labels.min() >= 0 and labels.max() < k):
         raise ValueError(f"{name}: expected classes 0..{k - 1}, got {labels.min()}..{labels.max()}")
-
-
-def _maps(name: str, maps: torch.Tensor) -> np.ndarray:
-    if maps.dim() != 3 or maps.is_floating_point() or maps.is_complex():
-        raise ValueError(f"{name}: expected integers [B,H,W], got {maps.dtype} {list(maps.shape)}")
-    return maps.detach().cpu().numpy()

@@ -1,8 +1,4 @@
-"""Flicker: how much of a prediction changes when the image moves by a pixel or turns by a degree or two.
-
-Structure that is learned stays when a camera shakes. What is asked is a function of images: a network, one
-with post-processing after it, or a teacher. ``notebooks/support/moving.py`` asks a network about a data set.
-"""
+"""Flicker: how much of a prediction changes when the image moves by a pixel or turns by a degree or two."""
 
 from collections.abc import Callable, Sequence
 
@@ -21,22 +17,20 @@ def flicker(
 ) -> dict[str, np.ndarray]:
     """Return the share of pixels whose predicted class changes when the image moves a little.
 
-    Each image is moved and predicted, and the prediction moved back: for a pixel p of the first prediction,
-    the second is read at the pixel nearest to where p went. The pixel flickers if the two classes differ.
-    Pixels near the border are left out, because what moves in there is made up: the outermost pixels go on.
-    Zhang, *Making convolutional networks shift-invariant again*, ICML 2019, asks classifiers the same.
+    Each image is moved and predicted. A pixel of the first prediction flickers if the second one, read at the
+    pixel nearest to where the first went, has another class. What moves in from outside repeats the outermost
+    pixels, so pixels near the border are left out.
 
     Shifts are exact. A rotation about the centre samples the image bilinearly, and reading the nearest pixel
     moves contours by up to 0.7 pixels whatever the network: ``flicker_rotation_floor`` is what turning the
-    first prediction itself there and back changes, each time to the nearest pixel. A network that turns
-    with the image stays near it; what lies above is the network's. Nothing is flipped: left stays left.
+    first prediction itself there and back changes, each time to the nearest pixel.
 
     Args:
         predict: function of images float ``[B,C,H,W]`` that returns classes, integer ``[B,H,W]``. It must
             not be random: call ``eval()`` on a network.
         images: float ``[B,C,H,W]``.
         shifts: (down, right) in pixels.
-        angles: in degrees, anticlockwise as seen.
+        angles: in degrees, anticlockwise.
         border: width of the frame left out, in pixels; None takes a sixteenth of the shorter side.
 
     Returns:
@@ -44,50 +38,42 @@ def flicker(
         ``flicker_rotation`` and ``flicker_rotation_floor`` if there are angles.
 
     Raises:
-        ValueError: there is no image, nothing is left inside the border, a move goes farther than it, or
-            ``predict`` returned another shape.
+        ValueError: ``images`` has another shape, nothing is left inside the border, or a move goes farther
+            than it.
+
+    Source: Zhang, Making convolutional networks shift-invariant again, ICML 2019, for classifiers.
 
     >>> image = torch.rand(1, 3, 32, 32)
     >>> flicker(lambda images: images.argmax(1), image, angles=())["flicker_shift"]  # each pixel on its own
     array([0.])
     """
-    if images.dim() != 4 or not len(images):
-        raise ValueError(f"images: expected [B,C,H,W] with at least one image, got {list(images.shape)}")
+    if images.dim() != 4:
+        raise ValueError(f"images: expected [B,C,H,W], got {list(images.shape)}")
     size = tuple(images.shape[2:])
     border = min(size) // 16 if border is None else border
     if not 0 <= 2 * border < min(size):
         raise ValueError(f"border: expected at least 0 and less than half of {min(size)}, got {border}")
-    first = _predicted(predict, images)
+    first = predict(images)  # [B, H, W]
     inside = (..., slice(border, size[0] - border), slice(border, size[1] - border))
     found: dict[str, list] = {}
-    moves = [("flicker_shift", shift, 0.0) for shift in shifts]
-    moves += [("flicker_rotation", (0, 0), angle) for angle in angles]
-    for key, shift, angle in moves:
+    moves = [(shift, 0.0) for shift in shifts] + [((0, 0), angle) for angle in angles]
+    for index, (shift, angle) in enumerate(moves):
         to, back = _moved(size, shift, angle), _moved(size, (-shift[0], -shift[1]), -angle)
-        farthest = max(float((to - _moved(size, (0, 0), 0)).abs()[inside].max()), *map(abs, shift))
+        farthest = float((to - _moved(size, (0, 0), 0)).abs()[inside].max())
         if farthest > border:
             raise ValueError(
-                f"border: expected at least {farthest:.1f} pixels for shift {shift} and angle {angle}, "
-                f"got {border}"
+                f"border: expected at least {farthest:.1f} for shift {shift}, angle {angle}, got {border}"
             )
-        moved = _predicted(predict, _bilinear(images, back) if angle else _nearest(images, back))
-        after = {key: moved}
-        if key == "flicker_rotation":
+        if index < len(shifts):
+            after = {"flicker_shift": predict(_nearest(images, back))}
+        else:
+            after = {"flicker_rotation": predict(_bilinear(images, back))}
             after["flicker_rotation_floor"] = _nearest(first, back)
         for name, labels in after.items():
             changed = (_nearest(labels, to) != first)[inside]
             share = changed.sum((1, 2)).cpu().double() / changed[0].numel()
             found.setdefault(name, []).append(share.numpy())
     return {key: np.mean(values, axis=0) for key, values in found.items()}
-
-
-def _predicted(predict, images: torch.Tensor) -> torch.Tensor:
-    labels = predict(images)
-    if labels.shape != (len(images), *images.shape[2:]):
-        raise ValueError(
-            f"predict: expected to return [B,H,W] for images {list(images.shape)}, got {list(labels.shape)}"
-        )
-    return labels
 
 
 def _moved(size: tuple[int, int], shift: tuple[int, int], angle: float) -> torch.Tensor:
@@ -98,12 +84,8 @@ def _moved(size: tuple[int, int], shift: tuple[int, int], angle: float) -> torch
     middle = [(side - 1) / 2 for side in size]
     turn = torch.tensor(angle, dtype=torch.float64).deg2rad()
     y, x = y - middle[0], x - middle[1]
-    return torch.stack(
-        [
-            turn.cos() * y - turn.sin() * x + middle[0] + shift[0],
-            turn.sin() * y + turn.cos() * x + middle[1] + shift[1],
-        ]
-    )
+    rows = turn.cos() * y - turn.sin() * x + middle[0] + shift[0]
+    return torch.stack([rows, turn.sin() * y + turn.cos() * x + middle[1] + shift[1]])
 
 
 def _nearest(maps: torch.Tensor, at: torch.Tensor) -> torch.Tensor:

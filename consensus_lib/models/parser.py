@@ -157,12 +157,13 @@ class FaceParser:
         """
         images = images.to(self.device)
         views = [images, images.flip(3)] if self.flip else [images]
-        seen = [self.network(view).softmax(1) for view in views]
-        seen[1:] = [view.flip(3)[:, self._mirror] for view in seen[1:]]
-        complete = None
         if getattr(self.network, "inside", None):
-            complete = [self.network.complete(view) for view in views]
+            seen, complete = zip(*map(self.network.with_complete, views), strict=True)
             complete = sum([complete[0], *(view.flip(2) for view in complete[1:])]) / len(views)
+        else:
+            seen, complete = map(self.network, views), None
+        seen = [view.softmax(1) for view in seen]
+        seen[1:] = [view.flip(3)[:, self._mirror] for view in seen[1:]]
         return sum(seen) / len(views), complete
 
     def export_onnx(self, file: str | os.PathLike) -> None:

@@ -41,9 +41,10 @@ class JointClasses(nn.Module):
         """Return log-probabilities of the K classes, float ``[B,K,H,W]``: logits like any network's."""
         return self._sums(self.network(image).log_softmax(1), self.groups)
 
-    def complete(self, image: torch.Tensor) -> torch.Tensor:
-        """Return the probability of the complete face, float ``[B,H,W]``."""
-        return self._sums(self.network(image).log_softmax(1), [self.inside])[:, 0].exp()
+    def with_complete(self, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return those and the probability of the complete face, float ``[B,H,W]``, of one forward pass."""
+        seen = self.network(image).log_softmax(1)
+        return self._sums(seen, self.groups), self._sums(seen, [self.inside])[:, 0].exp()
 
     @staticmethod
     def _sums(log_p: torch.Tensor, groups: list[list[int]]) -> torch.Tensor:

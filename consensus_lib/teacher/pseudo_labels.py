@@ -29,7 +29,7 @@ from consensus_lib.data.folder import (
 from consensus_lib.data.tasks import TASKS
 from consensus_lib.data.writer import DatasetWriter
 from consensus_lib.paths import atomic
-from consensus_lib.teacher.factorise import OPENING, Cleaning, factorise, hull_mask
+from consensus_lib.teacher.factorise import OPENING, Cleaning, factorise
 from consensus_lib.teacher.teachers import FaceExtent, Teacher
 
 OCCLUSION_CLASSES = ("background", "face", "occluder")
@@ -37,20 +37,23 @@ OCCLUSION_CLASSES = ("background", "face", "occluder")
 
 RECORDS = "records.csv"
 
+CONFIDENCE = 0.88
+"""Least confidence of labels by the shipped parser: keeps three quarters of the validation photographs with
+composed occluders (``notebooks/studies/occlusion_labels.csv``)."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Rules:
     """Conditions on pseudo-labels to learn from.
 
     Attributes:
-        confidence: smallest mean over pixels of the teacher's largest probability.
+        confidence: smallest mean of the teacher's largest probability, over the complete face where there is
+            an extent, else over the image.
         face_area: smallest and largest share of the image that is face.
-        overlap: smallest intersection over union of the face with its hull, if labels are factorised.
     """
 
     confidence: float = 0.0
     face_area: tuple[float, float] = (0.02, 0.8)
-    overlap: float = 0.3
 
 
 def prepare_pseudo_labels(
@@ -60,6 +63,7 @@ def prepare_pseudo_labels(
     *,
     extent: FaceExtent | None = None,
     cleaning: Cleaning | None = OPENING,
+    rules: Rules | None = None,
     split: str = "unlabelled",
     held_out: Sequence[str] = ("validation", "test"),
     size: int | None = None,
@@ -71,8 +75,8 @@ def prepare_pseudo_labels(
 
     Without an extent the labels are the teacher's most probable classes. With one, the teacher's face is
     factorised (Eq. 1 and 2) into background, face and occlusion; 1 - p(face) goes to occlusion inside the
-    occlusions and to background elsewhere. Hair over the face counts as occlusion unless the teacher has a
-    class ``"hair"``. Images come out in the split ``train``; those without a face have no labels and are in
+    occlusions and to background elsewhere. Hair over the face counts as occlusion. Images come out in the
+    split ``train``; those without a face, or that do not meet the ``rules``, have no labels and are in
     ``unlabelled``. An interrupted call is resumed.
 
     Args:
@@ -81,6 +85,7 @@ def prepare_pseudo_labels(
         teacher: gives probabilities; one of its classes must be ``"face"``.
         extent: gives the complete face; None does not factorise.
         cleaning: of the residual; see :func:`~consensus_lib.teacher.factorise.clean`.
+        rules: on images to label; None labels every face, to :func:`choose` among them later.
         split: of the images to label; their own labels are not read.
         held_out: splits for evaluation: images of people who occur in them are left out, and ``notes`` in
             ``dataset.json`` has their number as ``"left_out"``.
@@ -109,6 +114,7 @@ def prepare_pseudo_labels(
         raise ValueError(f"teacher: expected a class 'face', got {teacher.classes}")
     notes = {"teacher": teacher.name, "teacher_version": teacher.version}
     notes |= {"extent": extent and extent.name, "cleaning": extent and cleaning}
+    notes |= {"rules": rules and dataclasses.asdict(rules)}
     notes |= {"source": info.name, "source_index": info.index_sha256, "split": split}
     notes |= {"images": len(rows), "held_out": sorted(held_out), "left_out": left_out}
     notes = json.loads(json.dumps(notes))
@@ -133,7 +139,11 @@ def prepare_pseudo_labels(
         records = {row.id: _read_record(writer.partial, row.id) for row in made}
 
         def add(row: Row, **files) -> None:
-            subset = "train" if records[row.id]["found"] else "unlabelled"
+            record = pd.DataFrame([{"id": row.id} | records[row.id]])
+            believed = choose(record, rules)[0] if rules else records[row.id]["found"]
+            subset = "train" if believed else "unlabelled"
+            if not believed:
+                files.pop("labels", None)
             writer.add(row.id, subset, row.subject, jpeg=row.image.endswith(".jpg"), **files)
 
         for row in made:
@@ -156,8 +166,7 @@ def prepare_pseudo_labels(
 
 def read_records(folder: str | Path) -> pd.DataFrame:
     """Return a row for each image: ``id``, ``teacher``, ``version``, ``confidence``, ``face_area`` (share of
-    the image), ``overlap`` (IoU of face and hull; empty without factorisation), ``occlusions`` (number) and
-    ``found`` (whether there is a face).
+    the image), ``occlusions`` (number) and ``found`` (whether there is a face).
 
     Raises:
         DatasetError: the folder has no records.
@@ -166,7 +175,7 @@ def read_records(folder: str | Path) -> pd.DataFrame:
     if not path.is_file():
         raise DatasetError(f"{folder}: expected a pseudo-labelled data set with {RECORDS}, found none")
     text = dict.fromkeys(("id", "teacher", "version"), str)  # 007 stays 007, and NA is a name
-    return pd.read_csv(path, dtype=text, keep_default_na=False, na_values={"overlap": [""]})
+    return pd.read_csv(path, dtype=text, keep_default_na=False)
 
 
 def choose(records: pd.DataFrame, rules: Rules | None = None) -> tuple[list[str], dict[str, int]]:
@@ -186,7 +195,6 @@ def choose(records: pd.DataFrame, rules: Rules | None = None) -> tuple[list[str]
         "unsure": records.confidence >= rules.confidence,
         "face too small": records.face_area >= low,
         "face too large": records.face_area <= high,
-        "face unlike its hull": records.overlap.isna() | (records.overlap >= rules.overlap),
     }
     left, counts = pd.Series(True, records.index), {}
     for reason, passed in tests.items():
@@ -209,29 +217,23 @@ def _labelled(
     expected = (len(rows), len(teacher.classes), *pictures.shape[1:3])
     if found.shape != expected or not np.isfinite(found).all():
         raise ValueError(f"teacher: expected finite probabilities {list(expected)}, got {list(found.shape)}")
-    contours = extent(images, [row.id for row in rows]) if extent else [None] * len(rows)
+    extents = extent(images) if extent else np.ones((len(rows), *pictures.shape[1:3]), bool)
     number = teacher.classes.index("face")
-    for row, probabilities, contour in zip(rows, found, contours, strict=True):
-        labels, overlap, occlusions = probabilities.argmax(0), None, 0
+    for row, probabilities, complete in zip(rows, found, extents, strict=True):
+        labels, occlusions = probabilities.argmax(0), 0
         face = labels == number
-        seen = bool(face.any()) and (extent is None or contour is not None)
-        if extent and seen:
-            hull = hull_mask(contour, *face.shape)
-            if "hair" in teacher.classes:  # hair over the face is no occlusion
-                hull &= labels != teacher.classes.index("hair")
-            parts = factorise(hull, face, cleaning)
-            labels, occlusions = parts.labels, int(parts.ids.max()) - 1
-            overlap = float((hull & face).sum() / max(1, (hull | face).sum()))
+        seen = bool(face.any() and complete.any())
+        sure = probabilities.max(0)[complete] if complete.any() else np.zeros(1)
+        if extent:
+            parts = factorise(complete, face, cleaning)
+            labels, occlusions = parts.labels, int(parts.ids.max(initial=1)) - 1
             p, hidden = probabilities[number], parts.cleaned
             probabilities = np.stack([np.where(hidden, 0, 1 - p), p, np.where(hidden, 1 - p, 0)])
-        elif extent:
-            probabilities = np.stack([1 - probabilities[number], probabilities[number], 0 * face])
         record = {
             "teacher": teacher.name,
             "version": teacher.version,
-            "confidence": round(float(probabilities.max(0).mean()), 4),
+            "confidence": round(float(sure.mean()), 4),
             "face_area": round(float(face.mean()), 4),
-            "overlap": overlap and round(overlap, 4),
             "occlusions": max(0, occlusions),
             "found": seen,
         }

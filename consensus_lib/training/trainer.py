@@ -72,7 +72,7 @@ def fit(
         data: the training samples.
         loss: a function or module of (logits, labels) that returns a scalar. An attribute ``progress`` is
             set before each step to the share of all steps done; entries of the batch named in an attribute
-            ``inputs`` are passed by keyword.
+            ``batch_keys`` are passed by keyword.
         epochs: passes over ``data``. A resumed training may be given more if nothing depends on their number:
             ``schedule`` is None and no setting of the loss is a function of ``progress``.
         batch_size: images a step, of all processes together.
@@ -175,7 +175,7 @@ def train_epoch(network, batches, loss, optimizer, schedule, device, precision, 
         if hasattr(loss, "progress"):  # of epoch and step alone, so that a resumed training ends alike
             loss.progress = done[0] + done[1] * step / len(batches)
         image, labels = moved(batch["image"]), moved(batch["labels"])  # [B, 3, H, W], [B, H, W]
-        more = {name: moved(batch[name]) for name in getattr(loss, "inputs", ()) if name in batch}
+        more = {name: moved(batch[name]) for name in getattr(loss, "batch_keys", ()) if name in batch}
         with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16"):
             logits = network(image)  # [B, K, H, W]
         value = loss(logits.float(), labels, **more)

@@ -39,11 +39,11 @@ def savefig(figure: Figure, path: str | Path) -> None:
             figure.savefig(part, metadata=metadata)
 
 
-def show(figure: Figure) -> None:
-    """Display a figure in the notebook and close it."""
+def show(figure: Figure, alt: str = "") -> None:
+    """Display a figure in the notebook, with ``alt`` as its alternative text, and close it."""
     from IPython.display import display
 
-    display(figure)
+    display(figure, metadata={"image/png": {"alt": alt}} if alt else None)
     plt.close(figure)
 
 
@@ -52,8 +52,9 @@ def bar_chart(panels: Mapping[str, Mapping[str, Sequence[float]]], names: Sequen
 
     Args:
         panels: axis label → series → one value for each name. A panel with several series has a legend.
-        names: what the bars stand for, along the horizontal axis.
+        names: what the bars stand for, along the horizontal axis; more than six are written upright.
     """
+    turned = {"rotation": 90 if len(names) > 6 else 0}
     figure, axes = panels_beside(len(panels), 2.0)
     for axis, (quantity, series) in zip(axes, panels.items(), strict=True):
         width = 0.8 / len(series)
@@ -62,8 +63,9 @@ def bar_chart(panels: Mapping[str, Mapping[str, Sequence[float]]], names: Sequen
             look = {"hatch": ("", "///", "...", "xxx")[g % 4], "edgecolor": "white", "linewidth": 0.3}
             drawn = axis.bar(x, values, width, label=label, **look)
             texts = [f"{v:.0f}" if abs(v) >= 100 else f"{v:.3g}" for v in values]
-            axis.bar_label(drawn, texts, fontsize=6, padding=1)
-        axis.set(xticks=range(len(names)), xticklabels=names, ylabel=quantity)
+            axis.bar_label(drawn, texts, fontsize=6, padding=1, **turned)
+        axis.set_xticks(range(len(names)), names, **turned)
+        axis.set_ylabel(quantity)
         axis.margins(y=0.12)
         if len(series) > 1:
             axis.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=len(series))
@@ -194,10 +196,11 @@ class LiveCurves:
     Args:
         epochs: how many there will be, for the horizontal axis.
         keys: what to draw → the axis label; None draws :data:`LIVE`.
+        title: what is trained, for the heading.
     """
 
-    def __init__(self, epochs: int, keys: Mapping[str, str] | None = None):
-        self.epochs = epochs
+    def __init__(self, epochs: int, keys: Mapping[str, str] | None = None, title: str = "training"):
+        self.epochs, self.title = epochs, title
         self.keys = keys or LIVE
         self._display = None
 
@@ -207,14 +210,19 @@ class LiveCurves:
 
         keys = {key: label for key, label in self.keys.items() if any(key in row for row in history)}
         figure = curves({"": [history]}, keys, x="epoch", xlabel="epoch")
-        left = history[-1]["seconds"] / history[-1]["epoch"] * (self.epochs - history[-1]["epoch"])
-        figure.suptitle(f"epoch {history[-1]['epoch']} of {self.epochs}, about {left:.0f} s left", fontsize=8)
+        done = history[-1]["epoch"]
+        left = history[-1]["seconds"] / done * (self.epochs - done)
+        state = f"epoch {done} of {self.epochs}"
+        state += f", about {left:.0f} s left" if done < self.epochs else ""
+        figure.suptitle(f"{self.title}: {state}", fontsize=8)
         for axis in figure.axes:
             axis.set_xlim(0.5, self.epochs + 0.5)
+        said = f"{self.title}, {state}: {', '.join(keys.values())} against the epoch"
+        about = {"metadata": {"image/png": {"alt": said}}}
         if self._display is None:
-            self._display = display(figure, display_id=True)
+            self._display = display(figure, display_id=True, **about)
         else:
-            self._display.update(figure)
+            self._display.update(figure, **about)
         plt.close(figure)
 
 

@@ -9,15 +9,17 @@ may cover it. Every label comes from the geometry that also made the picture::
     person  light  camera          the four together, on pixels; light; exposure and file
     occluders  layers              things that cover a face, and how they are laid over
     draw  store                    one sample, from (seed, index); data sets on disk
+    compose                        occluders over a labelled photograph
     mesh  paint  colour  chance  photographs   rasteriser, painting, colours, noise, bundled pictures
 """
 
 from synthetic_faces.classes import CLASSES, COLOURS
+from synthetic_faces.compose import Composed, occlude
 from synthetic_faces.draw import FaceSample, draw_face
 from synthetic_faces.recipe import OCCLUDERS, Recipe
-from synthetic_faces.store import DrawnExtent, prepare_synthetic, read_truth, synthetic_folder
+from synthetic_faces.store import prepare_synthetic, read_truth, synthetic_folder
 
 __all__ = [
-    "CLASSES", "COLOURS", "OCCLUDERS", "DrawnExtent", "FaceSample", "Recipe", "draw_face",
-    "prepare_synthetic", "read_truth", "synthetic_folder",
+    "CLASSES", "COLOURS", "OCCLUDERS", "Composed", "FaceSample", "Recipe", "draw_face",
+    "occlude", "prepare_synthetic", "read_truth", "synthetic_folder",
 ]  # fmt: skip

@@ -62,3 +62,27 @@ def _split(u: np.ndarray, cells: int) -> tuple[np.ndarray, np.ndarray]:
     whole = np.floor(u)
     part = u - whole
     return whole.astype(np.int32) & (cells - 1), part * part * (3 - 2 * part)
+
+
+class Middle:
+    """A generator that draws the middle of every distribution: of a mean person."""
+
+    def standard_normal(self) -> float:
+        """Return the mean of a normal distribution."""
+        return 0.0
+
+    def random(self) -> float:
+        """Return the middle of 0 to 1."""
+        return 0.5
+
+    def uniform(self, low: float, high: float) -> float:
+        """Return the middle between two values."""
+        return (low + high) / 2
+
+    def choice(self, values, p=None):
+        """Return the first value."""
+        return values[0]
+
+    def beta(self, a: float, b: float) -> float:
+        """Return the mean of a beta distribution."""
+        return a / (a + b)

@@ -55,14 +55,15 @@ def draw_face(seed: int, index: int, size: int = 128, *, recipe: Recipe | None =
     image.reshape(-1, 3)[drawn.pixel] = drawn.colour
     labels, face = np.zeros((size, size), np.uint8), np.zeros((size, size), bool)
     labels.flat[drawn.pixel], face.flat[drawn.face] = drawn.label, True
-    stage = layers.Stage(view, person.turn, person.shape, person.look, lamps, drawn.depth)
+    flesh = colour.skin_colour(person.look.tone, person.look.blood + 0.3)
+    stage = layers.Stage(view, person.turn, person.shape, flesh, person.look.hair_rgb, lamps, drawn.depth)
     rng = stream(seed, index, "glasses")
     record["glasses"] = bool(rng.random() < 0.08 + 0.25 * person.shape.age)
     for layer in occluders.spectacles(stage, rng) if record["glasses"] else ():
         layers.lay(image, labels, layer, lamps)
     complete, covered = labels.copy(), np.zeros((size, size), bool)
     rng = stream(seed, index, "occluders")
-    record["occluders"] = _choose_occluders(rng, recipe, person.style.kind)
+    record["occluders"] = choose_occluders(rng, recipe, person.style.kind)
     for number, kind in enumerate(record["occluders"]):
         for layer in occluders.KINDS[kind](stage, stream(seed, index, f"occluder {number}")):
             covered |= layers.lay(image, labels, layer, lamps)
@@ -131,7 +132,7 @@ def _backdrop(seed: int, index: int, recipe: Recipe, view: View, lamps: light.Li
     return image, {"background": kind, "others": others}
 
 
-def _choose_occluders(rng: np.random.Generator, recipe: Recipe, hair: str) -> list[str]:
+def choose_occluders(rng: np.random.Generator, recipe: Recipe, hair: str) -> list[str]:
     """Return the kinds of occluder of one sample, farthest first; strands for long enough ``hair`` only."""
     if recipe.most == 0 or rng.random() >= recipe.occluded:
         return []

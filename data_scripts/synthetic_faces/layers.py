@@ -25,7 +25,8 @@ class Stage:
     view: View
     turn: np.ndarray  # of the head
     shape: SimpleNamespace
-    look: SimpleNamespace
+    flesh: np.ndarray  # linear colour [3] of hands
+    hair: np.ndarray  # linear colour [3] of strands
     light: Light
     depth: np.ndarray  # float32 [H*W], depth of what is visible, -inf for the background
 

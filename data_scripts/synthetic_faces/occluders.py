@@ -11,7 +11,7 @@ from scipy import ndimage
 
 from synthetic_faces.chance import choose, normal
 from synthetic_faces.classes import GLASSES, HAIR, OCCLUDER, SUNGLASSES
-from synthetic_faces.colour import linear, skin_colour
+from synthetic_faces.colour import linear
 from synthetic_faces.head import head_grid
 from synthetic_faces.layers import Layer, Stage, coverage, flat_colour, limb
 from synthetic_faces.light import shade
@@ -104,7 +104,7 @@ def strands(stage: Stage, rng: np.random.Generator) -> list[Layer]:
     start, sweep, width = rng.uniform(-10, 30), rng.uniform(10, 60), rng.uniform(2.0, 3.2)
     t = np.linspace(0, 1, 12)
     taper = 0.5 * width * stage.view.scale * (1 - t[:, None] ** 2)
-    hair = flat_colour(stage.light, stage.look.hair_rgb, 0.02)
+    hair = flat_colour(stage.light, stage.hair, 0.02)
     layers = []
     for _ in range(int(rng.integers(4, 11))):
         drop, root = rng.uniform(60, 170), start + rng.normal(0, 18)
@@ -167,7 +167,7 @@ def hand(stage: Stage, rng: np.random.Generator) -> list[Layer]:
     reach = rng.uniform(10, 50) if spot[1] == 118 else rng.uniform(35, 85)  # bent fingers under the chin
     palm = tip - up * (reach + 35) * grow
     wrist = palm - up * 75 * grow
-    tone = skin_colour(stage.look.tone, stage.look.blood + 0.3) * rng.uniform(0.85, 1.1)
+    tone = stage.flesh * rng.uniform(0.85, 1.1)
     layers = _arm(stage, rng, wrist, wrist - up * 260 * grow + side * across * 60 * grow, grow, tone)
     back = [wrist, palm - up * 45 * grow, palm]
     layers.append(limb(stage, back, np.array([27, 34, 40]) * grow, tone, 0.2))
@@ -193,7 +193,7 @@ def phone(stage: Stage, rng: np.random.Generator) -> list[Layer]:
     outline = middle + wide * power(np.cos(angle), 0.25) * across + high * power(np.sin(angle), 0.25) * up
     colour = linear(str(rng.choice(["#141416", "#2a2c30", "#d9dadb", "#7c2231"])))
     layers = [Layer(coverage(stage.view.size, [outline]), flat_colour(stage.light, colour, 0.15))]
-    out, tone = side * across, skin_colour(stage.look.tone, stage.look.blood + 0.3) * rng.uniform(0.85, 1.1)
+    out, tone = side * across, stage.flesh * rng.uniform(0.85, 1.1)
     hold = middle + out * (wide + 12 * grow)
     wrist = hold - up * 62 * grow + out * 8 * grow
     elbow = wrist - up * 240 * grow + out * rng.uniform(-10, 90) * grow

@@ -11,7 +11,7 @@ import json
 import multiprocessing
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from types import ModuleType
@@ -20,7 +20,7 @@ import numpy as np
 from PIL import Image, PngImagePlugin
 from tqdm import tqdm
 
-from consensus_lib.data.folder import DatasetError, DatasetInfo, is_made, read_info
+from consensus_lib.data.folder import DatasetInfo, is_made
 from consensus_lib.data.writer import DatasetWriter
 from consensus_lib.paths import atomic, data_dir, locked
 from synthetic_faces.classes import CLASSES, COLOURS
@@ -174,41 +174,3 @@ def read_truth(folder: str | Path, id: str) -> tuple[np.ndarray, np.ndarray, np.
         values, text = np.array(picture), picture.text
     contour = np.array(json.loads(text["contour"]))
     return values % FACE_BIT, values >= FACE_BIT, contour, json.loads(text["record"])
-
-
-class DrawnExtent:
-    """The exact outline of synthetic faces, a :class:`~consensus_lib.teacher.extents.FaceExtent`.
-
-    Args:
-        folder: a data set of :func:`~synthetic_faces.prepare_synthetic`.
-
-    Raises:
-        DatasetError: the folder is not such a data set.
-    """
-
-    name = "drawn"
-
-    def __init__(self, folder: str | Path):
-        self.folder, self._size = Path(folder), read_info(folder).size
-        if not (self.folder / "complete").is_dir():
-            raise DatasetError(f"folder: expected drawn faces with complete/, got {self.folder} without it")
-
-    def __call__(self, images, ids: Sequence[str]) -> list[np.ndarray | None]:
-        """Return for each of ``images`` ``[B,3,H,W]`` contour points float ``[P,2]``, or None without a face.
-
-        Points are (x, y) in pixels of these images, the centre of the first pixel at (0.5, 0.5).
-
-        Raises:
-            ValueError: an id is not in the folder, or there are more or fewer than images.
-        """
-        if len(ids) != len(images):
-            raise ValueError(f"ids: expected one for each of {len(images)} images, got {len(ids)}")
-        contours = []
-        for id in ids:
-            try:
-                _, face, contour, _ = read_truth(self.folder, id)
-            except FileNotFoundError:
-                raise ValueError(f"ids: expected samples of {self.folder}, got {id!r}") from None
-            scale = images.shape[3] / self._size, images.shape[2] / self._size
-            contours.append(contour * scale if face.any() else None)
-        return contours

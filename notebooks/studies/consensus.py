@@ -9,6 +9,7 @@ steps, with each seed. CE is cross-entropy, D the deviation from the blob's mean
 folder of its own: a study that was stopped resumes.
 """
 
+import math
 import shlex
 import sys
 from pathlib import Path
@@ -19,16 +20,22 @@ from consensus_lib.data.prepared import prepared_folder
 from consensus_lib.experiments import notebook, results
 from consensus_lib.experiments.command_line import SEED, Parser, number, refusing, whole
 from consensus_lib.experiments.train import Config
-from consensus_lib.losses import ConsensusLoss, Ramp, pixelwise_loss
+from consensus_lib.losses import ConsensusLoss, pixelwise_loss
 from consensus_lib.models.networks import FaceOccNet, MostFrequentLabel, check_network
 from consensus_lib.training.trainer import evaluate
+
+
+def rising(progress: float) -> float:
+    """Return a weight that rises from 0 to 2 along half a cosine; ``progress`` is the share of the training."""
+    return 1 - math.cos(math.pi * progress)
+
 
 DEVIATION = {"alpha": 0.0, "pixel_weight": 1.0}
 LOSSES = {
     "CE": pixelwise_loss,
     "CE + 1 D, components": ConsensusLoss("component", beta=1.0, **DEVIATION),
     "CE + 3 D, components": ConsensusLoss("component", beta=3.0, **DEVIATION),
-    "CE + D rising to 2, components": ConsensusLoss("component", beta=Ramp(0.0, 2.0), **DEVIATION),
+    "CE + D rising to 2, components": ConsensusLoss("component", beta=rising, **DEVIATION),
     "Eq. 8, classes": ConsensusLoss("class"),
     "Eq. 8, components": ConsensusLoss("component"),
     "Eq. 8, components, no specks": ConsensusLoss("component", min_size=16),

@@ -95,8 +95,7 @@ def measure_costs(
         else:
             cost["loss"] = of_loss[name] / of_loss[""]
             cost["training"] = (of_step + of_loss[name]) / (of_step + of_loss[""])
-        source = getattr(method, "source", "Masi et al., CVPR 2020")
-        rows.append({"name": name, "title": method.title, "source": source} | cost)
+        rows.append({"name": name, "title": method.title, "source": method.source} | cost)
     return rows
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
+from skimage import measure
 from torch import nn
 
 from consensus_lib.models.networks import FaceOccNet
@@ -104,39 +105,113 @@ def network_diagram(shapes: Sequence[tuple[str, tuple[int, int, int]]], branch: 
     return figure
 
 
-def gradient_arrows(probability: np.ndarray, pulls: Mapping[str, np.ndarray], blobs: np.ndarray) -> Figure:
-    """Draw how losses pull the pixels of a two-class toy: up towards class 1, down towards class 0.
+def number_grids(
+    panels: Mapping[str, np.ndarray], blobs: np.ndarray, *, mark: tuple[int, int] | None = None
+) -> Figure:
+    """Draw small arrays side by side with their numbers in the cells, white on dark.
 
     Args:
-        probability: float ``[H,W]`` of class 1, in grey.
-        pulls: loss → float ``[H,W]``, how far a step of descent moves each pixel towards class 1. Lengths
-            are relative to the longest of their panel, whose value stands below it.
+        panels: title → ``[H,W]``; floats are from 0 to 1, integers are labels.
         blobs: integer ``[H,W]``; a line runs where it changes.
+        mark: row and column of a pixel to frame.
     """
-    size = (DOUBLE, DOUBLE / len(pulls) + 0.35)
-    figure, axes = plt.subplots(1, len(pulls), squeeze=False, layout="constrained", figsize=size)
-    for axis, (name, pull) in zip(axes[0], pulls.items(), strict=True):
-        _draw_arrows(axis, probability, pull, blobs)
+    figure, axes = _toy_axes(len(panels))
+    for axis, (title, values) in zip(axes, panels.items(), strict=True):
+        _draw_numbers(axis, values, blobs, mark)
+        axis.set_title(title)
+    return figure
+
+
+def gradient_signs(
+    pulls: Mapping[str, np.ndarray], blobs: np.ndarray, *, mark: tuple[int, int] | None = None
+) -> Figure:
+    """Draw how losses pull the pixels of a two-class toy: towards class 1 (▲, blue) or class 0 (▼, orange).
+
+    Args:
+        pulls: loss → float ``[H,W]``, how far a step of descent moves each pixel towards class 1. The numbers
+            are in hundredths and can be compared between panels; the colours are relative to their panel.
+        blobs: integer ``[H,W]``; a line runs where it changes.
+        mark: row and column of a pixel to frame.
+    """
+    figure, axes = _toy_axes(len(pulls))
+    for axis, (name, pull) in zip(axes, pulls.items(), strict=True):
+        _draw_signs(axis, pull, blobs, mark)
         axis.set_title(name)
     return figure
 
 
-def toy_panel(probability: np.ndarray, pull: np.ndarray, blobs: np.ndarray) -> Figure:
-    """Draw one state of a two-class toy: probabilities, mean of each blob, :func:`gradient_arrows`."""
-    size = (DOUBLE, DOUBLE / 3)
-    figure, (numbers, bars, pulled) = plt.subplots(1, 3, layout="constrained", figsize=size)
-    numbers.imshow(probability, vmin=0, vmax=1)
-    for (row, column), value in np.ndenumerate(probability):
-        colour = "white" if value < 0.5 else "black"
-        numbers.text(column, row, f"{value:.2f}", ha="center", va="center", fontsize=7, color=colour)
-    numbers.set(xticks=[], yticks=[], title="probability of face")
+def toy_panel(
+    probability: np.ndarray, pull: np.ndarray, blobs: np.ndarray, mark: tuple[int, int] | None = None
+) -> Figure:
+    """Draw one state of a two-class toy: probabilities, mean of each blob, :func:`gradient_signs`."""
+    figure, (numbers, bars, pulled) = plt.subplots(
+        1, 3, layout="constrained", figsize=(DOUBLE, DOUBLE / 3 + 0.1)
+    )
+    _draw_numbers(numbers, probability, blobs, mark)
+    numbers.set_title("probability of face")
     ids = np.unique(blobs)
     bars.bar(ids, [probability[blobs == id].mean() for id in ids], color="0.75")
     spread = np.linspace(-0.25, 0.25, probability.size)
     bars.plot(blobs.ravel() + spread, probability.ravel(), "o", color="C0", markersize=3)
-    bars.set(xticks=ids, xticklabels=[f"blob {id}" for id in ids], ylim=(0, 1), title="blob means and pixels")
-    _draw_arrows(pulled, probability, pull, blobs)
-    pulled.set_title("pull on each pixel")
+    if mark:
+        place = blobs[mark] + spread.reshape(blobs.shape)[mark]
+        bars.plot(place, probability[mark], "o", color="#CC79A7", markersize=7, markerfacecolor="none")
+    names = ["background", "face"] if len(ids) == 2 else ids
+    bars.set(xticks=ids, xticklabels=names, ylim=(0, 1), title="blob means (bars), pixels (dots)")
+    _draw_signs(pulled, pull, blobs, mark)
+    pulled.set_title("pull, in hundredths: ▲ face, ▼ background")
+    return figure
+
+
+def loss_diagram(image: np.ndarray, labels: np.ndarray, p: np.ndarray, colours: Colours) -> Figure:
+    """Draw the consensus loss from left to right: image, blobs, means, two divergences.
+
+    Args:
+        image: float ``[H,W,3]`` in [0, 1].
+        labels: integer ``[H,W]``; its 4-connected components are the blobs.
+        p: a network's probabilities of class 1, float ``[H,W]``.
+        colours: one for each class.
+    """
+    figure = plt.figure(figsize=(DOUBLE, 2.75), layout="none")
+    ids = measure.label(labels, background=-1, connectivity=1)
+    means = np.zeros(p.shape)
+    for blob in np.unique(ids):
+        means[ids == blob] = p[ids == blob].mean()
+    boxes = {
+        "image": (0.00, 0.50, image),
+        "true labels": (0.00, 0.02, colorize(labels, colours)),
+        "probability p(s)": (0.245, 0.50, p),
+        "blobs c": (0.245, 0.02, colorize(1 + ids % 6, [(0, 0, 0), *_component_colours(colours)[1:]])),
+        "means p̂(c), Eq. 6": (0.49, 0.26, means),
+    }
+    for title, (x, y, picture) in boxes.items():
+        axis = figure.add_axes((x, y, 0.16, 0.40))
+        axis.imshow(picture, vmin=0, vmax=1 if picture.dtype.kind == "f" else None)
+        axis.set(xticks=[], yticks=[])
+        axis.set_title(title, pad=2)
+        axis.spines[:].set(visible=True, color="0.6")
+    sheet = figure.add_axes((0, 0, 1, 1))
+    sheet.set(xlim=(0, 1), ylim=(0, 1))
+    sheet.set_axis_off()
+    arrow = {"arrowstyle": "-|>", "linewidth": 0.9, "color": "0.2", "shrinkA": 0, "shrinkB": 0}
+    for start, end, name in (
+        ((0.165, 0.70), (0.242, 0.70), "network"),
+        ((0.165, 0.22), (0.242, 0.22), "cut"),
+        ((0.408, 0.62), (0.487, 0.52), "average"),
+        ((0.408, 0.24), (0.487, 0.40), "inside c"),
+        ((0.653, 0.52), (0.715, 0.66), ""),
+        ((0.653, 0.40), (0.715, 0.26), ""),
+    ):
+        sheet.annotate("", end, start, arrowprops=arrow)
+        middle = (start[0] + end[0]) / 2, max(start[1], end[1]) + 0.015
+        sheet.text(*middle, name, ha="center", va="bottom", fontsize=6.5)
+    for y, colour, words in (
+        (0.66, "#0072B2", "match the label\nα · KL( y ‖ p̂(c) )\ndoes the mean say the class?"),
+        (0.26, "#D55E00", "match each other\nβ · mean over s of\nKL( p̂(c) ‖ p(s) )"),
+    ):
+        style = {"boxstyle": "round,pad=0.5", "facecolor": "white", "edgecolor": colour, "linewidth": 1.2}
+        sheet.text(0.825, y, words, ha="center", va="center", fontsize=7.5, bbox=style)
+    sheet.text(0.825, 0.46, "+", ha="center", va="center", fontsize=13)
     return figure
 
 
@@ -248,24 +323,45 @@ def _block_name(block: nn.Module) -> str:
     return "conv" + extra
 
 
-def _draw_arrows(axis, probability: np.ndarray, pull: np.ndarray, blobs: np.ndarray) -> None:
-    axis.imshow(probability, vmin=-0.3, vmax=1.3)  # not to black and white: arrows stay visible on it
+def _toy_axes(count: int):
+    size = (DOUBLE, DOUBLE / max(count, 3) + 0.25)
+    figure, axes = plt.subplots(1, count, squeeze=False, layout="constrained", figsize=size)
+    return figure, axes[0]
+
+
+def _draw_numbers(axis, values: np.ndarray, blobs: np.ndarray, mark: tuple[int, int] | None) -> None:
+    whole = values.dtype.kind in "iub"
+    axis.imshow(values, vmin=0, vmax=1 if values.max() <= 1 else values.max())
+    dark = values < 0.5 * max(1, values.max())
+    for (row, column), value in np.ndenumerate(values):
+        text = f"{value}" if whole else f"{value:.2f}".removeprefix("0") if value < 1 else "1.0"
+        colour = "white" if dark[row, column] else "black"
+        axis.text(column, row, text, ha="center", va="center", fontsize=7.5, color=colour)
+    _draw_borders(axis, blobs, mark)
+
+
+def _draw_signs(axis, pull: np.ndarray, blobs: np.ndarray, mark: tuple[int, int] | None) -> None:
+    longest = np.abs(pull).max() or 1.0
+    shade = np.abs(pull)[..., None] / longest * 0.75
+    up, down = np.array([0.34, 0.71, 0.91]), np.array([0.90, 0.62, 0.0])
+    axis.imshow(1 - shade * (1 - np.where((pull > 0)[..., None], up, down)))
+    for (row, column), value in np.ndenumerate(pull):
+        sign = "▲" if value > 0.0005 else "▼" if value < -0.0005 else ""
+        style = {"ha": "center", "va": "center"}
+        axis.text(column, row - 0.2, sign, fontsize=5 + 4 * abs(value) / longest, **style)
+        axis.text(column, row + 0.22, f"{100 * value:+.1f}", fontsize=6.5, **style)
+    _draw_borders(axis, blobs, mark)
+
+
+def _draw_borders(axis, blobs: np.ndarray, mark: tuple[int, int] | None) -> None:
     for row, column in np.argwhere(np.diff(blobs, axis=0)):
         axis.plot([column - 0.5, column + 0.5], [row + 0.5, row + 0.5], "-", color="#D55E00")
     for row, column in np.argwhere(np.diff(blobs, axis=1)):
         axis.plot([column + 0.5, column + 0.5], [row - 0.5, row + 0.5], "-", color="#D55E00")
-    longest = np.abs(pull).max()
-    for (row, column), value in np.ndenumerate(pull / (longest or 1.0)):
-        ends = {"xy": (column, row - 0.42 * value), "xytext": (column, row + 0.42 * value)}
-        for colour, width in (("white", 2.6), ("#0072B2", 1.3)):  # a rim keeps them apart from any grey
-            style = {
-                "arrowstyle": "-|>",
-                "mutation_scale": 3 + 5 * abs(value),
-                "color": colour,
-                "linewidth": width,
-            }
-            axis.annotate("", **ends, arrowprops=style | {"shrinkA": 0, "shrinkB": 0})
-    axis.set(xticks=[], yticks=[], xlabel=f"longest: {longest:.2g}")
+    if mark:
+        frame = (mark[1] - 0.46, mark[0] - 0.46)
+        axis.add_patch(Rectangle(frame, 0.92, 0.92, fill=False, edgecolor="#CC79A7", linewidth=2))
+    axis.set(xticks=[], yticks=[])
     axis.spines[:].set_visible(False)
 
 

@@ -134,3 +134,13 @@ def flickering() -> tuple[torch.Tensor, Predictor, Predictor]:
         return steady(images)[:, ::4, ::4].repeat_interleave(4, 1).repeat_interleave(4, 2)
 
     return image, steady, stepping
+
+
+def toy_face() -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the toy of notebook 03: labels int64 ``[4,4]`` and the probability of face float64 ``[4,4]``.
+
+    A face of six pixels, one of which, in row 2 and column 2, is a hole in the prediction.
+    """
+    labels = torch.tensor([[0, 0, 0, 0], [0, 1, 1, 0], [0, 1, 1, 0], [0, 1, 1, 0]])
+    rows = [[0.1, 0.2, 0.1, 0.1], [0.2, 0.9, 0.8, 0.1], [0.1, 0.8, 0.2, 0.2], [0.1, 0.9, 0.8, 0.1]]
+    return labels, torch.tensor(rows, dtype=torch.float64)

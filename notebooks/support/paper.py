@@ -23,7 +23,7 @@ from consensus_lib.teacher import factorise
 from consensus_lib.training import predict
 from consensus_lib.viz import plots
 from consensus_lib.viz.images import class_legend, colorize, image_grid, to_rgb
-from support import diagrams, tables
+from support import diagrams, examples, tables
 from support.run_folder import MissingResult, RunFolder, dataset_title, describe_setup
 from support.seeds import compare_seeds
 from support.tables import MARKS, Column, Groups, Value
@@ -211,19 +211,16 @@ def figure2(folder: RunFolder, width: float) -> tuple[Figure, str]:
 
 def figure3a(folder: RunFolder | None, width: float) -> tuple[Figure, str]:
     """Reproduce the first part of Fig. 3: where two losses pull on the toy of notebook 03."""
-    labels = torch.tensor([[0, 0, 0, 0], [0, 1, 1, 0], [0, 1, 1, 0], [0, 1, 1, 0]])
-    face = torch.tensor(
-        [[0.1, 0.2, 0.1, 0.1], [0.2, 0.9, 0.8, 0.1], [0.1, 0.8, 0.2, 0.2], [0.1, 0.9, 0.8, 0.1]]
-    )
+    labels, face = examples.toy_face()
     pulls = {}
     consensus = functools.partial(consensus_loss, alpha=1, beta=1)
     for name, loss in (("pixel-wise", pixelwise_loss), ("consensus", consensus)):
-        logits = torch.stack([1 - face, face]).double().log()[None].requires_grad_()
+        logits = torch.stack([1 - face, face]).log()[None].requires_grad_()
         (gradient,) = torch.autograd.grad(loss(logits, labels[None]), logits)
         pulls[name] = (gradient[0, 0] - gradient[0, 1]).numpy()
-    return diagrams.gradient_arrows(face.numpy(), pulls, labels.numpy()), (
+    return diagrams.gradient_signs(pulls, labels.numpy(), mark=(2, 2)), (
         "Reproduction of Fig. 3, first part. A face of six pixels with a hole, and how a step of descent "
-        "moves each pixel: up is towards face. Grey is the probability of face; the line is the blob."
+        "moves each pixel, in hundredths: + is towards face. The orange line is the blob, the frame the hole."
     )
 
 
@@ -246,10 +243,11 @@ def figure4a(folder: RunFolder, width: float) -> tuple[Figure, str]:
     test, found, masks = watched(folder)
     after = sorted({1, *(max(1, round(found.epochs.max() * share)) for share in (0.25, 0.5, 1))})
     colours = test.task.colours
-    maps = [(i, [*(kept[e][i] for e in after), test[i]["labels"]]) for i in (0, 1) for kept in masks.values()]
+    shown = range(min(2, len(test)))
+    maps = [(i, [*(kept[e][i] for e in after), test[i]["labels"]]) for i in shown for kept in masks.values()]
     rows = [[to_rgb(test[i]["image"]), *(colorize(one, colours) for one in row)] for i, row in maps]
     titles = ["image", *(f"epoch {epoch}" for epoch in after), "truth"]
-    figure = image_grid(rows, titles=titles, labels=list(masks) * 2, width=width)
+    figure = image_grid(rows, titles=titles, labels=list(masks) * len(shown), width=width)
     steps = -(-found.train_images.iloc[0] // found.batch_size.iloc[0])
     return class_legend(figure, test.task.classes, colours), (
         f"Reproduction of Fig. 4a. The first two test images, with {BASE} and with {OURS}, first seed. "
@@ -284,10 +282,11 @@ def figure4c(folder: RunFolder, width: float) -> tuple[Figure, str]:
     test = folder.data(first.iloc[0]).test
     said = [_last(folder, row) for _, row in first.iterrows()]
     colours = test.task.colours
-    rows = [[to_rgb(test[i]["image"]), *(colorize(one[i], colours) for one in said)] for i in (0, 1)]
+    shown = range(min(2, len(test)))
+    rows = [[to_rgb(test[i]["image"]), *(colorize(one[i], colours) for one in said)] for i in shown]
     below = [f"{row.mean_iou:.3f} / {row.component_error:.2f}" for _, row in first.iterrows()]
     titles = ["image", *(f"β = {beta:g}" for beta in betas)]
-    figure = image_grid(rows, titles=titles, captions=[["", *below]] * 2, width=width)
+    figure = image_grid(rows, titles=titles, captions=[["", *below]] * len(shown), width=width)
     best = [betas[int(first.mean_iou.argmax())], betas[int(first.component_error.argmin())]]
     return class_legend(figure, test.task.classes, colours), (
         "Reproduction of Fig. 4c: Eq. 8 on components, each weighed by its size, α = 10, one training each. "
@@ -307,11 +306,12 @@ def figure5(folder: RunFolder, width: float) -> tuple[Figure, str]:
 
 
 def figure6(folder: RunFolder, width: float) -> tuple[Figure, str]:
-    """Reproduce Fig. 6: parts, and what each mask cuts out as face and as hair."""
+    """Reproduce Fig. 6: parts, and what each mask cuts out as the first two: of ``parts``, face and hair."""
     test, found, masks = watched(folder)
-    maps = truth_of(test, 4) | {name: kept[max(kept)] for name, kept in masks.items()}
-    return faces(test, maps, range(4), width, cut=(1, 2)), (
-        f"Reproduction of Fig. 6: the first four test images. On all test images, "
+    shown, cut = range(min(4, len(test))), range(1, min(3, len(test.task.classes)))
+    maps = truth_of(test, len(shown)) | {name: kept[max(kept)] for name, kept in masks.items()}
+    return faces(test, maps, shown, width, cut=cut), (
+        f"Reproduction of Fig. 6: the first {len(shown)} test images. On all test images, "
         f"{compared(found, PAIR, 'mean_iou', 'component_error')}. Consensus is {OURS}. "
         f"{describe_setup(found)}."
     )

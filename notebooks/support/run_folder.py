@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from consensus_lib.data import DatasetError, Splits, open_splits
+from consensus_lib.data import Splits, is_folder, open_splits
 from consensus_lib.experiments.results import MASKS, RESULT, read_masks, read_results
 from consensus_lib.training.checkpoint import HISTORY, STATE, CheckpointError, load_checkpoint
 
@@ -105,12 +105,16 @@ class RunFolder:
             MissingResult: they are not prepared here, or others than those.
         """
         name = "synthetic" if training.dataset == "synthetic_faces" else training.dataset
+        folder = training.get("data_folder")
         try:
             found = open_splits(
-                name, training.task, size=int(training.image_size), images=int(training.train_images)
+                folder if isinstance(folder, str) and is_folder(folder) else name,
+                training.task,
+                size=int(training.image_size),
+                images=int(training.train_images),
             )
             state = json.loads((Path(training.folder) / STATE).read_text(encoding="utf-8"))
-        except (DatasetError, OSError) as error:
+        except (ValueError, OSError) as error:
             raise MissingResult(f"images of {training.dataset}: {error}") from None
         if state["settings"]["data"] != found.train.fingerprint:
             raise MissingResult(

@@ -1,14 +1,38 @@
-"""Interactive controls of the notebooks. Each is built from plain arrays and redraws by itself."""
+"""Interactive controls of the notebooks. Each is built from arrays, redraws by itself, and leaves a still.
 
+:func:`show` puts a control into a notebook together with a still picture: readers without a kernel, on a code
+host or in the book, see the still in its place.
+"""
+
+import base64
 import io
+from collections.abc import Callable, Mapping, Sequence
 
 import ipywidgets
 import numpy as np
 import torch
 from matplotlib import pyplot as plt
+from PIL import Image, ImageDraw
+from skimage.segmentation import find_boundaries
 
-from consensus_lib.losses import consensus_loss
+from consensus_lib.data import FaceDataset
+from consensus_lib.losses import consensus_loss, label_blobs
+from consensus_lib.models.parser import FaceParser, ParsedFace
+from consensus_lib.models.photo import PhotoError, open_photo
+from consensus_lib.viz.images import overlay, to_rgb
 from support import diagrams
+
+SCALE = 3
+"""Screen pixels a pixel of a mask."""
+
+
+def show(control: ipywidgets.VBox, alt: str) -> None:
+    """Display a control whose last part is a picture, and the picture as a still in the same output."""
+    from IPython.display import display
+
+    still = base64.b64encode(control.children[-1].value).decode()
+    data = control._repr_mimebundle_() | {"image/png": still, "text/plain": alt}
+    display(data, metadata={"image/png": {"alt": alt}}, raw=True)
 
 
 def consensus_toy(labels: np.ndarray, logits: np.ndarray, pixel: tuple[int, int]) -> ipywidgets.VBox:
@@ -26,32 +50,228 @@ def consensus_toy(labels: np.ndarray, logits: np.ndarray, pixel: tuple[int, int]
     start = torch.as_tensor(logits).double()[None]
     row, column = pixel
     margin = start[0, 1, row, column] - start[0, 0, row, column]
+    alpha, beta = _slider("α, match", 1.0, 0.0, 10.0), _slider("β, deviation", 1.0, 0.0, 10.0)
+    logit = _slider("logit of the framed pixel", round(float(margin), 1), -8.0, 8.0)
 
-    def slider(name, value, low, high):
-        return ipywidgets.FloatSlider(
-            value=value, min=low, max=high, step=0.1, description=name, style={"description_width": "9em"},
-            layout={"width": "26em"},
-        )  # fmt: skip
-
-    alpha, beta = slider("α, match", 1.0, 0.0, 10.0), slider("β, deviation", 1.0, 0.0, 10.0)
-    logit = slider("logit of the pixel", round(float(margin), 1), -8.0, 8.0)
-    picture = ipywidgets.Image(format="png")
-
-    def redraw(*_):
+    def draw():
         said = start.clone()
         said[0, :, row, column] = torch.tensor([0.0, logit.value])
         said.requires_grad_()
         loss = consensus_loss(said, target, alpha=alpha.value, beta=beta.value)
         (gradient,) = torch.autograd.grad(loss, said)
         pull = (gradient[0, 0] - gradient[0, 1]).numpy()
-        figure = diagrams.toy_panel(said.detach().softmax(1)[0, 1].numpy(), pull, labels)
+        probability = said.detach().softmax(1)[0, 1].numpy()
+        figure = diagrams.toy_panel(probability, pull, labels, pixel)
         figure.suptitle(f"loss {loss.item():.3f}", fontsize=8)
-        file = io.BytesIO()
-        figure.savefig(file, format="png")
-        plt.close(figure)
-        picture.value = file.getvalue()
+        return _png_of(figure)
 
-    for control in (alpha, beta, logit):
+    return _redrawn([alpha, beta, logit], draw)
+
+
+def data_browser(data: FaceDataset) -> ipywidgets.VBox:
+    """Let a reader walk through samples: filter them, and lay labels and blob outlines over the image.
+
+    Args:
+        data: the samples; the last class is the one whose share is filtered.
+    """
+    task = data.task
+    labels = torch.stack([data[i]["labels"] for i in range(len(data))])
+    blobs = label_blobs(labels, "component")
+    pieces = torch.bincount(blobs.image[blobs.labels > 0], minlength=len(labels)).numpy()
+    shares = np.stack([(labels == k).flatten(1).double().mean(1).numpy() for k in range(len(task.classes))])
+    named = ipywidgets.Dropdown(options=[*task.classes], value=task.classes[-1], **_named("class"))
+    share = _slider("its share at least, %", 0.0, 0.0, 40.0, 1.0)
+    least = ipywidgets.IntSlider(1, 1, max(2, int(pieces.max())), **_named("components at least"), **_wide())
+    number = ipywidgets.IntSlider(0, 0, max(1, len(labels) - 1), **_named("which of those left"), **_wide())
+    opacity = _slider("opacity of the labels", 0.5, 0.0, 1.0)
+    outlines = ipywidgets.Checkbox(True, description="outline the blobs", indent=False)
+    words = ipywidgets.Label()
+
+    def draw():
+        enough = shares[task.classes.index(named.value)] * 100 >= share.value
+        left = np.flatnonzero(enough & (pieces >= least.value))
+        if not len(left):
+            words.value = "no sample is left: lower the share or the number of components"
+            return _png(np.full((SCALE * labels.shape[1], 2 * SCALE * labels.shape[2], 3), 0.9))
+        index = int(left[min(number.value, len(left) - 1)])
+        mask = labels[index].numpy()
+        seen = to_rgb(data[index]["image"])
+        marked = _enlarged(overlay(seen, mask, task.colours, opacity.value))
+        if outlines.value:
+            ids = np.kron(blobs.ids[index].numpy(), np.ones((SCALE, SCALE), int))
+            marked = np.where(find_boundaries(ids, mode="inner")[..., None], 1.0, marked)
+        found = ", ".join(f"{name} {s:.0%}" for name, s in zip(task.classes, shares[:, index], strict=True))
+        words.value = (
+            f"{len(left)} of {len(labels)} left · sample {index} · {pieces[index]} components · {found}"
+        )
+        return _png(np.hstack([_enlarged(seen), marked]))
+
+    return _redrawn([named, share, least, number, opacity, outlines], draw, words)
+
+
+def mask_comparer(
+    image: np.ndarray, truth: np.ndarray, masks: Mapping[str, np.ndarray], colours: Sequence
+) -> ipywidgets.VBox:
+    """Let a reader compare two methods' masks of one image: a wipe between them, their errors, their pieces.
+
+    Args:
+        image: float ``[H,W,3]`` in [0, 1].
+        truth: integer ``[H,W]``.
+        masks: method → integer ``[H,W]``; two or more.
+        colours: one for each class.
+    """
+    names = list(masks)
+    left = ipywidgets.Dropdown(options=names, value=names[0], **_named("left"))
+    right = ipywidgets.Dropdown(options=names, value=names[1], **_named("right"))
+    view = ipywidgets.ToggleButtons(options=["mask", "error", "components"], **_named("show"))
+    wipe = _slider("wipe, %", 50.0, 0.0, 100.0, 1.0)
+    words = ipywidgets.Label()
+
+    def picture(mask):
+        if view.value == "error":
+            return np.where((mask != truth)[..., None], (0.84, 0.37, 0.0), 0.25 + 0.5 * image)
+        if view.value == "components":
+            ids = label_blobs(torch.as_tensor(mask).long()[None], "component", connectivity=8).ids[0].numpy()
+            return plt.get_cmap("tab20")(ids % 20)[..., :3] * (mask > 0)[..., None]
+        return overlay(image, mask, colours, 0.6)
+
+    def draw():
+        cut = round(wipe.value / 100 * truth.shape[1])
+        one, two = masks[left.value], masks[right.value]
+        both = _enlarged(np.hstack([picture(one)[:, :cut], picture(two)[:, cut:]]))
+        both[:, max(0, cut * SCALE - 1) : cut * SCALE + 1] = 1
+        counts = [
+            f"{name}: {_pieces(mask)} components, {(mask != truth).mean():.1%} of the pixels wrong"
+            for name, mask in ((left.value, one), (right.value, two))
+        ]
+        words.value = f"{' · '.join(counts)} · truth: {_pieces(truth)} components"
+        truth_panel = overlay(image, truth, colours, 0.6)
+        return _png(np.hstack([_enlarged(image), _enlarged(truth_panel), both]))
+
+    return _redrawn([left, right, view, wipe], draw, words)
+
+
+def cover_the_face(
+    image: np.ndarray,
+    predict: Callable[[np.ndarray], Mapping[str, np.ndarray]],
+    colours: Mapping[str, Sequence],
+) -> ipywidgets.VBox:
+    """Let a reader lay a patch over a face and see what networks make of it.
+
+    Args:
+        image: float ``[H,W,3]`` in [0, 1].
+        predict: from such an image to method → integer mask ``[H,W]``.
+        colours: method → one for each of its classes.
+    """
+    side = image.shape[0]
+    x, y = _slider("patch: left, %", 35.0, 0.0, 90.0, 1.0), _slider("patch: top, %", 45.0, 0.0, 90.0, 1.0)
+    size = _slider("patch: side, %", 20.0, 0.0, 50.0, 1.0)
+    shade = _slider("patch: brightness", 0.3, 0.0, 1.0)
+    words = ipywidgets.Label()
+
+    def draw():
+        covered = image.copy()
+        top, left, edge = (round(v.value / 100 * side) for v in (y, x, size))
+        covered[top : top + edge, left : left + edge] = shade.value
+        masks = predict(covered)
+        words.value = " · ".join(f"{name}: {_pieces(mask)} components" for name, mask in masks.items())
+        shown = [covered, *(overlay(covered, mask, colours[name], 0.6) for name, mask in masks.items())]
+        return _png(np.hstack([_enlarged(one) for one in shown]))
+
+    return _redrawn([x, y, size, shade], draw, words)
+
+
+def your_photograph(parsers: Mapping[str, FaceParser], example: np.ndarray) -> ipywidgets.VBox:
+    """Let a reader upload a photograph and see the masks of each parser.
+
+    The photograph stays in the memory of the kernel; nothing is written or sent.
+
+    Args:
+        parsers: name → parser.
+        example: uint8 ``[H,W,3]``, shown until there is an upload.
+    """
+    upload = ipywidgets.FileUpload(accept="image/*", multiple=False, description="a photograph")
+    words = ipywidgets.Label()
+
+    def draw():
+        try:
+            photo = example
+            if upload.value:
+                photo = Image.open(io.BytesIO(upload.value[0]["content"].tobytes()))
+            photo = open_photo(photo)
+            parsed = {name: parser(photo) for name, parser in parsers.items()}
+        except (PhotoError, OSError) as error:
+            words.value = f"this cannot be parsed: {error}"
+            return _png(np.full((120, 360, 3), 0.9))
+        words.value = " · ".join(
+            f"{name}: {len(faces)} face(s); {', '.join(faces[0].classes[1:])}"
+            for name, faces in parsed.items()
+        )
+        return _parsed_png(photo, parsed)
+
+    return _redrawn([upload], draw, words)
+
+
+def _parsed_png(photo: Image.Image, parsed: Mapping[str, Sequence[ParsedFace]]) -> bytes:
+    """Return the photograph and beside it each parser's faces laid over it, 360 pixels high."""
+    plain = np.asarray(photo) / 255
+    views = [plain]
+    for faces in parsed.values():
+        view = plain
+        for face in faces:
+            view = overlay(view, face.labels, face.colours, 0.55)
+        views.append(view)
+    height = 360
+    width = round(height * photo.width / photo.height)
+    pictures = [Image.fromarray((255 * view).round().astype(np.uint8)) for view in views]
+    pictures = [picture.resize((width, height)) for picture in pictures]
+    for picture, name in zip(pictures, ("photograph", *parsed), strict=True):
+        ImageDraw.Draw(picture).text((6, 6), name, fill="white", stroke_width=2, stroke_fill="black")
+    return _png(np.hstack([np.asarray(picture) / 255 for picture in pictures]))
+
+
+def _redrawn(controls: Sequence, draw: Callable[[], bytes], *between) -> ipywidgets.VBox:
+    picture = ipywidgets.Image(format="png", value=draw())
+    picture.layout.max_width = "100%"
+
+    def redraw(_):
+        picture.value = draw()
+
+    for control in controls:
         control.observe(redraw, "value")
-    redraw()
-    return ipywidgets.VBox([alpha, beta, logit, picture])
+    return ipywidgets.VBox([*controls, *between, picture])
+
+
+def _named(name: str) -> dict:
+    return {"description": name, "style": {"description_width": "13em"}}
+
+
+def _wide() -> dict:
+    return {"layout": {"width": "44em", "max_width": "100%"}}
+
+
+def _slider(name: str, value: float, low: float, high: float, step: float = 0.1):
+    return ipywidgets.FloatSlider(value=value, min=low, max=high, step=step, **_named(name), **_wide())
+
+
+def _pieces(mask: np.ndarray) -> int:
+    blobs = label_blobs(torch.as_tensor(mask).long()[None], "component", connectivity=8)
+    return int((blobs.labels > 0).sum())
+
+
+def _enlarged(image: np.ndarray) -> np.ndarray:
+    return image.repeat(SCALE, 0).repeat(SCALE, 1)
+
+
+def _png(image: np.ndarray) -> bytes:
+    """Return float ``[H,W,3]`` in [0, 1] as the bytes of a PNG file."""
+    file = io.BytesIO()
+    Image.fromarray((255 * np.clip(image, 0, 1)).round().astype(np.uint8)).save(file, "PNG", compress_level=1)
+    return file.getvalue()
+
+
+def _png_of(figure) -> bytes:
+    file = io.BytesIO()
+    figure.savefig(file, format="png", dpi=130, bbox_inches=None)
+    plt.close(figure)
+    return file.getvalue()

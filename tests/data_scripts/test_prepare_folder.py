@@ -1,40 +1,28 @@
 """data_scripts/prepare_folder.py: a folder of images and masks, of any kind, becomes a prepared data set."""
 
+import subprocess
+import sys
+import unicodedata
+from pathlib import Path
+
 import numpy as np
 import pytest
 import yaml
 from PIL import Image
 
+import prepare_celebamask_hq
 from consensus_lib import IGNORE
 from consensus_lib.data import DatasetError, FaceDataset
 from consensus_lib.data.folder import read_index, read_info
 from consensus_lib.experiments.notebooks import notebooks, read_profile
+from consensus_lib.experiments.results import read_results
 from consensus_lib.experiments.sweep_plan import read_parameters
-from consensus_lib.experiments.train_command import main as train
 from prepare_folder import main, prepare_folder, verify
 
+CHECKOUT = Path(__file__).resolve().parents[2]
 COLOURS = np.array([(0, 0, 0), (0, 200, 0), (220, 30, 30)], np.uint8)
 # As CelebAMask-HQ calls them; with the background, 19 classes.
-CELEBA = [
-    "skin",
-    "nose",
-    "eye_g",
-    "l_eye",
-    "r_eye",
-    "l_brow",
-    "r_brow",
-    "l_ear",
-    "r_ear",
-    "mouth",
-    "u_lip",
-    "l_lip",
-    "hair",
-    "hat",
-    "ear_r",
-    "neck_l",
-    "neck",
-    "cloth",
-]
+CELEBA = list(prepare_celebamask_hq.CLASSES)[1:]
 
 
 def scene(number, side=48):
@@ -152,7 +140,7 @@ def test_masks_of_0_and_255_are_two_classes_whatever_their_edges(tmp_path):
 
 
 def test_jpeg_masks_go_to_the_nearest_colour_or_are_refused(tmp_path, capsys):
-    images, masks = write(tmp_path, suffix="JPG", quality=90, subsampling=0)
+    images, masks = write(tmp_path, suffix="JPG", quality=75, subsampling=0)
     info, _ = prepare_folder(images, masks, tmp_path / "out", 48, progress=False)
     assert len(info.classes) == 3
     assert info.notes["unclear_pixels"] > 0
@@ -200,17 +188,13 @@ def test_splits_keep_subjects_together(tmp_path):
     info, _ = prepare_folder(images, masks, tmp_path / "by_column", 16, config=config, progress=False)
     assert info.counts == {"train": 8, "validation": 8, "test": 8}
     assert {row.subject for row in read_index(tmp_path / "by_column") if row.split == "test"} == {"s0", "s1"}
+    lists = set_up(tmp_path, splits={"test": ["p00_000", "p00_001"], "train": 1.0})
+    info, _ = prepare_folder(images, masks, tmp_path / "by_lists", 16, config=lists, progress=False)
+    assert info.counts == {"train": 22, "test": 2}
+    config = set_up(tmp_path, subject="people.csv")
     (tmp_path / "people.csv").write_text("stem,subject\np00_000,s0\n")
     with pytest.raises(DatasetError, match="subject: expected one for each image"):
         prepare_folder(images, masks, tmp_path / "none", 16, config=config, progress=False)
-
-
-def test_lists_of_stems_are_splits(tmp_path):
-    images, masks = write(tmp_path, count=6)
-    prepare_folder(images, masks, tmp_path / "out", 16, progress=False)
-    config = set_up(tmp_path, splits={"test": ["p00_000", "p00_001"], "train": 1.0})
-    info, _ = prepare_folder(images, masks, tmp_path / "lists", 16, config=config, progress=False)
-    assert info.counts == {"train": 4, "test": 2}
 
 
 def test_a_task_takes_the_classes_as_the_file_says(tmp_path):
@@ -232,12 +216,12 @@ def test_a_task_takes_the_classes_as_the_file_says(tmp_path):
 
 def spoil_size(images, masks):
     Image.new("RGB", (24, 30)).save(masks / "p00_000.png")
-    return r"p00_000\.png: expected 48×48 .*got 24×30"
+    return r"p00_000\.png: expected .*48×48 .*got 24×30"
 
 
 def spoil_scale(images, masks):
     Image.fromarray(COLOURS[scene(0, 24)[1]]).save(masks / "p00_000.png")
-    return r"p00_000\.png: expected 48×48 .*got 24×24; --rescale"
+    return r"p00_000\.png: expected .*48×48 .*got 24×24; --rescale"
 
 
 def spoil_image(images, masks):
@@ -272,6 +256,42 @@ def test_what_is_wrong_names_the_file(tmp_path, spoil, capsys):
     assert not (tmp_path / "out").exists()
 
 
+def mix_numbers(images, masks):
+    Image.fromarray(scene(0)[1]).save(masks / "p00_000.png")
+    return r"numbers \(mode L\) in .*p00_000\.png and colours \(mode RGB\) in .*p00_001\.png"
+
+
+def mix_255(images, masks):
+    for number, path in enumerate(sorted(masks.iterdir())):
+        labels = scene(number)[1]
+        Image.fromarray(labels if number else 255 * (labels > 0).astype(np.uint8)).save(path)
+    return r"0 and 255 in .*p00_000\.png, and \[0, 1, 2\] in .*p00_001\.png"
+
+
+def mix_files(images, masks):
+    (masks / "p00_000.png").rename(masks / "p00_000_skin.png")
+    return r"for each image, .*p00_001\.png, and one for each class and image, .*p00_000_skin\.png"
+
+
+@pytest.mark.parametrize("mix", [mix_numbers, mix_255, mix_files])
+def test_masks_of_two_kinds_are_refused_with_a_file_of_each(tmp_path, mix):
+    images, masks = write(tmp_path, count=6)
+    with pytest.raises(DatasetError, match=f"expected masks of one kind, got .*{mix(images, masks)}"):
+        prepare_folder(images, masks, tmp_path / "out", 16, progress=False)
+    assert not (tmp_path / "out.yaml").exists()
+
+
+def test_palettes_that_differ_from_mask_to_mask_are_colours(tmp_path):
+    images, masks = write(tmp_path, mask=paletted, count=6)
+    swapped = Image.fromarray(np.array([2, 1, 0], np.uint8)[scene(0)[1]])
+    swapped.putpalette(COLOURS[::-1].tobytes())
+    swapped.save(masks / "p00_000.png")
+    info, _ = prepare_folder(images, masks, tmp_path / "out", 48, progress=False)
+    place = [info.colours.index(tuple(colour)) for colour in COLOURS.tolist()]
+    for number, row in enumerate(read_index(tmp_path / "out")):
+        assert np.array_equal(labels_of(tmp_path / "out", row), np.array(place)[scene(number)[1]])
+
+
 def test_masks_of_another_scale_are_brought_to_the_image_when_asked(tmp_path):
     images, masks = write(tmp_path, count=6)
     spoil_scale(images, masks)
@@ -293,7 +313,7 @@ def test_images_that_are_not_square_turned_or_of_other_modes(tmp_path, crop):
     image.transpose(turned).save(images / "p00_000.jpg", exif=exif)
     mask.transpose(turned).save(masks / "p00_000.png", exif=exif)
     (images / "p00_001.jpg").rename(images / "été 安 1.JPEG")
-    (masks / "p00_001.png").rename(masks / "été 安 1.PNG")
+    (masks / "p00_001.png").rename(masks / unicodedata.normalize("NFD", "été 安 1.PNG"))
     for mode, name, suffix in (
         ("L", "p01_002", "PNG"),
         ("CMYK", "p01_003", "jpg"),
@@ -356,7 +376,8 @@ def test_a_wrong_file_is_named(tmp_path, changes, expected):
         prepare_folder(images, masks, tmp_path / "b", 16, config=set_up(tmp_path, **changes), progress=False)
 
 
-def test_verify_repairs_only_what_is_broken(tmp_path, capsys):
+def test_verify_repairs_only_what_is_broken(tmp_path, tiny_folder):
+    assert verify(tiny_folder) == []  # of any script
     images, masks = write(tmp_path)
     out = tmp_path / "out"
     prepare_folder(images, masks, out, 32, progress=False)
@@ -407,13 +428,33 @@ def test_its_path_stands_for_the_data_set_in_the_notebooks(tiny_folder):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("layout", "classes"), [(lambda folder: write(folder, 70), 3), (write_celeba, 19)])
-def test_such_a_folder_is_trained_on_from_the_command_line(tmp_path, layout, classes, capsys):
-    images, masks = layout(tmp_path)
-    assert main([*map(str, (images, masks)), "--out", str(tmp_path / "mine"), "--size", "32"]) == 0
-    assert len(read_info(tmp_path / "mine").classes) == classes
-    options = (
-        f"--data {tmp_path}/mine --size 32 --epochs 1 --batch-size 2 --width 0.125 --device cpu --images 0"
-    )
-    assert train(options.split()) == 0
-    assert "mean_iou" in capsys.readouterr().out.lower().replace(" ", "_")
+def test_every_notebook_runs_on_such_folders(tmp_path):
+    """As a user does it: ``prepare_folder.py``, ``train``, ``make run``, ``make figures``; two at a time."""
+    sources = {"coloured": write(tmp_path / "70", 70), "celeba": write_celeba(tmp_path / "parts")}
+
+    def do(*words):
+        """Run a command for each of both; {images}, {masks}, {out} are its folders."""
+        started = []
+        for name, (images, masks) in sources.items():
+            given = [str(word).format(images=images, masks=masks, out=tmp_path / name) for word in words]
+            started.append(
+                subprocess.Popen([sys.executable, *given], cwd=CHECKOUT, stderr=subprocess.PIPE, text=True)
+            )
+        for one in started:
+            said = one.communicate()[1]
+            assert one.returncode == 0, said[-2000:]
+
+    do("data_scripts/prepare_folder.py", "{images}", "{masks}", "--out", "{out}", "--size", "32")
+    settings = "--size 32 --epochs 1 --batch-size 2 --width 0.125 --device cpu"
+    do("-m", "consensus_lib", "train", "--data", "{out}", "--out", "{out}-run/own", *settings.split())
+    do("-m", "consensus_lib", "run", "--data", "{out}", "--profile", "smoke", "--out", "{out}-run")
+    do("-m", "consensus_lib", "run", "--only", "07", "--out", "{out}-run")  # make figures
+    for name, classes in {"coloured": 3, "celeba": 19}.items():
+        names = read_info(tmp_path / name).classes
+        assert len(names) == classes
+        found = [one for one in read_results(tmp_path / f"{name}-run") if one["dataset"] == name]
+        trained = {"training", "02_pixelwise_baseline", "03_consensus_loss", "05_artifact_analysis"}
+        assert trained <= {one["notebook"] for one in found}
+        assert all({f"iou_{name}" for name in names} <= set(one) for one in found)
+        drawn = {path.stem for path in (tmp_path / f"{name}-run/07_paper_figures/figures").glob("*.pdf")}
+        assert {"fig3b", "fig4a", "fig4c", "fig6"} <= drawn

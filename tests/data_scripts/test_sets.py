@@ -8,21 +8,24 @@ import threading
 import h5py
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 import cofw_protocol
-import prepare_celebamask_hq
+import paste_cutouts
 import prepare_cofw
-import prepare_easyportrait
 import prepare_faceocc
-import prepare_fasseg
-import prepare_helen
-import prepare_lapa
 import sets
 from archives import PublicFile
 from consensus_lib import IGNORE
-from consensus_lib.data import DatasetError, DatasetInfo, Task, read_info
+from consensus_lib.data import DatasetInfo, FaceDataset, read_info
 from consensus_lib.data.folder import read_index
+from prepare_celebamask_hq import CELEBAMASK_HQ
+from prepare_cofw import COFW
+from prepare_easyportrait import EASYPORTRAIT
+from prepare_fasseg import FASSEG
+from prepare_helen import HELEN
+from prepare_lapa import LAPA
 
 
 def draw(dataset, seed, height=48, width=40):
@@ -118,12 +121,12 @@ def build_cofw(tree, dataset):
 
 
 BUILD = {
-    prepare_lapa.LAPA: (build_lapa, {"train": 2, "validation": 1, "test": 1}),
-    prepare_easyportrait.EASYPORTRAIT: (build_easyportrait, {"train": 1, "validation": 1, "test": 1}),
-    prepare_celebamask_hq.CELEBAMASK_HQ: (build_celebamask_hq, {"train": 2, "validation": 1, "test": 1}),
-    prepare_helen.HELEN: (build_helen, {"train": 2, "validation": 1, "test": 1}),
-    prepare_fasseg.FASSEG: (build_fasseg, {"train": 4, "validation": 1, "test": 2}),
-    prepare_cofw.COFW: (build_cofw, {"train": 9, "validation": 1, "test": 1}),
+    LAPA: (build_lapa, {"train": 2, "validation": 1, "test": 1}),
+    EASYPORTRAIT: (build_easyportrait, {"train": 1, "validation": 1, "test": 1}),
+    CELEBAMASK_HQ: (build_celebamask_hq, {"train": 2, "validation": 1, "test": 1}),
+    HELEN: (build_helen, {"train": 2, "validation": 1, "test": 1}),
+    FASSEG: (build_fasseg, {"train": 4, "validation": 1, "test": 2}),
+    COFW: (build_cofw, {"train": 9, "validation": 1, "test": 1}),
 }
 EVERY = pytest.mark.parametrize("dataset", BUILD, ids=lambda dataset: dataset.name)
 
@@ -152,6 +155,7 @@ def contents(folder):
 
 
 @EVERY
+@pytest.mark.filterwarnings("ignore:.*no pixel is")  # four classes of each set are drawn
 def test_every_set_is_prepared(dataset, tree, tmp_path, capsys):
     out = tmp_path / "out"
     assert run(dataset, build(dataset, tree), out) == 0
@@ -159,7 +163,17 @@ def test_every_set_is_prepared(dataset, tree, tmp_path, capsys):
     assert (info.name, info.classes, info.size) == (dataset.name, tuple(dataset.classes), 40)
     assert info.counts == BUILD[dataset][1]
     assert "the complete distribution has" in capsys.readouterr().out
+    data = FaceDataset(out, "train", progress=False)
+    assert data.task.unpaired == ()  # left and right
+    if "hair" in info.classes:  # the others have no task parts
+        parts = FaceDataset(out, "train", "parts", progress=False)
+        assert parts.task.classes == ("background", "face", "hair")
+        hair = [index == info.classes.index("hair") for index in data[0]["labels"]]
+        assert ((parts[0]["labels"] == 2) == torch.stack(hair)).all()
+    else:
+        assert not info.tasks
     palette = np.array(info.colours)
+    assert len(set(info.colours)) == len(palette)
     for row in read_index(out):
         image, labels = read(out / row.image).astype(int), read(out / row.labels)
         known = labels != IGNORE
@@ -184,17 +198,6 @@ def test_an_archive_gives_what_its_folder_gives(dataset, tree, tmp_path):
 
 
 @EVERY
-def test_mirrored_classes_are_a_task(dataset):
-    assert not set(dataset.mirror) ^ {a for a in dataset.classes if a.startswith("l_") and a != "l_lip"}
-    mirrored = tuple(dataset.mirror.items())
-    info = DatasetInfo(
-        "x", tuple(dataset.classes), tuple(dataset.classes.values()), "", "", 8, mirrored=mirrored
-    )
-    assert Task.of(info).unpaired == ()
-    assert len(set(dataset.classes.values())) == len(dataset.classes)
-
-
-@EVERY
 def test_a_wrong_folder_says_where_to_get_the_right_one(dataset, tree, tmp_path, capsys):
     tree.mkdir()
     (tree / "thesis.tex").touch()
@@ -205,74 +208,60 @@ def test_a_wrong_folder_says_where_to_get_the_right_one(dataset, tree, tmp_path,
     assert not (tmp_path / "out").exists()
 
 
+def at(tree, name):
+    """Return the file, or folder, of this path somewhere below."""
+    return next(tree.rglob(name))
+
+
 def remove(name):
-    return lambda tree: (tree / name).unlink()
+    return lambda tree: at(tree, name).unlink()
 
 
 def cut(name):
-    return lambda tree: (tree / name).write_bytes((tree / name).read_bytes()[:-40])
+    return lambda tree: at(tree, name).write_bytes(at(tree, name).read_bytes()[:-40])
 
 
 def fill(name, value, shape=(48, 40)):
-    return lambda tree: save(tree / name, np.full(shape, value, np.uint8))
+    return lambda tree: save(at(tree, name), np.full(shape, value, np.uint8))
 
 
 def text(name, lines):
-    return lambda tree: (tree / name).write_text(lines)
+    return lambda tree: at(tree, name).write_text(lines)
+
+
+def copy(name, over):
+    return lambda tree: shutil.copy(tree / name, tree / over)
 
 
 def add(name):
     return lambda tree: shutil.copy(next(tree.glob(name)), next(tree.glob(name)).with_stem("9999"))
 
 
-CELEBA, HELEN = "CelebAMask-HQ", "SmithCVPR2013_dataset_resized"
-
-
 @pytest.mark.parametrize(
     ("dataset", "spoil", "named"),
     [
-        (prepare_lapa.LAPA, remove("LaPa/val/labels/3_0.png"), "3_0.jpg"),
-        (prepare_lapa.LAPA, remove("LaPa/val/images/3_0.jpg"), "3_0.png"),
-        (prepare_lapa.LAPA, cut("LaPa/train/images/2_0.jpg"), "2_0.jpg"),
-        (prepare_lapa.LAPA, fill("LaPa/train/labels/2_0.png", 11), "2_0.png"),
-        (prepare_lapa.LAPA, fill("LaPa/train/labels/2_0.png", 1, (48, 20)), "2_0.png"),
-        (prepare_lapa.LAPA, fill("LaPa/train/labels/2_0.png", 1, (48, 40, 3)), "2_0.png"),
-        (prepare_easyportrait.EASYPORTRAIT, text("meta.csv", "a,b\n1,2\n"), "meta.csv"),
-        (prepare_easyportrait.EASYPORTRAIT, add("annotations/test/*.png"), "9999"),
-        (prepare_celebamask_hq.CELEBAMASK_HQ, remove(f"{CELEBA}/CelebA-HQ-img/2.jpg"), "2.jpg"),
+        (LAPA, remove("val/labels/3_0.png"), "3_0.jpg"),
+        (LAPA, remove("val/images/3_0.jpg"), "3_0.png"),
+        (LAPA, cut("train/images/2_0.jpg"), "2_0.jpg"),
+        (LAPA, fill("train/labels/2_0.png", 11), "2_0.png"),
+        (LAPA, fill("train/labels/2_0.png", 1, (48, 20)), "2_0.png"),
+        (LAPA, fill("train/labels/2_0.png", 1, (48, 40, 3)), "2_0.png"),
+        (EASYPORTRAIT, text("meta.csv", "a,b\n1,2\n"), "meta.csv"),
+        (EASYPORTRAIT, add("annotations/test/*.png"), "9999"),
+        (CELEBAMASK_HQ, remove("CelebA-HQ-img/2.jpg"), "2.jpg"),
+        (CELEBAMASK_HQ, cut("CelebAMask-HQ-mask-anno/0/00001_hat.png"), "00001_hat"),
+        (CELEBAMASK_HQ, fill("CelebAMask-HQ-mask-anno/0/00001_hat.png", 255), "_hat"),
+        (CELEBAMASK_HQ, lambda tree: shutil.rmtree(at(tree, "CelebAMask-HQ-mask-anno/1")), "02000"),
+        (CELEBAMASK_HQ, text("CelebA-HQ-to-CelebA-mapping.txt", "h\n0 1\n"), "line 2"),
+        (HELEN, text("tuning.txt", "1 , 1_1\n"), "tuning.txt"),
+        (HELEN, text("tuning.txt", "1 , ../3_1\n"), "tuning.txt"),
+        (HELEN, remove("labels/3_1/3_1_lbl10.png"), "3_1_lbl10.png"),
+        (FASSEG, fill("V2/Test_Labels/1.bmp", 77, (48, 40, 3)), "1.bmp"),
+        (COFW, cut("COFW_test_color.mat"), "COFW_test_color.mat"),
+        (COFW, remove("masks/test/0001.png"), "0001.png"),
         (
-            prepare_celebamask_hq.CELEBAMASK_HQ,
-            cut(f"{CELEBA}/CelebAMask-HQ-mask-anno/0/00001_hat.png"),
-            "00001_hat",
-        ),
-        (
-            prepare_celebamask_hq.CELEBAMASK_HQ,
-            fill(f"{CELEBA}/CelebAMask-HQ-mask-anno/0/00001_hat.png", 255),
-            "_hat",
-        ),
-        (
-            prepare_celebamask_hq.CELEBAMASK_HQ,
-            lambda t: shutil.rmtree(t / f"{CELEBA}/CelebAMask-HQ-mask-anno/1"),
-            "02000",
-        ),
-        (
-            prepare_celebamask_hq.CELEBAMASK_HQ,
-            text(f"{CELEBA}/CelebA-HQ-to-CelebA-mapping.txt", "h\n0 1\n"),
-            "line 2",
-        ),
-        (prepare_helen.HELEN, text(f"{HELEN}/tuning.txt", "1 , 1_1\n"), "tuning.txt"),
-        (prepare_helen.HELEN, text(f"{HELEN}/tuning.txt", "1 , ../3_1\n"), "tuning.txt"),
-        (prepare_helen.HELEN, remove(f"{HELEN}/labels/3_1/3_1_lbl10.png"), "3_1_lbl10.png"),
-        (
-            prepare_fasseg.FASSEG,
-            fill("FASSEG-repository-master/V2/Test_Labels/1.bmp", 77, (48, 40, 3)),
-            "1.bmp",
-        ),
-        (prepare_cofw.COFW, cut("COFW_test_color.mat"), "COFW_test_color.mat"),
-        (prepare_cofw.COFW, remove("masks/test/0001.png"), "0001.png"),
-        (
-            prepare_cofw.COFW,
-            lambda t: shutil.copy(t / "COFW_train_color.mat", t / "COFW_test_color.mat"),
+            COFW,
+            lambda tree: shutil.copy(*(tree / f"COFW_{split}_color.mat" for split in ("train", "test"))),
             "COFW_test",
         ),
     ],
@@ -288,18 +277,18 @@ def test_what_is_wrong_is_named_and_leaves_no_data_set(dataset, spoil, named, tr
 
 def test_a_failed_call_is_resumed(tree, tmp_path, capsys):
     """Nothing is made twice, and the result is the one of a single call."""
-    build(prepare_lapa.LAPA, tree)
+    build(LAPA, tree)
     bad = tree / "LaPa/test/images/4_0.jpg"  # the last
     kept = bad.read_bytes()
     bad.write_bytes(b"")
-    assert run(prepare_lapa.LAPA, tree, tmp_path / "out") == 1
+    assert run(LAPA, tree, tmp_path / "out") == 1
     stored = {p.name: p.stat().st_mtime_ns for p in (tmp_path / ".out.partial/images").iterdir()}
     assert len(stored) == 3
     bad.write_bytes(kept)
-    assert run(prepare_lapa.LAPA, tree, tmp_path / "out") == 0
+    assert run(LAPA, tree, tmp_path / "out") == 0
     assert "3 images were there" in capsys.readouterr().out
     assert all((tmp_path / "out/images" / name).stat().st_mtime_ns == then for name, then in stored.items())
-    assert run(prepare_lapa.LAPA, tree, tmp_path / "once") == 0
+    assert run(LAPA, tree, tmp_path / "once") == 0
     assert contents(tmp_path / "once") == contents(tmp_path / "out")
 
 
@@ -317,8 +306,8 @@ def test_reading_stays_a_few_images_ahead(tmp_path):
 
 
 def test_celebamask_hq_takes_one_mask_of_19_classes_and_identities(tree, tmp_path):
-    dataset = prepare_celebamask_hq.CELEBAMASK_HQ
-    folder = build(dataset, tree) / CELEBA
+    dataset = CELEBAMASK_HQ
+    folder = build(dataset, tree) / "CelebAMask-HQ"
     for number in (0, 1, 2, 2000):
         save(folder / f"mask/{number}.png", np.full((64, 64), 17, np.uint8))
     (folder / "identity_CelebA.txt").write_text("119614.jpg 2880\n162770.jpg 2880\n")
@@ -332,8 +321,8 @@ def test_celebamask_hq_takes_one_mask_of_19_classes_and_identities(tree, tmp_pat
 def test_easyportrait_counts_users(tree, tmp_path, capsys):
     assert (
         run(
-            prepare_easyportrait.EASYPORTRAIT,
-            build(prepare_easyportrait.EASYPORTRAIT, tree),
+            EASYPORTRAIT,
+            build(EASYPORTRAIT, tree),
             tmp_path / "out",
         )
         == 0
@@ -341,29 +330,15 @@ def test_easyportrait_counts_users(tree, tmp_path, capsys):
     assert "1 people are in more than one split, such as u1" in capsys.readouterr().out
 
 
-def test_padding_is_ignored_and_colours_have_a_tolerance(tree, tmp_path):
-    labels, image = draw(prepare_fasseg.FASSEG, 1)
-    image[0, 0], image[5, 5] = (70, 70, 70), image[5, 5] * 0.9 + 12
-    found = sets.classes_of_colours(image, prepare_fasseg.CLASSES, "x", within=60)
-    assert found[0, 0] == IGNORE
-    assert (found == labels).sum() == labels.size - 1
-    with pytest.raises(DatasetError, match=r"mask\.bmp.*row 0, column 0"):
-        sets.classes_of_colours(image, prepare_fasseg.CLASSES, "mask.bmp")
-    fitted = sets.fit(Image.fromarray(image), labels, 48, "x")
-    assert (fitted["labels"][:, 4:44] == labels).all()
-    assert (fitted["labels"][:, :4] == IGNORE).all()
-    assert (fitted["image"][:, 4:44] == image).all()
-
-
 def test_cofw_boxes_and_landmarks_move_with_the_image(tree, tmp_path):
-    assert run(prepare_cofw.COFW, build(prepare_cofw.COFW, tree), tmp_path / "out", size=60) == 0
+    assert run(COFW, build(COFW, tree), tmp_path / "out", size=60) == 0
     # A box of 20 × 16 at column 10, row 20: a square of 30 about (20, 28), so from (5, 13); twice as large.
     assert cofw_protocol.read_boxes(tmp_path / "out")["train_0846"] == (10, 14, 40, 32)
     with (tmp_path / "out/annotations.csv").open() as lines:
         row = next(line for line in csv.DictReader(lines) if line["id"] == "train_0846")
     assert [float(row[f"{name}1"]) for name in ("x", "y", "occluded")] == [(20.5 - 5) * 2, (28.5 - 13) * 2, 0]
     shutil.rmtree(tree / "masks")
-    assert run(prepare_cofw.COFW, tree, tmp_path / "without") == 0
+    assert run(COFW, tree, tmp_path / "without") == 0
     assert {row.labels for row in read_index(tmp_path / "without")} == {""}
 
 
@@ -427,15 +402,36 @@ def test_faceocc_refuses_what_is_no_cut_out(pixels, tree, tmp_path, capsys):
     assert not list(tmp_path.glob("*out*"))
 
 
+def test_cut_outs_cover_faces(tree, tmp_path, tiny_folder):
+    cut_outs, out = tmp_path / "cut_outs", tmp_path / "out"
+    assert prepare_faceocc.main(["--from", str(build_faceocc(tree)), "--out", str(cut_outs)]) == 0
+    assert paste_cutouts.main([str(tiny_folder), str(cut_outs), "--out", str(out)]) == 0
+    before = {row.id: row for row in read_index(tiny_folder)}
+    covered = 0
+    for row in read_index(out):
+        assert row.split == before[row.id].split != "unlabelled"
+        labels, image = read(out / row.labels), read(out / row.image).astype(int)
+        there = labels == 3
+        covered += there.any()
+        assert np.abs(image[there] - (200, 10, 10)).max(initial=0) < 128
+        assert np.array_equal(labels[~there], read(tiny_folder / before[row.id].labels)[~there])
+    assert 3 < covered < 17  # of 20
+    task = FaceDataset(out, "train", "occlusion", progress=False).task
+    assert task.table(("background", "face", "hair", "occluder"))[:4].tolist() == [0, 1, 0, 2]
+    assert FaceDataset(out, "train", "parts", progress=False).task.classes == ("background", "face", "hair")
+    assert paste_cutouts.main([str(out), str(cut_outs), "--out", str(tmp_path / "twice")]) == 1
+    assert paste_cutouts.main([str(tiny_folder), str(out), "--out", str(tmp_path / "none")]) == 1
+
+
 def test_a_set_without_a_form_is_downloaded(tree, tmp_path, write_registry, monkeypatch, capsys):
-    build(prepare_fasseg.FASSEG, tree)
+    build(FASSEG, tree)
     mirror = tmp_path / "mirror"
     mirror.mkdir()
     shutil.make_archive(str(mirror / "fasseg"), "zip", tree)
     write_registry(mirror)
     monkeypatch.setenv("CONSENSUS_DATA_MIRROR", str(mirror))
-    assert sets.main(prepare_fasseg.FASSEG, ["--out", str(tmp_path / "out"), "--size", "32"]) == 0
+    assert sets.main(FASSEG, ["--out", str(tmp_path / "out"), "--size", "32"]) == 0
     assert sum(read_info(tmp_path / "out").counts.values()) == 7
-    assert sets.main(prepare_lapa.LAPA, ["--out", str(tmp_path / "lapa")]) == 1
+    assert sets.main(LAPA, ["--out", str(tmp_path / "lapa")]) == 1
     assert "Google Drive" in capsys.readouterr().err
     assert all(isinstance(file, PublicFile) for dataset in BUILD for file in dataset.files)

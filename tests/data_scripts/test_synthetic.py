@@ -9,13 +9,11 @@ from concurrent.futures import ProcessPoolExecutor
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image, ImageDraw
 
 from consensus_lib.data import open_splits
 from consensus_lib.data.folder import DatasetError, read_index, read_info
-from consensus_lib.teacher.factorise import hull_mask
-from synthetic_faces import CLASSES, COLOURS, OCCLUDERS, DrawnExtent, Recipe, draw_face, read_truth, store
+from synthetic_faces import CLASSES, COLOURS, OCCLUDERS, Recipe, draw_face, read_truth, store
 from synthetic_faces.__main__ import main as command_line
 from synthetic_faces.store import prepare_synthetic, synthetic_folder
 
@@ -198,20 +196,7 @@ def test_a_script_without_a_main_guard_draws(tmp_path):
     assert read_info(folder).counts == {"train": 32}
 
 
-def test_extent_of_drawn_faces(tmp_path, tiny_folder):
-    extent = DrawnExtent(prepare_synthetic(tmp_path / "faces", counts={"train": 2}, **FEW))
-    for side, id in ((48, "train_000001"), (96, "train_000000")):
-        (contour,) = extent(torch.zeros(1, 3, side, side), [id])
-        _, face, truth, _ = read_truth(extent.folder, id)
-        np.testing.assert_allclose(contour, truth * side / 48)
-        assert hull_mask(contour, side, side).mean() == pytest.approx(face.mean(), rel=0.08)
-    for ids in (["nobody"], ["train_000000"] * 2):
-        with pytest.raises(ValueError, match="ids"):
-            extent(torch.zeros(1, 3, 48, 48), ids)
-    with pytest.raises(DatasetError, match="folder"):
-        DrawnExtent(tiny_folder)
-
-
+@pytest.mark.slow
 def test_a_name_and_its_command_share_a_folder_that_its_parameters_name(capsys):
     splits = open_splits("synthetic", "parts", size=32, images=2)
     counts = {"train": 2, "validation": 24, "test": 48}

@@ -33,6 +33,7 @@ def checkout(tmp_path, monkeypatch, write_notebook, result):
     return root
 
 
+@pytest.mark.slow
 def test_the_notebooks_run_in_order_with_their_parameters(checkout, capfd):
     assert notebooks.main(["--data", "tiny", "--profile", "quick", "--out", str(checkout / "run")]) == 0
     assert json.loads((checkout / "run/01_first/result.json").read_text())["seed"] == 3
@@ -44,6 +45,7 @@ def test_the_notebooks_run_in_order_with_their_parameters(checkout, capfd):
     assert "02_second" in captured.err  # the bar
 
 
+@pytest.mark.slow
 def test_a_notebook_can_do_without_the_profile_and_parameters_can_be_changed(checkout, capsys):
     (checkout / "notebooks/params/tiny-quick.yaml").write_text("all: {seed: 3}\n02_second: null\n")
     assert notebooks.read_profile("tiny", "quick") == {"01_first": {"seed": 3}, "02_second": {}}
@@ -88,6 +90,7 @@ def test_a_run_folder_is_new_each_time(checkout):
     assert len(list(paths.runs_dir().iterdir())) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "source", ["raise ValueError('broken on purpose')", "import os; os._exit(3)"], ids=["raises", "dies"]
 )
@@ -101,6 +104,7 @@ def test_a_notebook_that_stops_is_named_and_kept(checkout, capfd, source, write_
     assert (checkout / "run/01_first/result.json").is_file()
 
 
+@pytest.mark.slow
 def test_storing_keeps_outputs_and_drops_progress(checkout, write_notebook):
     notebook = checkout / "notebooks/02_second.ipynb"
     write_notebook(notebook, "import sys\nprint('kept')\nprint('bar', file=sys.stderr)")
@@ -110,6 +114,7 @@ def test_storing_keeps_outputs_and_drops_progress(checkout, write_notebook):
     assert stored.metadata.language_info == {"name": "python"}
 
 
+@pytest.mark.slow
 def test_storing_takes_the_notebooks_of_studies_too(checkout, write_notebook):
     study = checkout / "notebooks/studies/train.ipynb"
     study.parent.mkdir()

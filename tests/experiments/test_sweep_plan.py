@@ -18,74 +18,74 @@ def notebook(tmp_path, write_ways):
 
 
 @pytest.mark.parametrize(
-    ("described", "message"),
+    ("described", "argument"),
     [
-        ({"grids": {}}, r"sweep: .*\['grids'\]"),
-        ({"parameters": {"rat": 1}}, "parameter: .* got rat"),
-        ({"parameters": {"out": "x"}}, "parameter: .* got out"),
-        ({"parameters": {"rate": "1e-3"}}, "rate: expected float, got the text '1e-3'"),
-        ({"parameters": {"anything": "2E5"}}, "anything: expected a number, got the text '2E5'"),
-        ({"parameters": {"betas": ["1e-3"]}}, r"betas\[0\]: expected float, got the text '1e-3'"),
-        ({"parameters": {"rate": True}}, "rate: expected float, got True"),
-        ({"parameters": {"epochs": True}}, "epochs: expected int, got True"),
-        ({"parameters": {"epochs": 2.0}}, "epochs: expected int, got 2.0"),
-        ({"parameters": {"deep": 1}}, "deep: expected bool, got 1"),
-        ({"parameters": {"rate": math.nan}}, "rate: .* got nan"),
-        ({"parameters": {"anything": math.inf}}, "anything: .* got inf"),
-        ({"parameters": {"betas": [np.float32("nan")]}}, r"betas\[0\]: .* got nan"),
-        ({"parameters": {"anything": {"a": 1}}}, "anything: .* got {'a': 1}"),
-        ({"parameters": {"rate": None}}, "rate: expected float, got None"),
-        ({"grid": {"rate": 1.0}}, "grid: .* rate, got 1.0"),
-        ({"grid": {"rate": []}}, r"grid: .* rate, got \[\]"),
-        ({"grid": {"rate": [1, 1.0]}}, "sweep: expected each run once"),
-        ({"lists": {"rate": [1, 2], "epochs": [1]}}, "lists: expected the same length"),
-        ({"grid": {"rate": [1]}, "lists": {"rate": [2]}}, r"sweep: .* got \['rate'\]"),
-        ({"parameters": {"seed": 1}, "seeds": 2}, r"sweep: .* got \['seed'\]"),
-        ({"seeds": 0}, "seeds: "),
-        ({"seeds": True}, "seeds: .* got True"),
-        ({"timeout": "10"}, "timeout: .* got '10'"),
-        ({"threads": 1.5}, "threads: .* got 1.5"),
-        ({"threads": 0}, "threads: .* got 0"),
-        ({"notebook": "none.ipynb"}, "notebook: .*none.ipynb"),
-        ({"parameters": [1]}, r"parameters: .* got \[1\]"),
+        ({"grids": {}}, "sweep"),
+        ({"parameters": {"rat": 1}}, "parameter: .* rat"),
+        ({"parameters": {"out": "x"}}, "parameter: .* out"),
+        ({"parameters": {"rate": "1e-3"}}, "rate: .* YAML"),
+        ({"parameters": {"anything": "2E5"}}, "anything: .* YAML"),
+        ({"parameters": {"betas": ["1e-3"]}}, r"betas\[0\]: .* YAML"),
+        ({"parameters": {"rate": True}}, "rate"),
+        ({"parameters": {"rate": None}}, "rate"),
+        ({"parameters": {"rate": math.nan}}, "rate"),
+        ({"parameters": {"epochs": True}}, "epochs"),
+        ({"parameters": {"epochs": 2.0}}, "epochs"),
+        ({"parameters": {"deep": 1}}, "deep"),
+        ({"parameters": {"anything": math.inf}}, "anything"),
+        ({"parameters": {"anything": {"a": 1}}}, "anything"),
+        ({"parameters": {"betas": [np.float32("nan")]}}, r"betas\[0\]"),
+        ({"grid": {"rate": 1.0}}, "grid: .* rate"),
+        ({"grid": {"rate": []}}, "grid: .* rate"),
+        ({"grid": {"rate": [1, 1.0]}}, "sweep"),
+        ({"lists": {"rate": [1, 2], "epochs": [1]}}, "lists"),
+        ({"grid": {"rate": [1]}, "lists": {"rate": [2]}}, "sweep: .*'rate'"),
+        ({"parameters": {"seed": 1}, "seeds": 2}, "sweep: .*'seed'"),
+        ({"seeds": 0}, "seeds"),
+        ({"seeds": True}, "seeds"),
+        ({"timeout": "10"}, "timeout"),
+        ({"threads": 1.5}, "threads"),
+        ({"threads": 0}, "threads"),
+        ({"notebook": "none.ipynb"}, "notebook"),
+        ({"parameters": [1]}, "parameters"),
     ],
 )
-def test_a_wrong_sweep_is_refused_before_a_kernel_starts(notebook, described, message):
-    with pytest.raises(ValueError, match=message):
+def test_a_wrong_sweep_is_refused_before_a_kernel_starts(notebook, described, argument):
+    with pytest.raises(ValueError, match=argument):
         sweeps.plan({"notebook": notebook.name} | described, notebook.parent)
 
 
 @pytest.mark.parametrize(
-    ("text", "message"),
+    ("text", "argument"),
     [
-        ("notebook: book.ipynb\nparameters: {rate: 1e-3}", "rate: .* '1e-3'"),
-        ("notebook: [", "sweep: expected a YAML file"),
-        ("- 1", r"sweep: .* got \[1\]"),
-        ("seeds: 1", "notebook: .* got None"),
+        ("notebook: book.ipynb\nparameters: {rate: 1e-3}", "rate"),
+        ("notebook: [", "sweep"),
+        ("- 1", "sweep"),
+        ("seeds: 1", "notebook"),
     ],
 )
-def test_a_file_that_is_no_sweep_is_refused(notebook, text, message, capsys):
+def test_a_file_that_is_no_sweep_is_refused(notebook, text, argument, capsys):
     file = notebook.with_name("sweep.yaml")
     file.write_text(text)
-    with pytest.raises(ValueError, match=message):
-        sweeps.read_sweep(file)
     with pytest.raises(SystemExit) as left:
         sweeps.main([str(file), "--out", str(notebook.parent / "out")])
     assert left.value.code == 2
+    assert f"{argument}: expected" in capsys.readouterr().err
     assert not (notebook.parent / "out").exists()
 
 
 @pytest.mark.parametrize(
-    ("parameters", "message"),
+    "parameters",
     [
-        ('rate: float = 1.0\nseed = int("3")\nout = ""', "notebook: expected lines name = literal"),
-        ("a, b = 1, 2", "notebook: expected lines name = literal"),
-        ("%matplotlib inline", "notebook: expected lines name = literal"),
-        ("rate: float = 1.0", "notebook: expected a parameter out"),
+        'rate: float = 1.0\nseed = int("3")\nout = ""',
+        "a, b = 1, 2",
+        "%matplotlib inline",
+        "rate: float = 1.0",
     ],
+    ids=["computed", "a pair", "magic", "without out"],
 )
-def test_a_notebook_that_cannot_be_swept_is_refused(tmp_path, write_ways, parameters, message):
-    with pytest.raises(ValueError, match=message):
+def test_a_notebook_that_cannot_be_swept_is_refused(tmp_path, write_ways, parameters):
+    with pytest.raises(ValueError, match="notebook: expected"):
         sweeps.plan({"notebook": write_ways(tmp_path / "book.ipynb", parameters)})
 
 
@@ -128,7 +128,7 @@ def test_ids_depend_on_values_alone(values, random):
     other = {
         "rate": np.float64(values["rate"]),
         "epochs": np.int64(values["epochs"]),
-        "way": Path(values["way"]) if values["way"] else "",
+        "way": values["way"],
         "betas": tuple(np.array(values["betas"], float)),
     }
     order = list(other)

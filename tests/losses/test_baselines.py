@@ -1,3 +1,5 @@
+"""Each baseline by its equation; focal, Dice, Lovász-Softmax and total variation are in test_oracles.py."""
+
 import itertools
 
 import numpy as np
@@ -8,14 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from consensus_lib import IGNORE
-from consensus_lib.losses import BASELINES, ConsensusLoss, Ramp, WithConsensus, pixelwise_loss
+from consensus_lib.losses import BASELINES, ConsensusLoss, WithConsensus, pixelwise_loss
 from consensus_lib.losses import baselines as functions
 from consensus_lib.losses.baselines import (
     affinity_loss,
     component_dice_loss,
     dice_loss,
-    focal_loss,
-    lovasz_softmax_loss,
     region_mutual_information_loss,
     scnp_loss,
     total_variation_loss,
@@ -227,77 +227,6 @@ def known(labels):
     return labels.numpy() != IGNORE
 
 
-@settings(max_examples=25)
-@given(st.integers(0, 10_000), st.integers(2, 4))
-def test_focal_equals_its_equation(seed, k):
-    logits, labels = case(seed, k)
-    p = [probabilities(logits)[b, labels[b, y, x], y, x] for b, y, x in np.argwhere(known(labels))]
-    expected = np.mean([-((1 - one) ** 1.5) * np.log(one) for one in p])
-    assert focal_loss(logits, labels, gamma=1.5).item() == pytest.approx(expected)
-    torch.testing.assert_close(focal_loss(logits, labels, gamma=0), pixelwise_loss(logits, labels))
-
-
-@settings(max_examples=25)
-@given(st.integers(0, 10_000), st.integers(2, 4), st.booleans())
-def test_dice_equals_its_equation(seed, k, squared):
-    logits, labels = case(seed, k)
-    labels[0][labels[0] == 1] = 0
-    p, where = probabilities(logits), known(labels)
-    images = []
-    for b in range(2):
-        values = []
-        for c in np.unique(labels[b][where[b]]):
-            p_c, y_c = p[b, c][where[b]], (labels[b].numpy() == c)[where[b]]
-            below = (p_c**2).sum() + (y_c**2).sum() if squared else p_c.sum() + y_c.sum()
-            values.append(1 - 2 * (p_c * y_c).sum() / below)
-        images.append(np.mean(values))
-    assert dice_loss(logits, labels, squared=squared).item() == pytest.approx(np.mean(images))
-
-
-def jaccard_loss(wrong, truth):
-    return wrong.sum() / (wrong | truth).sum() if wrong.any() else 0.0
-
-
-@settings(max_examples=25)
-@given(st.integers(0, 10_000), st.integers(2, 4))
-def test_lovasz_is_the_extension_of_the_jaccard_loss(seed, k):
-    """Against its other form: the Jaccard loss of {m > t}, integrated over thresholds t."""
-    logits, labels = case(seed, k)
-    labels[0][labels[0] == 1] = 0
-    p, where = probabilities(logits), known(labels)
-    images = []
-    for b in range(2):
-        values = []
-        for c in np.unique(labels[b][where[b]]):
-            truth = (labels[b].numpy() == c)[where[b]]
-            m = np.abs(truth - p[b, c][where[b]])
-            steps = [0.0, *np.sort(m)]
-            parts = [(high - low) * jaccard_loss(m > low, truth) for low, high in itertools.pairwise(steps)]
-            values.append(sum(parts))
-        images.append(np.mean(values))
-    assert lovasz_softmax_loss(logits, labels).item() == pytest.approx(np.mean(images))
-
-
-def test_lovasz_of_a_sure_mask_is_one_minus_its_iou():
-    labels = torch.tensor([[[0, 0, 0, 1, 1, 1]]])
-    logits = 200.0 * F.one_hot(torch.tensor([[[0, 0, 1, 1, 1, 0]]]), 2).movedim(-1, 1)
-    assert lovasz_softmax_loss(logits, labels).item() == pytest.approx(1 - 2 / 4)  # both classes: 2 of 4
-
-
-@settings(max_examples=25)
-@given(st.integers(0, 10_000), st.integers(2, 4))
-def test_total_variation_equals_its_equation(seed, k):
-    logits, labels = case(seed, k)
-    p, where = probabilities(logits), known(labels)
-    total = 0
-    for b, y, x in np.argwhere(where):
-        for v, u in ((y + 1, x), (y, x + 1)):
-            if v < 7 and u < 8 and where[b, v, u]:
-                total += np.abs(p[b, :, y, x] - p[b, :, v, u]).sum()
-    value = total_variation_loss(logits, labels, weight=3.0, pixel_weight=0)
-    assert value.item() == pytest.approx(3 * total / where.sum())
-
-
 def test_total_variation_is_twice_the_length_of_a_sure_border():
     labels = torch.zeros(1, 6, 6, dtype=torch.int64)
     labels[:, 2:4, 2:4] = 1  # a square of perimeter 8
@@ -381,26 +310,6 @@ def test_component_dice_equals_its_equation(seed, k):
     torch.testing.assert_close(component_dice_loss(logits, labels, blobs), whole)
 
 
-def test_a_small_component_counts_as_a_large_one():
-    labels = torch.zeros(1, 8, 16, dtype=torch.int64)
-    labels[:, 1:7, 1:7], labels[:, 3:5, 12:14] = 1, 1
-    missed = labels.clone()
-    missed[:, :, 8:] = 0
-    logits = 200.0 * F.one_hot(missed, 2).movedim(-1, 1)
-    value = component_dice_loss(logits, labels, dice_weight=0).item()
-    assert value == pytest.approx((0 + 1) / 2)
-
-
-def test_components_of_the_background_are_left_out():
-    labels = torch.zeros(2, 6, 8, dtype=torch.int64)
-    labels[0, :, 3:5] = 1  # cuts the background in two
-    logits = torch.randn(2, 2, 6, 8, generator=torch.Generator().manual_seed(0))
-    value = component_dice_loss(logits, labels, dice_weight=0)
-    p = logits[0].softmax(0)[1]
-    torch.testing.assert_close(value, 1 - 2 * p[:, 3:5].sum() / (p.sum() + 12))  # of the first image alone
-    assert component_dice_loss(logits[1:], labels[1:], dice_weight=0) == 0
-
-
 def test_consensus_is_added_to_any_loss():
     logits = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
     labels = (torch.arange(8) > 3).long().expand(2, 8, 8).contiguous()
@@ -411,7 +320,8 @@ def test_consensus_is_added_to_any_loss():
     blobs = label_blobs(labels, **both.cut)
     torch.testing.assert_close(both(logits, labels, blobs=blobs), expected)
     assert "beta=2.0" in repr(both)  # it stands in checkpoints
-    rising = WithConsensus(MODULES["dice"](), ConsensusLoss("component", alpha=0.0, beta=Ramp(0.0, 2.0)))
+    consensus = ConsensusLoss("component", alpha=0.0, beta=lambda progress: 2 * progress)
+    rising = WithConsensus(MODULES["dice"](), consensus)
     rising.progress = 1.0  # as fit sets it
     torch.testing.assert_close(rising(logits, labels), expected)
 

@@ -10,7 +10,7 @@ from consensus_lib.losses.blobs import blobs_from_ids, join_blobs, label_blobs
 
 MAPS = arrays(
     np.int64,
-    st.tuples(st.integers(1, 3), st.integers(1, 6), st.integers(1, 6)),
+    st.tuples(st.integers(0, 3), st.integers(1, 6), st.integers(1, 6)),
     elements=st.sampled_from([0, 1, 2, IGNORE]),
 )
 
@@ -43,36 +43,6 @@ def test_ids_handed_in_are_split_by_image_and_label():
     blobs = blobs_from_ids(ids, labels)
     assert blobs.ids.tolist() == [[[0, 1, -1]], [[2, 3, -1]]]
     assert blobs.size.tolist() == [1, 1, 1, 1]
-
-
-def test_an_empty_batch_has_no_blobs():
-    for kind in ("class", "component", "occlusion", "pixel"):
-        assert len(label_blobs(torch.zeros(0, 4, 4, dtype=torch.int64), kind).size) == 0
-
-
-@pytest.mark.parametrize(
-    ("arguments", "expected"),
-    [
-        ({"labels": torch.zeros(4, 4, dtype=torch.int64)}, r"labels: expected integers \[B,H,W\]"),
-        ({"labels": torch.zeros(1, 4, 4)}, r"labels: expected integers \[B,H,W\], got torch.float32"),
-        (
-            {"labels": torch.zeros(1, 4, 4, dtype=torch.int64), "kind": "cloud"},
-            "kind: expected one of .* got 'cloud'",
-        ),
-        (
-            {"labels": torch.zeros(1, 4, 4, dtype=torch.int64), "connectivity": 6},
-            "connectivity: expected 4 or 8",
-        ),
-    ],
-)
-def test_wrong_arguments_are_named(arguments, expected):
-    with pytest.raises(ValueError, match=expected):
-        label_blobs(**arguments)
-
-
-def test_ids_of_another_shape_are_refused():
-    with pytest.raises(ValueError, match="ids: expected integers of the shape of labels"):
-        blobs_from_ids(torch.zeros(1, 3, 4, dtype=torch.int64), torch.zeros(1, 4, 4, dtype=torch.int64))
 
 
 def test_occlusion_blobs_are_those_of_equation_2():
@@ -128,33 +98,10 @@ def test_no_speck_is_left(maps, specks, min_size):
     assert (blobs.labels[blobs.ids[large]] == labels[large]).all()
 
 
-@given(MAPS, st.integers(0, 1000))
-def test_blobs_do_not_depend_on_what_ids_are_called(maps, seed):
-    labels = torch.from_numpy(maps)
-    generator = torch.Generator().manual_seed(seed)
-    ids = torch.randint(-1, 4, labels.shape, generator=generator)
-    names = torch.randperm(5, generator=generator) * 1000
-    a, b = blobs_from_ids(ids, labels), blobs_from_ids(torch.where(ids < 0, ids, names[ids]), labels)
-    for one, other in ((a, b), (b, a)):  # each blob of one is one blob of the other
-        pairs = torch.unique(torch.stack([one.ids.flatten(), other.ids.flatten()]), dim=1)
-        assert len(torch.unique(pairs[0])) == pairs.shape[1]
-    assert sorted(a.size.tolist()) == sorted(b.size.tolist())
-
-
 def test_blobs_move_to_a_device_with_and_without_groups():
     labels = torch.tensor([[[0, 1]]])
     assert label_blobs(labels).to("cpu").group.tolist() == [0, 1]
     assert label_blobs(labels, "component").to("cpu").group is None
-
-
-def test_impossible_ids_and_labels_are_named():
-    labels = torch.zeros(1, 2, 2, dtype=torch.int64)
-    with pytest.raises(ValueError, match=r"labels: expected classes 0..254 or 255, got -1..-1"):
-        blobs_from_ids(labels, labels - 1)
-    with pytest.raises(ValueError, match="ids: expected numbers small enough"):
-        blobs_from_ids(labels + 2**60, labels)
-    with pytest.raises(ValueError, match="specks: expected 'drop' or 'merge', got 'eat'"):
-        label_blobs(labels, specks="eat")
 
 
 @pytest.mark.parametrize("kind", ["class", "component", "pixel"])
@@ -169,3 +116,24 @@ def test_blobs_split_by_image_and_joined_are_the_same(kind):
         assert torch.equal(part.ids, label_blobs(one[None], kind).ids)
     for found, expected in zip(join_blobs(parts), blobs, strict=True):
         assert found is expected is None or torch.equal(found, expected)
+
+
+ZEROS = torch.zeros(1, 4, 4, dtype=torch.int64)
+
+
+@pytest.mark.parametrize(
+    ("make", "argument"),
+    [
+        (lambda: label_blobs(ZEROS[0]), "labels"),
+        (lambda: label_blobs(ZEROS.float()), "labels"),
+        (lambda: label_blobs(ZEROS, "cloud"), "kind"),
+        (lambda: label_blobs(ZEROS, connectivity=6), "connectivity"),
+        (lambda: label_blobs(ZEROS, specks="eat"), "specks"),
+        (lambda: blobs_from_ids(ZEROS[:, 1:], ZEROS), "ids"),
+        (lambda: blobs_from_ids(ZEROS, ZEROS - 1), "labels"),
+        (lambda: blobs_from_ids(ZEROS + 2**60, ZEROS), "ids"),
+    ],
+)
+def test_wrong_arguments_are_named(make, argument):
+    with pytest.raises(ValueError, match=f"{argument}: expected"):
+        make()

@@ -1,8 +1,6 @@
 import json
 import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +14,6 @@ from consensus_lib import IGNORE
 from consensus_lib.losses import (
     ConsensusLoss,
     PixelwiseLoss,
-    Ramp,
     consensus_loss,
     pixelwise_loss,
     size_marginalised_loss,
@@ -145,20 +142,6 @@ def test_the_released_reduction_equals_its_loop(seed, kind):
     same(fast, slow_released(logits, ids, labels, 2.0, 3.0), logits)
 
 
-def test_the_released_reduction_by_hand():
-    # Two images of two pixels, two classes. Id 0: both pixels of image 0, p = (0.8, 0.4) for its label, and
-    # one pixel of image 1, p = 0.5; id 1: the other one, p = 0.25.
-    p = torch.tensor([[[[0.8, 0.4]], [[0.2, 0.6]]], [[[0.5, 0.75]], [[0.5, 0.25]]]], dtype=torch.float64)
-    labels = torch.tensor([[[0, 0]], [[0, 1]]])
-    # The sum over images is divided by both, though image 0 lacks id 1; then the mean over two ids.
-    match = ((-np.log(0.6) - np.log(0.5)) / 2 + (0 - np.log(0.25)) / 2) / 2
-    of_image_0 = 0.6 * np.log(0.6**2 / (0.8 * 0.4)) + 0.4 * np.log(0.4**2 / (0.2 * 0.6))
-    deviation = (of_image_0 + 0) / (3 * 2) / 2  # over three pixels and two classes; id 1 deviates by 0
-    for alpha, beta, expected in ((1, 0, match), (0, 1, deviation)):
-        value = consensus_loss(p.log(), labels, alpha=alpha, beta=beta, reduction="released")
-        assert value.item() == pytest.approx(expected, rel=1e-12)
-
-
 def test_the_released_reduction_equals_the_authors_values():
     if not (FIXTURES / "released_loss_cases.npz").is_file():
         pytest.skip(f"no values of the released code: {FIXTURES.name}/released_loss_cases.npz is not there")
@@ -198,26 +181,6 @@ def test_a_case_worked_by_hand():
     assert pixelwise_loss(p.log(), labels).item() == pytest.approx(-(np.log(0.8) + np.log(0.4)) / 2)
 
 
-def test_pixel_blobs_give_cross_entropy():
-    logits, labels = case(3)
-    labels = labels.clamp(max=2)  # nothing ignored, so that the images weigh the same
-    consensus = consensus_loss(logits, labels, label_blobs(labels, "pixel"), alpha=1, beta=1)
-    torch.testing.assert_close(consensus, F.cross_entropy(logits, labels))
-
-
-def test_the_deviation_is_zero_where_a_blob_agrees():
-    labels = torch.zeros(1, 4, 4, dtype=torch.int64)
-    logits = torch.randn(1, 3, 1, 1, dtype=torch.float64).expand(1, 3, 4, 4)
-    assert consensus_loss(logits, labels, alpha=0, beta=1).item() == pytest.approx(0, abs=1e-12)
-
-
-def test_pixelwise_equals_cross_entropy():
-    logits, labels = case(4)
-    torch.testing.assert_close(
-        pixelwise_loss(logits, labels), F.cross_entropy(logits, labels, ignore_index=IGNORE)
-    )
-
-
 def test_size_marginalised_averages_the_blobs_of_a_class():
     labels = torch.tensor([[[1, 0, 1, 1]]])
     logits = torch.randn(1, 2, 1, 4)
@@ -226,6 +189,24 @@ def test_size_marginalised_averages_the_blobs_of_a_class():
     torch.testing.assert_close(
         size_marginalised_loss(logits, labels, label_blobs(labels, "component")), expected
     )
+
+
+@pytest.mark.parametrize(
+    ("loss", "options"),
+    [
+        (pixelwise_loss, {}),
+        (size_marginalised_loss, {}),
+        (consensus_loss, {"size_weight": 0.5}),
+        (consensus_loss, {"pixel_weight": 2.0, "reduction": "released"}),
+        (consensus_loss, {"alpha": 0.0}),
+        (consensus_loss, {"beta": 0.0}),
+    ],
+)
+def test_gradients_are_those_of_finite_differences_in_any_layout(loss, options):
+    logits, labels = case(8, shape=(2, 3, 3))
+    assert torch.autograd.gradcheck(lambda x: loss(x, labels, **options), logits)
+    other = logits.to(memory_format=torch.channels_last)
+    torch.testing.assert_close(loss(other, labels, **options), loss(logits, labels, **options))
 
 
 def test_the_mixed_form_adds_the_pixelwise_loss():
@@ -245,36 +226,6 @@ def test_nothing_labelled_costs_nothing(loss):
     assert (logits.grad == 0).all()
 
 
-@pytest.mark.parametrize(
-    "options",
-    [
-        {"size_weight": 0.5},
-        {"pixel_weight": 2.0},
-        {"reduction": "released"},
-        {"alpha": 0.0},
-        {"beta": 0.0},
-    ],
-    ids=str,
-)
-def test_gradients_of_options_are_those_of_finite_differences(options):
-    logits, labels = case(8, shape=(2, 3, 3))
-    assert torch.autograd.gradcheck(lambda x: consensus_loss(x, labels, **options), logits)
-
-
-@pytest.mark.parametrize("loss", [pixelwise_loss, size_marginalised_loss, consensus_loss])
-def test_gradients_are_those_of_finite_differences(loss):
-    logits, labels = case(8, shape=(1, 3, 3))
-    assert torch.autograd.gradcheck(lambda x: loss(x, labels), logits)
-
-
-@pytest.mark.parametrize("loss", [pixelwise_loss, size_marginalised_loss, consensus_loss])
-def test_memory_layout_does_not_matter(loss):
-    logits, labels = case(9)
-    torch.testing.assert_close(
-        loss(logits.to(memory_format=torch.channels_last), labels), loss(logits, labels)
-    )
-
-
 def test_modules_equal_functions():
     logits, labels = case(10)
     assert PixelwiseLoss()(logits, labels) == pixelwise_loss(logits, labels)
@@ -288,46 +239,37 @@ def test_modules_equal_functions():
     assert "component" in repr(module)
 
 
-@pytest.mark.parametrize("loss", [pixelwise_loss, size_marginalised_loss, consensus_loss])
-@pytest.mark.parametrize(
-    ("logits", "labels", "expected"),
-    [
-        (torch.zeros(2, 4, 4), torch.zeros(2, 4, 4, dtype=torch.int64), "logits"),
-        (torch.zeros(2, 3, 4, 4), torch.zeros(2, 4, 5, dtype=torch.int64), "labels"),
-        (torch.zeros(2, 3, 4, 4), torch.zeros(2, 4, 4), r"labels: .* torch.float32"),
-    ],
-)
-def test_wrong_shapes_and_types_are_named(loss, logits, labels, expected):
-    with pytest.raises(ValueError, match=expected):
-        loss(logits, labels)
+ZEROS = torch.zeros(1, 2, 2, dtype=torch.int64)
+ONE = torch.zeros(1, dtype=torch.int64)
+CONSENSUS = (consensus_loss,)
+WITH_BLOBS = (*CONSENSUS, size_marginalised_loss)
+ALL = (*WITH_BLOBS, pixelwise_loss)
 
 
 @pytest.mark.parametrize(
-    ("change", "expected"),
+    ("losses", "change", "argument"),
     [
-        ({"reduction": "sum"}, r"reduction: .* got 'sum'"),
-        ({"reduction": "released", "size_weight": 1.0}, "size_weight"),
-        ({"labels": torch.full((1, 2, 2), 2)}, r"labels: .* got 2..2"),
-        ({"blobs": torch.zeros(1, 2, 3, dtype=torch.int64)}, "ids"),
-        ({"blobs": torch.zeros(1, 2, 2)}, r"ids: .* torch.float32"),
-        ({"blobs": Blobs(torch.zeros(1, 2, 2).int(), *[torch.ones(1).long()] * 3)}, r"blobs.ids: .*int32"),
-        ({"blobs": Blobs(torch.ones(1, 2, 2).long(), *[torch.zeros(1).long()] * 3)}, r"blobs.ids: .*1..1"),
-        ({"logits": torch.zeros(1, 2, 2, 2, device="meta")}, r"labels: .* on cpu"),
+        (ALL, {"logits": torch.zeros(2, 2, 2)}, "logits"),
+        (ALL, {"labels": torch.zeros(1, 2, 3, dtype=torch.int64)}, "labels"),
+        (ALL, {"labels": ZEROS.float()}, "labels: .* torch.float32"),
+        (ALL, {"logits": torch.zeros(1, 2, 2, 2, device="meta")}, "labels: .* on cpu"),
+        (CONSENSUS, {"labels": ZEROS + 2}, "labels: .* got 2..2"),
+        (CONSENSUS, {"reduction": "sum"}, "reduction"),
+        (CONSENSUS, {"reduction": "released", "size_weight": 1.0}, "size_weight"),
+        (WITH_BLOBS, {"blobs": torch.zeros(1, 2, 3, dtype=torch.int64)}, "ids"),
+        (WITH_BLOBS, {"blobs": ZEROS.float()}, "ids"),
+        (WITH_BLOBS, {"blobs": Blobs(ZEROS.int(), ONE, ONE, ONE + 4)}, "blobs.ids"),
+        (WITH_BLOBS, {"blobs": Blobs(ZEROS + 1, ONE, ONE, ONE + 4)}, "blobs.ids: .*1..1"),
+        (WITH_BLOBS, {"blobs": Blobs(ZEROS - 2, ONE, ONE, ONE + 4)}, "blobs.ids: .*-2..-2"),
     ],
 )
-def test_wrong_options_ids_and_devices_are_named(change, expected):
-    arguments = {"logits": torch.zeros(1, 2, 2, 2), "labels": torch.zeros(1, 2, 2, dtype=torch.int64)}
-    with pytest.raises(ValueError, match=expected):
-        consensus_loss(**{**arguments, **change})
+def test_wrong_arguments_are_named(losses, change, argument):
+    for loss in losses:
+        with pytest.raises(ValueError, match=argument):
+            loss(**{"logits": torch.zeros(1, 2, 2, 2), "labels": ZEROS} | change)
 
 
-def test_ids_out_of_range_do_not_wrap_around():
-    logits, labels = torch.zeros(1, 2, 2, 2), torch.zeros(1, 2, 2, dtype=torch.int64)
-    blobs = Blobs(torch.full((1, 2, 2), -2), *[torch.zeros(1).long()] * 2, torch.full((1,), 4))
-    with pytest.raises(ValueError, match=r"blobs.ids: expected -1\.\.0, got -2\.\.-2"):
-        size_marginalised_loss(logits, labels, blobs)
-
-
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["class", "component"])
 def test_a_compiled_module_cuts_its_own_blobs(kind):
     for seed in range(5):
@@ -338,12 +280,6 @@ def test_a_compiled_module_cuts_its_own_blobs(kind):
         for side in (8, 8, 12):  # compiled, found again, compiled anew
             logits, labels = torch.randn(2, 3, side, side), torch.randint(0, 3, (2, side, side))
             torch.testing.assert_close(compiled(logits, labels), loss(logits, labels))
-
-
-@pytest.mark.slow
-def test_the_import_leaves_the_compiler_out():
-    code = "import sys, consensus_lib.losses.consensus; sys.exit('torch._dynamo' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -432,6 +368,7 @@ def test_stop_gradient_keeps_the_value_and_holds_the_mean():
     same(value, slow_consensus(logits, labels, label_blobs(labels), 0.0, 5.0, stop_gradient=True), logits)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*torch.jit.script_method.*:DeprecationWarning")  # inductor's own
 @pytest.mark.parametrize("backend", ["eager", "aot_eager", "inductor"])
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last], ids=str)
@@ -530,17 +467,14 @@ def test_a_class_that_is_masked_by_minus_infinity_is_not_there(kind, options):
     torch.testing.assert_close(by_equations, gradient)
 
 
+def falling(progress):
+    return 4 - 4 * progress
+
+
 def test_schedules_follow_progress():
     logits, labels = case(4)
-    loss = ConsensusLoss(alpha=Ramp(4, 0), beta=lambda progress: 2 * progress)
+    loss = ConsensusLoss(alpha=falling, beta=lambda progress: 2 * progress)
     loss.progress = 0.5
     assert loss(logits, labels) == consensus_loss(logits, labels, alpha=2.0, beta=1.0)
-    assert "alpha=Ramp(start=4, end=0)" in repr(loss)
+    assert "alpha=falling" in repr(loss)
     assert " at 0x" not in repr(loss)  # resumed in another process, the settings must read the same
-
-
-def test_the_module_leaves_out_specks():
-    logits, labels = case(5)
-    blobs = label_blobs(labels, "component", min_size=3, specks="merge")
-    loss = ConsensusLoss("component", min_size=3, specks="merge")
-    assert loss(logits, labels) == consensus_loss(logits, labels, blobs)

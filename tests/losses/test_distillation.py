@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from consensus_lib import IGNORE
-from consensus_lib.losses import ConsensusLoss, Ramp
+from consensus_lib.losses import ConsensusLoss
 from consensus_lib.losses.distillation import DistillationLoss, soft_loss
 
 
@@ -111,7 +111,8 @@ def test_the_terms_add_up(batch):
 
 def test_schedules_reach_the_consensus_term(batch):
     logits, labels, q = batch
-    loss = DistillationLoss(0.0, consensus=ConsensusLoss("class", alpha=1.0, beta=Ramp(0.0, 5.0)))
+    consensus = ConsensusLoss("class", alpha=1.0, beta=lambda progress: 5 * progress)
+    loss = DistillationLoss(0.0, consensus=consensus)
     loss.progress = 1.0
     expected = ConsensusLoss("class", alpha=1.0, beta=5.0)(logits, labels)
     torch.testing.assert_close(loss(logits, labels, q), expected)
@@ -131,17 +132,17 @@ def test_the_printed_loss_tells_two_settings_apart():
 
 
 @pytest.mark.parametrize(
-    ("make", "expected"),
+    ("make", "argument"),
     [
-        (lambda x, q: soft_loss(x, q, temperature=0), "temperature: expected a number above 0, got 0"),
-        (lambda x, q: soft_loss(x, q[:, :2]), r"probabilities: expected floats like logits \[2, 3, 6, 5\]"),
-        (lambda x, q: soft_loss(x, q, q), r"weight: expected \[2, 6, 5\] like logits"),
-        (lambda x, q: DistillationLoss(0.0), "one term"),
-        (lambda x, q: DistillationLoss(soft=-1.0), "at least 0"),
-        (lambda x, q: DistillationLoss(unsure=1.0), r"unsure: expected a probability in \[0, 1\)"),
-        (lambda x, q: DistillationLoss()(x, q.argmax(1), q[:, :1]), "probabilities: expected"),
+        (lambda x, q: soft_loss(x, q, temperature=0), "temperature"),
+        (lambda x, q: soft_loss(x, q[:, :2]), "probabilities"),
+        (lambda x, q: soft_loss(x, q, q), "weight"),
+        (lambda x, q: DistillationLoss(0.0), "hard, soft"),
+        (lambda x, q: DistillationLoss(soft=-1.0), "soft"),
+        (lambda x, q: DistillationLoss(unsure=1.0), "unsure"),
+        (lambda x, q: DistillationLoss()(x, q.argmax(1), q[:, :1]), "probabilities"),
     ],
 )
-def test_wrong_arguments_are_named(batch, make, expected):
-    with pytest.raises(ValueError, match=expected):
+def test_wrong_arguments_are_named(batch, make, argument):
+    with pytest.raises(ValueError, match=argument):
         make(batch[0], batch[2])

@@ -173,7 +173,8 @@ def test_cuda_gradients_are_those_of_finite_differences():
 @needs_cuda
 @needs_triton
 @quiet
-def test_the_loss_waits_for_no_gpu(monkeypatch):
+@pytest.mark.filterwarnings("ignore:Synchronization debug mode")  # torch calls it a prototype
+def test_the_loss_waits_for_no_gpu():
     labels = torch.randint(0, 3, (2, 16, 16), device="cuda")
     blobs = label_blobs(labels, "component")
     logits = torch.randn(2, 3, 16, 16, device="cuda", requires_grad=True)

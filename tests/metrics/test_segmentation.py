@@ -133,27 +133,23 @@ def test_rows_are_the_scores_of_each_image_alone():
 
 
 @pytest.mark.parametrize(
-    ("pred", "target", "expected"),
+    ("maps", "name"),
     [
-        ([[[0.0]]], [[[0]]], r"pred: expected integers \[B,H,W\], got torch.float"),
-        ([[0]], [[[0]]], r"pred: expected integers \[B,H,W\]"),
-        ([[[0, 1]]], [[[0]]], "pred: expected the shape of target"),
-        ([[[3]]], [[[0]]], r"pred: expected classes 0\.\.2, got 3\.\.3"),
-        ([[[0]]], [[[7]]], r"target: expected classes 0\.\.2, got 7\.\.7"),
+        (([[[0.0]]], [[[0]]]), "pred"),
+        (([[0]], [[[0]]]), "pred"),
+        (([[[0, 1]]], [[[0]]]), "pred"),
+        (([[[3]]], [[[0]]]), "pred"),
+        (([[[0]]], [[[7]]]), "target"),
+        (([[[0]]], [[[0]]], [[[0, 1]]]), "superpixels"),
     ],
 )
-def test_wrong_maps_are_named(pred, target, expected):
-    with pytest.raises(ValueError, match=expected):
-        scored(pred, target)
-
-
-def test_superpixels_of_another_shape_are_refused():
-    with pytest.raises(ValueError, match="superpixels: expected the shape of target"):
-        scored([[[0]]], [[[0]]], [[[0, 1]]])
+def test_wrong_maps_are_named(maps, name):
+    with pytest.raises(ValueError, match=f"{name}: expected"):
+        scored(*maps)
 
 
 def test_nothing_counted_is_an_error():
-    with pytest.raises(ValueError, match="expected at least one labelled pixel"):
+    with pytest.raises(ValueError, match="compute"):
         SegmentationScores(CLASSES).compute()
-    with pytest.raises(ValueError, match="classes: expected at least two"):
+    with pytest.raises(ValueError, match="classes"):
         SegmentationScores(["face"])

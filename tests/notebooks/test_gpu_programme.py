@@ -17,7 +17,6 @@ import torch
 
 from consensus_lib.data import Augment, FaceDataset, loader
 from consensus_lib.metrics.comparison import paired_bootstrap
-from consensus_lib.metrics.segmentation import SegmentationScores
 from consensus_lib.metrics.structure import StructureScores
 from consensus_lib.models.networks import FaceOccNet
 from gpu import estimates, fast, right, scoring
@@ -131,11 +130,9 @@ def test_rows_of_another_version_are_made_anew_and_of_another_device_refused(tmp
     piece = Piece("1-x/a", "a", (1.0, 0.0), dict)
     filing(tmp_path).go([piece])
     assert filing(tmp_path).rows.keys() == {"1-x/a"}
-    for key, other in (("device", "cuda"), ("profile", "full")):
-        with pytest.raises(
-            ValueError, match=f"out: expected rows of {key} '{other}' in .*, got '{ABOUT[key]}'"
-        ):
-            filing(tmp_path, about=ABOUT | {key: other})
+    for other in ({"device": "cuda"}, {"profile": "full"}):
+        with pytest.raises(ValueError, match="out: expected"):
+            filing(tmp_path, about=ABOUT | other)
     monkeypatch.setattr("gpu.filing.VERSION", VERSION + 1)
     assert not filing(tmp_path).rows
 
@@ -228,13 +225,6 @@ def test_scores_and_intervals_are_those_of_the_library(tmp_path):
         assert ours[1:5] == pytest.approx(theirs[1:5], abs=1e-4)
 
 
-def test_confusion_of_each_image_adds_up():
-    pred, truth = masks(0)
-    scores = SegmentationScores(["a", "b", "c"])
-    scores.update(torch.from_numpy(pred), torch.from_numpy(truth))
-    assert np.array_equal(scoring.confusion(pred, truth, 3).sum(0), scores.confusion)
-
-
 def test_operations_are_those_of_the_convolutions():
     flops = []
     network = FaceOccNet(3, 0.25)
@@ -272,13 +262,11 @@ def test_the_fewest_epochs_near_the_best_are_chosen(tmp_path):
     assert trainings.choose()["epochs"] == 2
 
 
-def test_maps_are_enlarged_and_as_noisy_as_asked():
-    arrays = drawn("train", 2, 32, "parts", None)
-    still, noisy = (fast.maps(arrays, (3, 19, 64), noise) for noise in (0.0, 0.5))
-    assert still.shape == (3, 64, 64)
-    assert torch.equal(still[0], still[2])
-    assert torch.equal(still[:, ::2, ::2], still[:, 1::2, 1::2])
-    assert float((still != noisy).float().mean()) == pytest.approx(0.5 * 18 / 19, abs=0.03)
+@pytest.mark.parametrize("wrong", [["--device", "cpu"], ["--profile", "smoke", "--data", "nowhere"]], ids=str)
+def test_wrong_arguments_are_named(wrong, capsys):
+    with pytest.raises(SystemExit):
+        main(wrong)
+    assert f"{wrong[-2]}: expected" in capsys.readouterr().err
 
 
 def test_the_full_profile_trains_on_no_stand_ins(tmp_path):
@@ -286,21 +274,6 @@ def test_the_full_profile_trains_on_no_stand_ins(tmp_path):
     ids = [piece.id for piece in every(filed, profile=PROFILES["full"])]
     assert not [id for id in ids if id.startswith(TABLE3)]
     assert filed.left == {TABLE3: "needs photographs: DATA=FOLDER"}
-
-
-def test_the_full_profile_needs_cuda(capsys):
-    with pytest.raises(SystemExit):
-        main(["--device", "cpu"])
-    assert "expected a machine with CUDA" in capsys.readouterr().err
-
-
-def test_data_is_a_prepared_folder_or_the_name_of_one(tmp_path, capsys):
-    for data in (str(tmp_path), "lfw_part_labels"):
-        with pytest.raises(SystemExit):
-            main(["--profile", "smoke", "--data", data])
-        assert (
-            f"--data: expected a prepared folder, or the name of one, got {data}" in capsys.readouterr().err
-        )
 
 
 def test_faces_are_drawn_again_only_if_a_training_needs_them(tmp_path):
@@ -323,6 +296,7 @@ def test_photographs_by_path_are_trained_on(tiny_folder, tmp_path):
     assert len(row["losses"].split()) == SMOKE.epochs[0]
 
 
+@pytest.mark.slow
 def test_killed_in_each_part_nothing_is_lost_and_nothing_repeated(tmp_path):
     """As a GPU machine runs it: without what is not there; each call is killed in the middle of a part."""
     (tmp_path / "sitecustomize.py").write_text(

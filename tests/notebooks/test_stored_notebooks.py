@@ -15,11 +15,18 @@ from consensus_lib.experiments.notebooks import read_profile
 
 ROOT = Path(__file__).parents[2]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+START = "00_start_here"  # the page that leads to the lessons
+SECOND_EDITION = (START, "02_pixelwise_baseline", "03_consensus_loss", "06_sweeps")
 PARAMETER = re.compile(r"^(\w+): (int|float|str|bool|list) = (.+?)  # \S.*$")
 
 
 @pytest.fixture(params=NOTEBOOKS, ids=lambda path: path.stem)
 def notebook(request):
+    return nbformat.read(request.param, as_version=4)
+
+
+@pytest.fixture(params=[path for path in NOTEBOOKS if path.stem != START], ids=lambda path: path.stem)
+def lesson(request):
     return nbformat.read(request.param, as_version=4)
 
 
@@ -80,10 +87,58 @@ def test_no_cell_installs_downloads_or_silences(notebook):
     assert not re.search(r"^\s*[!%]|wget|pip install|filterwarnings|simplefilter", source, re.MULTILINE)
 
 
-def test_exercises_run_unfilled_and_can_be_checked(notebook):
-    source = [cell.source for cell in code_cells(notebook)]
+@pytest.mark.parametrize("name", SECOND_EDITION)
+def test_every_stored_picture_has_an_alternative_text(name):
+    book = nbformat.read(ROOT / "notebooks" / f"{name}.ipynb", as_version=4)
+    pictures = [
+        output.metadata.get(kind, {}).get("alt", "")
+        for cell in code_cells(book)
+        for output in cell.outputs
+        for kind in output.get("data", {})
+        if kind.startswith("image/")
+    ]
+    assert len(pictures) >= 2
+    assert all(len(text) >= 30 for text in pictures), pictures
+    source = "\n".join(cell.source for cell in book.cells if cell.cell_type == "markdown")
+    assert "![](" not in source
+
+
+@pytest.mark.parametrize("name", SECOND_EDITION)
+def test_a_notebook_is_small_leads_on_and_uses_few_names_of_the_library(name):
+    path = ROOT / "notebooks" / f"{name}.ipynb"
+    book = nbformat.read(path, as_version=4)
+    assert path.stat().st_size <= 1.2e6
+    head = book.cells[0].source
+    assert all(f"**{word}**" in head for word in ("Runtime", "Reading", "Prerequisites", "Needs", "Next"))
+    assert ("**Previous**" in head) == (name != START)
+    trees = [ast.parse(cell.source) for cell in code_cells(book)]
+    names = [
+        alias.name
+        for tree in trees
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and node.module.startswith("consensus_lib")
+        for alias in node.names
+    ]
+    assert len(names) <= 12, names
+
+
+@pytest.mark.parametrize("name", SECOND_EDITION)
+def test_no_stored_widget_needs_a_kernel(name):
+    book = nbformat.read(ROOT / "notebooks" / f"{name}.ipynb", as_version=4)
+    kinds = {kind for cell in code_cells(book) for output in cell.outputs for kind in output.get("data", {})}
+    assert "application/vnd.jupyter.widget-view+json" not in kinds
+
+
+def test_links_between_notebooks_and_pages_lead_somewhere(notebook):
+    source = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
+    for target in re.findall(r"\]\((?!https?:)([^)#]+)", source):
+        assert (ROOT / "notebooks" / target).is_file(), target
+
+
+def test_exercises_run_unfilled_and_can_be_checked(lesson):
+    source = [cell.source for cell in code_cells(lesson)]
     assert sum("exercises.check_" in text for text in source) >= 3
-    text = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
+    text = "\n".join(cell.source for cell in lesson.cells if cell.cell_type == "markdown")
     for part in ("You will learn", "Runtime", "## Summary", "## Exercises", "<details>", "## References"):
         assert part in text
 
@@ -103,10 +158,10 @@ def test_every_profile_sets_parameters_that_the_notebooks_declare(path):
             assert type(value).__name__ == declared[name][key][0], f"{name}: {key}"
 
 
-def test_solutions_of_the_exercises_are_right(notebook, capsys):
+def test_solutions_of_the_exercises_are_right(lesson, capsys):
     """Put each solution where the exercise's answer stands, after the cells that it builds on."""
     cells = {"": ""}
-    for before, cell in zip(notebook.cells, notebook.cells[1:], strict=False):
+    for before, cell in zip(lesson.cells, lesson.cells[1:], strict=False):
         text = cell.source if cell.cell_type == "markdown" else ""
         solution = re.search(
             r"<summary>Solution</summary>.*?(?:```python\n(.+?)```|`(sizes = .+?)`)", text, re.DOTALL
@@ -119,14 +174,15 @@ def test_solutions_of_the_exercises_are_right(notebook, capsys):
         scope = {}
         exec(
             "import numpy as np\nimport torch\nfrom support import exercises\n"
-            "from consensus_lib.metrics.components import count_pieces",
+            "from consensus_lib.metrics.components import count_pieces\n"
+            "from skimage.measure import label",
             scope,
         )
-        needed = [c.source for c in code_cells(notebook) if c.source.startswith("truth = np.zeros")]
+        needed = [c.source for c in code_cells(lesson) if c.source.startswith("truth = np.zeros")]
         for source in needed:
             exec(source, scope)
         if "data.train" in check:
-            continue  # needs the notebook's data; test_exercises.py checks it on tiny data
+            continue  # needs the lesson's data; test_exercises.py checks it on tiny data
         capsys.readouterr()
         exec(f"{solution}\n{check}", scope)
         assert capsys.readouterr().out.strip() == "right", check
@@ -139,6 +195,7 @@ def compare(folder):
     return subprocess.run(command, capture_output=True, text=True, cwd=folder)
 
 
+@pytest.mark.slow
 def test_comparing_outputs_passes_on_the_same_and_fails_on_a_changed_one(tmp_path):
     """nbval passes vacuously where nothing is stored; hold it to a notebook that it must refuse."""
     cell = nbformat.v4.new_code_cell("print(6 * 7)\n# NBVAL_CHECK_OUTPUT", execution_count=1)
@@ -155,8 +212,8 @@ def test_comparing_outputs_passes_on_the_same_and_fails_on_a_changed_one(tmp_pat
     assert "1 failed" in done.stdout
 
 
-def test_some_outputs_of_every_notebook_are_compared(notebook):
-    compared = [cell for cell in code_cells(notebook) if "# NBVAL_CHECK_OUTPUT" in cell.source]
+def test_some_outputs_of_every_notebook_are_compared(lesson):
+    compared = [cell for cell in code_cells(lesson) if "# NBVAL_CHECK_OUTPUT" in cell.source]
     assert len(compared) >= 4
     for cell in compared:
         assert cell.outputs, cell.source
@@ -166,6 +223,6 @@ def test_some_outputs_of_every_notebook_are_compared(notebook):
 def test_make_is_there_for_the_two_commands():
     if shutil.which("make") is None:
         pytest.skip("make is not installed")
-    for target in ("run", "figures", "test", "setup", "lab", "data-lfw", "bench", "notebooks", "lint"):
+    for target in ("run", "figures", "test", "setup", "lab", "book", "test-browser", "notebooks", "lint"):
         done = subprocess.run(["make", "-n", target], cwd=ROOT, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr

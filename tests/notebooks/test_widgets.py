@@ -1,15 +1,38 @@
+import datetime
+import io
+import types
+
+import ipywidgets
 import matplotlib
 import numpy as np
 import pytest
+import torch
 from matplotlib import pyplot as plt
+from PIL import Image
 
+from consensus_lib.data import FaceDataset
 from support import diagrams, widgets
+
+COLOURS = ((0, 0, 0), (86, 180, 233), (213, 94, 0))
+
+
+@pytest.fixture(autouse=True)
+def _agg():
+    matplotlib.use("Agg")
+
+
+def pixels(control):
+    """Return the picture of a control, uint8 ``[H,W,3]``."""
+    return np.asarray(Image.open(io.BytesIO(control.children[-1].value)).convert("RGB"))
+
+
+def text_of(control):
+    return next(part.value for part in control.children if isinstance(part, ipywidgets.Label))
 
 
 @pytest.fixture
 def drawn(monkeypatch):
-    """What the widget hands to the figure, call by call."""
-    matplotlib.use("Agg")
+    """What the toy hands to the figure, call by call."""
     calls = []
     real = diagrams.toy_panel
     monkeypatch.setattr(diagrams, "toy_panel", lambda *arguments: calls.append(arguments) or real(*arguments))
@@ -19,19 +42,103 @@ def drawn(monkeypatch):
 def test_the_consensus_toy_redraws_what_its_sliders_say(drawn):
     labels = np.array([[0, 1], [0, 1]])
     logits = np.stack([np.zeros((2, 2)), np.array([[-2.0, 2.0], [-2.0, 1.0]])])
-    alpha, beta, logit, picture = widgets.consensus_toy(labels, logits, pixel=(1, 1)).children
+    toy = widgets.consensus_toy(labels, logits, pixel=(1, 1))
+    alpha, beta, logit, _ = toy.children
     assert (alpha.value, beta.value, logit.value) == (1.0, 1.0, 1.0)
-    before = bytes(picture.value)
-    assert before.startswith(b"\x89PNG")
+    before = pixels(toy)
 
     logit.value = -3.0
-    assert bytes(picture.value) != before
-    probability, pull, blobs = drawn[-1]
+    assert (pixels(toy) != before).any()
+    probability, pull, blobs, mark = drawn[-1]
     np.testing.assert_allclose(probability[1, 1], 1 / (1 + np.exp(3.0)))
     np.testing.assert_allclose(probability[0, 1], 1 / (1 + np.exp(-2.0)))
     assert pull[1, 1] > 0 > pull[0, 1]  # the wrong pixel is pulled up; the sure one meets it half-way
     assert (blobs == labels).all()
+    assert mark == (1, 1)
 
     alpha.value = beta.value = 0.0
     assert (drawn[-1][1] == 0).all()
     assert not plt.get_fignums()
+
+
+def test_the_data_browser_filters_and_shows_labels(tiny_folder):
+    data = FaceDataset(tiny_folder, "train", "parts")
+    browser = widgets.data_browser(data)
+    _, share, components, number, opacity, outlines, _, _ = browser.children
+    assert text_of(browser).startswith(f"{len(data)} of {len(data)} left · sample 0 · 2 components")
+    number.value = 1
+    assert "sample 1" in text_of(browser)
+    outlines.value = False
+    opacity.value = 0.0
+    left, right = np.split(pixels(browser), 2, axis=1)
+    assert (left == right).all()
+    opacity.value = 1.0
+    assert (pixels(browser) != np.hstack([left, right])).any()
+    share.value = 40.0
+    components.value = 2
+    assert text_of(browser).startswith("no sample is left")
+
+
+def test_the_mask_comparer_wipes_from_one_method_to_the_other():
+    image, truth = np.zeros((8, 8, 3)), np.zeros((8, 8), int)
+    one, two = truth.copy(), truth.copy()
+    truth[2:6, 2:6] = one[2:6, 2:6] = 1
+    two[2:6, 2], two[2:6, 5] = 1, 1
+    comparer = widgets.mask_comparer(image, truth, {"one": one, "two": two}, COLOURS)
+    _, _, view, wipe, _, _ = comparer.children
+    assert "one: 1 components, 0.0% of the pixels wrong" in text_of(comparer)
+    assert "two: 2 components, 12.5% of the pixels wrong" in text_of(comparer)
+    view.value = "error"
+    wipe.value = 100.0
+    size = 8 * widgets.SCALE
+    assert len(np.unique(pixels(comparer)[:, 2 * size : -2].reshape(-1, 3), axis=0)) == 1  # no error in `one`
+    wipe.value = 0.0
+    assert len(np.unique(pixels(comparer)[:, 2 * size + 2 :].reshape(-1, 3), axis=0)) == 2
+
+
+def test_a_patch_covers_what_the_networks_see():
+    seen = []
+
+    def predict(image):
+        seen.append(image)
+        return {"dark": (image[..., 0] < 0.5).astype(int)}
+
+    cover = widgets.cover_the_face(np.ones((20, 20, 3)), predict, {"dark": COLOURS})
+    x, y, size, shade, _, _ = cover.children
+    x.value, y.value, size.value, shade.value = 0.0, 50.0, 25.0, 0.0
+    assert (seen[-1][10:15, :5] == 0).all()
+    assert (seen[-1] == 0).all(-1).sum() == 25
+    assert text_of(cover) == "dark: 1 components"
+    size.value = 0.0
+    assert text_of(cover) == "dark: 0 components"
+
+
+def test_an_upload_is_parsed_and_a_file_that_is_no_picture_is_explained():
+    half = np.zeros((64, 64), np.uint8)
+    half[:, :32] = 1
+    face = types.SimpleNamespace(labels=half, colours=COLOURS, classes=("background", "face", "hair"))
+    seen = []
+    shown = widgets.your_photograph(
+        {"mine": lambda photo: seen.append(photo) or [face]}, np.zeros((64, 64, 3), np.uint8)
+    )
+    assert "mine: 1 face(s)" in text_of(shown)
+    before = pixels(shown)
+    file = io.BytesIO()
+    Image.new("RGB", (64, 64), "red").save(file, "PNG")
+    upload = shown.children[0]
+    about = {"name": "a.png", "type": "image/png", "size": 1, "last_modified": datetime.datetime(2020, 1, 1)}
+    upload.value = [about | {"content": memoryview(file.getvalue())}]
+    assert seen[-1].getpixel((0, 0)) == (255, 0, 0)
+    assert (pixels(shown) != before).any()
+    upload.value = [about | {"content": memoryview(b"text")}]
+    assert text_of(shown).startswith("this cannot be parsed: ")
+
+
+def test_a_widget_is_shown_with_a_still(monkeypatch):
+    shown = []
+    monkeypatch.setattr("IPython.display.display", lambda data, **about: shown.append((data, about)))
+    toy = widgets.consensus_toy(np.array([[0, 1]]), torch.zeros(2, 1, 2).numpy(), pixel=(0, 1))
+    widgets.show(toy, "a toy")
+    ((data, about),) = shown
+    assert {"image/png", "application/vnd.jupyter.widget-view+json"} < set(data)
+    assert about["metadata"] == {"image/png": {"alt": "a toy"}}

@@ -1,27 +1,21 @@
-import importlib.util
-import json
-import sys
-
 import numpy as np
 import pytest
-import safetensors.torch
 import torch
 from torch import nn
 
-from consensus_lib.data import TASKS, FaceDataset
+from consensus_lib.data import FaceDataset
+from consensus_lib.data.dataset import as_images
 from consensus_lib.losses import pixelwise_loss
 from consensus_lib.models.networks import FaceOccNet, UNet
-from consensus_lib.teacher.factorise import hull_mask
 from consensus_lib.teacher.teachers import (
-    CELEBA_PARTS,
     NetworkTeacher,
-    SegformerTeacher,
-    TeacherError,
+    ParserExtent,
+    ParserTeacher,
     TeacherExtent,
-    mask_contour,
     weights_version,
 )
 from consensus_lib.training import CheckpointError, fit
+from synthetic_faces import Recipe, draw_face
 
 CLASSES = ("background", "face", "hair")
 
@@ -146,131 +140,38 @@ def test_the_teachers_own_hull_bridges_what_lies_inside():
     picture[0, :, 4:16, 5:25] = 1
     picture[0, :, 8:12, 10:30] = -1  # an occlusion that leaves face around most of it
     picture[1, :, 3, 3] = 1  # a speck is no face
-    contours = TeacherExtent(Bright())(picture, ["a", "b", "c"])
-    assert contours[1] is None
-    assert contours[2] is None
-    assert hull_mask(contours[0], 20, 30).nonzero()[0].size == 12 * 20
+    masks = TeacherExtent(Bright())(picture)
+    assert masks[0].sum() == 12 * 20
+    assert not masks[1:].any()
     with pytest.raises(ValueError, match="teacher: expected one with a class 'face'"):
         TeacherExtent(NetworkTeacher(network(), ("background", "person", "hair"), device="cpu"))
 
 
-def test_the_hull_of_a_mask_holds_its_largest_piece():
-    rng = np.random.default_rng(0)
-    mask = rng.random((15, 20)) < 0.5
-    mask[3:8, 4:9] = True
-    hull = hull_mask(mask_contour(mask), 15, 20)
-    assert hull[3:8, 4:9].all()
-    assert mask_contour(np.zeros((4, 4), bool)) is None
+@pytest.fixture(scope="module")
+def covered():
+    """Images [B,3,H,W] of rendered faces of which something covers a part, and the complete faces."""
+    samples = [draw_face(7, index, 128, recipe=Recipe(occluded=1.0)) for index in range(12)]
+    return as_images(np.stack([s.image for s in samples])), np.stack([s.face for s in samples])
 
 
-# --- Hugging Face
-
-needs_transformers = pytest.mark.skipif(
-    importlib.util.find_spec("transformers") is None, reason="transformers is not installed"
-)
-PARSER = ("background", "skin", "l_eye", "r_eye", "hair", "hat")
-
-
-def save_segformer(folder, names=PARSER, prepare=None):
-    transformers = pytest.importorskip("transformers")
-    torch.manual_seed(0)
-    config = transformers.SegformerConfig(
-        depths=[1] * 4,
-        hidden_sizes=[8] * 4,
-        num_attention_heads=[1, 1, 2, 2],
-        decoder_hidden_size=8,
-        id2label=dict(enumerate(names)),
-        label2id={name: number for number, name in enumerate(names)},
-    )
-    model = transformers.SegformerForSemanticSegmentation(config)
-    model.save_pretrained(folder)
-    if prepare is not None:
-        (folder / "preprocessor_config.json").write_text(
-            json.dumps({"image_processor_type": "SegformerImageProcessor", **prepare})
-        )
-    return model.eval()
+def test_the_shipped_parser_is_a_teacher(covered):
+    teacher = ParserTeacher()
+    found = teacher(covered[0][:2])
+    check_probabilities(found, 2, 3, 128, 128)
+    assert teacher.classes == ("background", "face", "occlusion")
+    assert ParserTeacher("parts").version != teacher.version
 
 
-@needs_transformers
-@pytest.mark.parametrize("task", ["parts", "occlusion"])
-def test_a_segformer_is_mapped_to_the_task(tmp_path, task):
-    prepare = {
-        "image_mean": [0.1, 0.2, 0.3],
-        "image_std": [0.5, 0.5, 0.25],
-        "size": {"height": 64, "width": 64},
-    }
-    model = save_segformer(tmp_path / "tiny", prepare=prepare)
-    teacher = SegformerTeacher(tmp_path / "tiny", task, device="cpu")
-    found = teacher(images(2, 32, 48))
-    check_probabilities(found, 2, 3, 32, 48)
+def test_the_shipped_parser_tells_the_complete_face(covered):
+    images, truth = covered
+    masks, hulls = ParserExtent()(images), ParserExtent(hull=True)(images)
+    visible = TeacherExtent(ParserTeacher())(images)
+    assert (masks <= hulls).all()
 
-    seen = nn.functional.interpolate(images(2, 32, 48), (64, 64), mode="bilinear") / 2 + 0.5
-    seen = (seen - torch.tensor([0.1, 0.2, 0.3]).view(3, 1, 1)) / torch.tensor([0.5, 0.5, 0.25]).view(3, 1, 1)
-    with torch.no_grad():
-        source = nn.functional.interpolate(model(seen).logits, (32, 48), mode="bilinear").softmax(1)
-    face = source[:, 1:4].sum(1)
-    third = source[:, 4 if task == "parts" else 5]
-    torch.testing.assert_close(found[:, 1], face)
-    torch.testing.assert_close(found[:, 2], third)
-    assert teacher.classes == ("background", "face", "hair" if task == "parts" else "occlusion")
-    assert (teacher.name, teacher.version) == ("tiny", weights_version(model))
+    def iou(found):
+        return ((found & truth).sum((1, 2)) / (found | truth).sum((1, 2))).mean()
 
-
-@needs_transformers
-def test_a_segformer_without_a_preprocessor_looks_at_512_pixels(tmp_path):
-    save_segformer(tmp_path / "tiny")
-    teacher = SegformerTeacher(tmp_path / "tiny", device="cpu")
-    assert teacher.size == 512
-    check_probabilities(SegformerTeacher(tmp_path / "tiny", size=32, device="cpu")(images()), 2, 3, 32, 32)
-
-
-@needs_transformers
-def test_a_segformer_of_other_classes_names_them(tmp_path):
-    save_segformer(tmp_path / "streets", ("road", "skin"))
-    with pytest.raises(TeacherError, match=r"class_map: expected .*got {'road': None}"):
-        SegformerTeacher(tmp_path / "streets", device="cpu")
-    members = {"road": "background", "skin": "skin"}
-    assert (
-        SegformerTeacher(tmp_path / "streets", class_map=members, size=32, device="cpu")(images()).shape[1]
-        == 3
-    )
-    with pytest.raises(TeacherError, match=r"class_map: expected .*got {'road': 'tarmac'}"):
-        SegformerTeacher(tmp_path / "streets", class_map={**members, "road": "tarmac"}, device="cpu")
-
-
-@needs_transformers
-def test_missing_or_foreign_weights_are_named(tmp_path, monkeypatch):
-    import huggingface_hub.constants
-
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
-    for source in (tmp_path / "none", "nobody/nothing"):
-        with pytest.raises(TeacherError, match=r"hf download .* fetches one"):
-            SegformerTeacher(source, device="cpu")
-    assert not (tmp_path / "cache").exists()
-    save_segformer(tmp_path / "tiny")
-    weights = tmp_path / "tiny/model.safetensors"
-    tensors = safetensors.torch.load_file(weights)
-    tensors.pop("decode_head.classifier.weight")
-    safetensors.torch.save_file(tensors, weights, {"format": "pt"})
-    with pytest.raises(TeacherError, match=r"expected all weights .*decode_head\.classifier\.weight"):
-        SegformerTeacher(tmp_path / "tiny", device="cpu")
-    weights.unlink()
-    with pytest.raises(TeacherError, match=r"config\.json and model\.safetensors, got: Error no file"):
-        SegformerTeacher(tmp_path / "tiny", device="cpu")
-    (tmp_path / "tiny/config.json").write_text('{"model_type": "bert"}')
-    with pytest.raises(TeacherError, match=r"config\.json of model_type 'bert'"):
-        SegformerTeacher(tmp_path / "tiny", device="cpu")
-
-
-def test_a_missing_extra_says_what_to_install(monkeypatch):
-    monkeypatch.setitem(sys.modules, "transformers", None)
-    with pytest.raises(TeacherError, match=r"expected transformers.*pip install 'consensus-lib\[teacher\]'"):
-        SegformerTeacher(device="cpu")
-
-
-def test_the_19_classes_of_celebamask_hq_serve_each_task():
-    assert len(CELEBA_PARTS) == 19
-    for name in ("parts", "occlusion"):
-        members = TASKS[name].members
-        assert set(CELEBA_PARTS.values()) <= set(members)
+    assert iou(masks) > 0.85
+    assert iou(masks) > iou(visible) + 0.02
+    with pytest.raises(ValueError, match="teacher: expected one that tells the complete face"):
+        ParserExtent("parts")

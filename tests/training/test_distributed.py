@@ -167,6 +167,7 @@ def assert_close(got, expected):
         }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["plain", "faces", "resumed faces", "from one"])
 def test_both_processes_end_with_the_same_weights_and_history(runs, name):
     first, second = (found[name] for found in runs.two)
@@ -175,12 +176,14 @@ def test_both_processes_end_with_the_same_weights_and_history(runs, name):
     assert first[1] == second[1]  # times too: the rate is that of both
 
 
+@pytest.mark.slow
 def test_two_processes_train_like_one(runs):
     assert_close(runs.two[0]["plain"], runs.one["plain"])
     start = weights(plain())
     assert all((value - start[name]).abs().max() > 1e-2 for name, value in runs.one["plain"][0].items())
 
 
+@pytest.mark.slow
 def test_a_training_moves_from_one_process_to_two_and_back(runs):
     whole = train(runs.out / "tiny", plain())
     for found, change in (
@@ -191,6 +194,7 @@ def test_a_training_moves_from_one_process_to_two_and_back(runs):
         assert [row.get("changes") for row in found[1]] == [None, [change], None]
 
 
+@pytest.mark.slow
 def test_batch_statistics_are_shared_and_the_training_resumes_to_the_bit(runs):
     for found in runs.two:
         assert all(torch.equal(found["resumed faces"][0][k], v) for k, v in found["faces"][0].items())
@@ -199,12 +203,14 @@ def test_batch_statistics_are_shared_and_the_training_resumes_to_the_bit(runs):
     assert losses == pytest.approx([row["loss"] for row in runs.one["faces"][1]], rel=0.2)
 
 
+@pytest.mark.slow
 def test_dropout_differs_by_process_and_epoch_only(runs):
     first, second = (found["seeds"] for found in runs.two)
     assert first == runs.one["seeds"]
     assert len({*first, *second}) == 6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("split", ["train", "test"])
 def test_scores_are_those_of_one_process_in_the_order_of_the_data(runs, split):
     scores, images = runs.one[split]
@@ -216,6 +222,7 @@ def test_scores_are_those_of_one_process_in_the_order_of_the_data(runs, split):
             np.testing.assert_array_equal(found[split][1][name], values)
 
 
+@pytest.mark.slow
 def test_the_first_process_alone_writes(runs):
     assert not (runs.out / "refused").exists()
     names = [sorted(path.name for path in (runs.out / which / "plain").iterdir()) for which in ("one", "two")]
@@ -230,6 +237,7 @@ def test_the_first_process_alone_writes(runs):
     assert all(torch.equal(v, runs.two[0]["faces"][0][k]) for k, v in model.state_dict().items())
 
 
+@pytest.mark.slow
 def test_a_process_does_not_wait_for_one_that_failed(runs):
     assert max(found["ended after"] for found in runs.two) < 30
 
@@ -262,6 +270,7 @@ def test_one_process_needs_no_group(monkeypatch):
         distributed.init("cuda")
 
 
+@pytest.mark.slow
 def test_the_entry_point_trains_with_torchrun_and_goes_on_alone(tmp_path, write_tiny, capsys, monkeypatch):
     write_tiny(tmp_path / "data/lfw_part_labels-128")
     out = tmp_path / "out"

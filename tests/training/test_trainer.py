@@ -8,8 +8,7 @@ import torch
 from torch import nn
 
 from consensus_lib.data import Augment, FaceDataset
-from consensus_lib.losses import ConsensusLoss, PixelwiseLoss, Ramp, consensus_loss, pixelwise_loss
-from consensus_lib.metrics.segmentation import SegmentationScores
+from consensus_lib.losses import ConsensusLoss, consensus_loss, pixelwise_loss
 from consensus_lib.metrics.structure import StructureScores
 from consensus_lib.models.networks import NETWORKS, FaceOccNet
 from consensus_lib.training import (
@@ -24,6 +23,14 @@ from consensus_lib.training import (
 )
 
 AUGMENT = Augment(flip=0.5, rotation=10, scale=0.9)
+
+
+def rising(progress):
+    return 5 * progress
+
+
+def falling(progress):
+    return 2 - 2 * progress
 
 
 @pytest.fixture
@@ -93,8 +100,7 @@ def test_training_learns_and_keeps_a_history(data, validation):
     assert evaluate(model, validation).compute()["mean_iou"] == history[-1]["mean_iou"]
 
 
-@pytest.mark.parametrize("stop", [1, 2])
-@pytest.mark.parametrize("schedule", [cosine, None, one_cycle])
+@pytest.mark.parametrize(("stop", "schedule"), [(1, cosine), (2, None), (2, one_cycle)])
 def test_an_interrupted_training_ends_with_the_same_bits(data, validation, tmp_path, stop, schedule):
     whole, history = train(data, validation=validation, schedule=schedule)
     begin(data, tmp_path / "run", stop, validation=validation, schedule=schedule)
@@ -170,8 +176,7 @@ def test_another_machine_is_recorded_where_it_trained(data, tmp_path):
     assert [row.get("changes") for row in history] == [None, [f"device: another → {ours}"], None]
 
 
-@pytest.mark.parametrize("stop", [2, 3])
-@pytest.mark.parametrize("loss", [pixelwise_loss, ConsensusLoss("component")], ids=["function", "module"])
+@pytest.mark.parametrize(("stop", "loss"), [(2, pixelwise_loss), (3, ConsensusLoss("component"))])
 def test_more_epochs_at_a_constant_rate_are_those_of_a_longer_training(data, tmp_path, loss, stop):
     whole, history = train(data, epochs=5, schedule=None, loss=loss)
     if stop == 2:
@@ -187,7 +192,7 @@ def test_more_epochs_at_a_constant_rate_are_those_of_a_longer_training(data, tmp
 
 @pytest.mark.parametrize(
     "planned",
-    [{}, {"schedule": None, "loss": ConsensusLoss("component", beta=Ramp(0.0, 5.0))}],
+    [{}, {"schedule": None, "loss": ConsensusLoss("component", beta=rising)}],
     ids=["rate", "loss"],
 )
 def test_more_epochs_than_a_schedule_was_planned_for_are_refused(data, tmp_path, planned):
@@ -282,7 +287,7 @@ def test_blobs_from_the_data_do_not_change_the_result(data):
 
 def test_a_loss_gets_what_it_asks_for(data):
     class Asking(nn.Module):
-        inputs = ("index", "not there")
+        batch_keys = ("index", "not there")
 
         def forward(self, logits, labels, index):
             seen.extend(index.tolist())
@@ -314,23 +319,9 @@ def test_a_loss_that_is_not_finite_stops_the_training(data, tmp_path):
     def broken(logits, labels):
         return logits.mean() * math.nan
 
-    with pytest.raises(FloatingPointError, match="epoch 1, got nan; the state after epoch 0 is kept"):
+    with pytest.raises(FloatingPointError, match=r"loss: .* epoch 1"):
         train(data, loss=broken, out=tmp_path / "run")
     assert json.loads((tmp_path / "run/checkpoint.json").read_text())["epoch"] == 0
-
-
-def test_any_loss_and_any_network_serve(data):
-    class Linear(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.layer = nn.Conv2d(3, 3, 1)
-
-        def forward(self, image):
-            return self.layer(image)
-
-    for loss in (nn.CrossEntropyLoss(ignore_index=255), PixelwiseLoss(), ConsensusLoss("component")):
-        _, history = train(data, Linear(), loss=loss, epochs=2)
-        assert history[1]["loss"] < history[0]["loss"]
 
 
 def test_bfloat16_learns_the_same_thing(data, validation):
@@ -343,24 +334,12 @@ def test_bfloat16_learns_the_same_thing(data, validation):
 def test_predictions_are_those_that_are_scored(data, validation):
     model, _ = train(data)
     labels = torch.stack([validation[i]["labels"] for i in range(len(validation))])
-    predicted = predict(model, validation)
+    predicted, scores = predict(model, validation), evaluate(model, validation, scores=StructureScores)
     assert predicted.dtype == torch.uint8
     assert predicted.shape == labels.shape
-    assert (predicted == labels).double().mean().item() == evaluate(model, validation).compute()[
-        "pixel_accuracy"
-    ]
+    assert (predicted == labels).double().mean().item() == scores.compute()["pixel_accuracy"]
+    assert len(scores.per_image()["hausdorff95"]) == len(validation)
     assert model.training  # evaluation leaves the mode as it was
-
-
-def test_more_scores_when_asked(data, validation):
-    model, _ = train(data)
-    few, more = (evaluate(model, validation, scores=kind) for kind in (SegmentationScores, StructureScores))
-    assert few.compute().items() < more.compute().items()
-    assert len(more.per_image()["hausdorff95"]) == len(validation)
-
-
-def test_superpixels_reach_the_scores(tiny_folder):
-    assert "superpixel_accuracy" in evaluate(network(), FaceDataset(tiny_folder, "test", "parts")).compute()
 
 
 @pytest.mark.parametrize("kind", NETWORKS.values(), ids=NETWORKS.keys())
@@ -395,17 +374,11 @@ def test_a_missing_or_broken_checkpoint_is_named(data, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("options", "expected"),
-    [
-        ({"epochs": 0}, "epochs: expected at least 1, got 0"),
-        ({"batch_size": 0}, "batch_size: expected at least 1"),
-        ({"device": "tpu9"}, "device: expected 'auto' or a device of this machine, got 'tpu9'"),
-        ({"precision": "int4"}, "precision: expected 'auto'"),
-    ],
+    "wrong", [{"epochs": 0}, {"batch_size": 0}, {"device": "tpu9"}, {"precision": "int4"}], ids=str
 )
-def test_wrong_arguments_are_named(data, options, expected):
-    with pytest.raises(ValueError, match=expected):
-        train(data, **options)
+def test_wrong_arguments_are_named(data, wrong):
+    with pytest.raises(ValueError, match=f"{next(iter(wrong))}: expected"):
+        train(data, **wrong)
 
 
 def test_the_global_random_state_is_left_alone(data):
@@ -425,7 +398,7 @@ def test_auto_takes_the_cpu_where_there_is_nothing_else():
 
 def test_a_schedule_in_the_loss_survives_an_interruption(data, tmp_path):
     def scheduled():
-        return ConsensusLoss("component", alpha=Ramp(0, 1), beta=Ramp(2, 0), pixel_weight=1.0)
+        return ConsensusLoss("component", alpha=rising, beta=falling, pixel_weight=1.0)
 
     seen = []
 

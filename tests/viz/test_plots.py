@@ -17,6 +17,7 @@ def _style():
     plt.close("all")
 
 
+@pytest.mark.slow
 def test_saved_figures_have_stable_bytes(tmp_path):
     for name in ("a", "b"):
         figure = plots.bar_chart({"share": {"x": [1, 2], "y": [2, 1]}}, ["face", "hair"])

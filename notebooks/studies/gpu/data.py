@@ -73,7 +73,6 @@ class Resident:
             images, labels = self.floats(at), self.labels[at].long()
             if augment is not None:
                 images, labels = augment(images, labels, seed, epoch, indices.tolist())
-            images = images.contiguous(memory_format=torch.channels_last)
             batches.append(
                 Batch(images, labels, None if cut is None else label_blobs(labels, image=images, **cut))
             )

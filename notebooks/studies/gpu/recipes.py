@@ -42,6 +42,7 @@ def by_size() -> ConsensusLoss:
 
 
 REG = {"dropout": 0.2, "augment": Augment(flip=0.5)}  # the paper's "+reg"
+VARIED = {"dropout": 0.2, "augment": Augment(flip=0.5, rotation=10, scale=0.85, shift=0.06, colour=0.3)}
 
 RECIPES = (
     Recipe("cross-entropy +reg", PixelwiseLoss, "cross-entropy", **REG),
@@ -52,6 +53,8 @@ RECIPES = (
         "Lovász + cross-entropy +reg", lambda: make_loss("lovasz", pixel_weight=1.0), "cross-entropy", **REG
     ),
     Recipe("SCNP +reg", lambda: make_loss("scnp"), "cross-entropy", **REG),
+    Recipe("cross-entropy +varied", PixelwiseLoss, "cross-entropy", **VARIED),
+    Recipe("recommended +varied", lambda: make_loss("recommended"), "cross-entropy", **VARIED),
     Recipe("cross-entropy", PixelwiseLoss, "cross-entropy"),
     Recipe("consensus", classes, "consensus"),
 )
@@ -77,7 +80,9 @@ class Profile(NamedTuple):
     width: float
     batch: int
     precision: str  # of the forward pass in training: see consensus_lib.training.trainer.pick_precision
-    rates: tuple[float, ...]  # learning rates to choose from, at epochs[0]
+    rates: tuple[
+        float, ...
+    ]  # learning rates to choose from, at epochs[0]; the paper's pre-training begins at 1e-3
     epochs: tuple[int, ...]  # numbers of epochs to choose from, at the best rate
     seeds: int
     occlusion_seeds: int
@@ -97,8 +102,8 @@ PROFILES = {
     profile.name: profile
     for profile in (
         Profile(
-            "full", "h100", size=128, width=1.0, batch=128, precision="auto",
-            rates=(1e-3, 3e-3, 1e-2), epochs=(20, 60), seeds=5, occlusion_seeds=3,
+            "full", "h100", size=128, width=1.0, batch=32, precision="auto",
+            rates=(1e-3, 3e-3), epochs=(60,), seeds=5, occlusion_seeds=3,
             faces=(8000, 200, 400), allowance=20, shapes=((128, 3, 128), (16, 19, 512)), rounds=50,
             matrix=8192, copied=2**30, compiled=True, tests="cuda or waits_for_no_gpu",
         ),

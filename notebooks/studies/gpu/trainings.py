@@ -30,11 +30,11 @@ class Learner:
 
     def __init__(self, recipe: Recipe, profile, device: torch.device, classes: int, rate: float):
         self.network = FaceOccNet(classes, profile.width, recipe.dropout)
-        self.network.to(device, memory_format=torch.channels_last)
+        self.network.to(device)
         cuda = device.type == "cuda"
         self.optimizer = torch.optim.Adam(self.network.parameters(), lr=rate, fused=cuda)
         self.loss = recipe.loss()
-        self.cut, self.takes = getattr(self.loss, "cut", None), getattr(self.loss, "inputs", ())
+        self.cut, self.takes = getattr(self.loss, "cut", None), getattr(self.loss, "batch_keys", ())
         self.half = pick_precision(profile.precision, device) == "bfloat16"
 
     def step(self, batch: data.Batch) -> torch.Tensor:
