@@ -60,7 +60,12 @@ from evidence_plan import (
 from evidence_tables import collapsed, write_differences
 
 PARTS = ("factorial", "occlusion", "repairs", "control", "few", "bad")
-COUNTED = {"confusion": np.uint16, "pieces": np.uint16, "structure_boundary_f1_2": np.float16}
+COUNTED = {
+    "confusion": np.uint16,
+    "row_component_error": np.uint16,
+    "row_hole_error": np.uint16,
+    "row_boundary_f1_2": np.float16,
+}
 """What is kept of each image, and as what: see ``SegmentationScores.save``."""
 KEPT = ("mean_iou", "component_error", "component_error_signed", "hole_error", "boundary_f1_2", "hausdorff95")
 FOLDER = Path(__file__).parent

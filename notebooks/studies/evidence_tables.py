@@ -17,36 +17,19 @@ SCORES = ("mean_iou", "component_error")
 BESIDE = ("hole_error", "boundary_f1_2")
 COLLAPSED = 0.8
 """A class has collapsed whose IoU is below this share of cross-entropy's on the same images."""
-LEVEL = 0.05
+LEVEL, LEAST = 0.05, 5
+"""Of p after Holm, and of the seeds: with fewer, nothing is decided."""
 
 
-class Kept(SegmentationScores):
-    """Scores of one training, from what ``evidence-images.npz`` keeps of each image."""
-
-    def __init__(self, classes):
-        super().__init__(classes)
-        self.boundary = None
-
-    @classmethod
-    def of(cls, arrays: dict[str, np.ndarray], job_id: str) -> "Kept":
-        """Return the scores of a training."""
-        confusion = arrays[f"{job_id}|confusion"].astype(np.int64)
-        task = "occlusion" if job_id.startswith("occlusion|") else "parts"
-        file = io.BytesIO()
-        pieces = arrays[f"{job_id}|pieces"].astype(np.int64)
-        about = {"classes": TASKS[task].classes, "superpixels": np.zeros(2, np.int64)}
-        np.savez(file, confusion=confusion, pieces=pieces, **about)
-        file.seek(0)
-        scores = cls.load(file)
-        scores.boundary = arrays[f"{job_id}|structure_boundary_f1_2"].astype(float)  # [N, K-1]
-        return scores
-
-    def per_image(self) -> dict[str, np.ndarray]:
-        """Return one value for each image, as ``StructureScores`` does, for what is kept."""
-        there = ~np.isnan(self.boundary)
-        total, count = np.where(there, self.boundary, 0).sum(1), there.sum(1)
-        mean = np.divide(total, count, out=np.full(len(total), np.nan), where=count > 0)
-        return super().per_image() | {"boundary_f1_2": mean}
+def stored(arrays: dict[str, np.ndarray], job_id: str) -> SegmentationScores:
+    """Return the scores of a training from what ``evidence-images.npz`` keeps of it."""
+    found = {key.rpartition("|")[2]: one for key, one in arrays.items() if key.startswith(f"{job_id}|")}
+    found = {key: one.astype(np.int64 if one.dtype.kind == "u" else float) for key, one in found.items()}
+    task = "occlusion" if job_id.startswith("occlusion|") else "parts"
+    file = io.BytesIO()
+    np.savez(file, classes=TASKS[task].classes, superpixels=np.zeros(2, np.int64), **found)
+    file.seek(0)
+    return SegmentationScores.load(file)
 
 
 def collapsed(row: dict, base: dict) -> bool:
@@ -96,7 +79,7 @@ def differences(rows: dict[str, dict], arrays: dict[str, np.ndarray]) -> list[di
         if part in ("repairs", "control") and not any(THEN in name or name == CONTROL for name in methods):
             continue  # nothing but what the factorial has
         kept = {
-            key: Kept.of(arrays, key)
+            key: stored(arrays, key)
             for seeds in methods.values()
             for key in seeds.values()
             if not rows[key]["failed"]
@@ -128,6 +111,8 @@ def word(row: dict, corrected: float) -> str:
     """Return the protocol's word for a difference with its corrected p."""
     if row["collapsed"]:
         return "collapsed"
+    if row["seeds"] < LEAST:
+        return "too few seeds"
     if not corrected < LEVEL:
         return "not decided"
     return "better" if (row["difference"] > 0) == (row["score"] == "mean_iou") else "worse"
