@@ -45,7 +45,8 @@ def comparisons(names: list[str]) -> Iterator[tuple[str, str, str]]:
     """Yield (family, first, second) of the methods that there are."""
     if CONTROL in names:
         yield "against cross-entropy", CE, CONTROL
-        yield "against its base", CONTROL, RECOMMENDED
+        if RECOMMENDED in names:
+            yield "against its base", CONTROL, RECOMMENDED
         return
     for name in (name for name in names if THEN in name):
         method, _, repair = name.partition(THEN)
