@@ -98,8 +98,7 @@ bench: setup
 # Stored outputs show drawn faces only: without a data folder, no photograph can get in.
 notebooks: setup
 	kept=$$(mktemp -d) && trap 'rm -rf "$$kept"' EXIT && \
-	CONSENSUS_DATA_DIR="$$kept/data" CONSENSUS_RUNS_DIR="$$kept/runs" $(BIN)/python -m consensus_lib run --store && \
-	cp "$$kept/runs/interactive/02_pixelwise_baseline/figures/first_look.png" notebooks/
+	CONSENSUS_DATA_DIR="$$kept/data" CONSENSUS_RUNS_DIR="$$kept/runs" $(BIN)/python -m consensus_lib run --store
 
 weights: setup
 	$(BIN)/python notebooks/studies/weights.py

@@ -12,8 +12,9 @@ from torch import nn
 from consensus_lib.models.networks import NETWORKS
 from consensus_lib.paths import atomic
 
-PRETRAINED = ("parts", "occlusion")
-"""The networks that come with the package."""
+PRETRAINED = ("parts", "parts-pixelwise", "occlusion")
+"""The networks that come with the package. ``parts-pixelwise`` is the baseline of ``parts``:
+cross-entropy, and all else alike."""
 
 
 class WeightsError(ValueError):

@@ -16,9 +16,12 @@ import shlex
 import sys
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import numpy as np
+import skimage.data
 import torch
 import torch.nn.functional as F
+from matplotlib import cbook
 from PIL import Image
 from torch import nn
 
@@ -31,7 +34,9 @@ from consensus_lib.experiments import results
 from consensus_lib.experiments.command_line import Parser, whole
 from consensus_lib.experiments.train import Config, run
 from consensus_lib.models.networks import count_parameters
+from consensus_lib.models.parse_command import draw_overlay
 from consensus_lib.models.parser import FaceParser
+from consensus_lib.models.photo import open_photo
 from consensus_lib.models.pretrained import JointClasses, save_weights
 from consensus_lib.training import evaluate
 from consensus_lib.training.devices import device_name
@@ -150,6 +155,24 @@ def by_tone(folder: Path, split: str) -> dict[str, list[str]]:
     return {name: ids for name, ids in groups.items() if ids}
 
 
+def draw_picture(file: Path) -> None:
+    """Draw public-domain photographs, and the masks of the shipped networks of ``parts``, pixel-wise and with consensus."""
+    portraits = skimage.data.astronaut(), Path(cbook.get_sample_data("grace_hopper.jpg", asfileobj=False))
+    titles = {"": "photograph", "parts-pixelwise": "pixel-wise: cross-entropy", "parts": "with consensus"}
+    figure, axes = plt.subplots(len(portraits), len(titles), figsize=(9, 6.4), layout="compressed")
+    for place, (row, portrait) in enumerate(zip(axes, portraits, strict=True)):
+        photo = open_photo(portrait)
+        for axis, (name, title) in zip(row, titles.items(), strict=True):
+            face = FaceParser.from_pretrained(name or "parts")(photo)[0]  # the largest
+            left, top, right, bottom = face.window
+            axis.imshow(draw_overlay(photo, [face]) if name else photo)
+            axis.set(xlim=(left, right), ylim=(bottom, top))
+            axis.set_axis_off()
+            axis.set_title("" if place else title)
+    figure.savefig(file, dpi=120, pil_kwargs={"quality": 88})
+    plt.close(figure)
+
+
 def main(argv: list[str] | None = None, table: Path = TABLE, weights: Path = WEIGHTS) -> None:
     """Train, write the weights, score them."""
     parser = Parser(description=__doc__.split("\n")[0])
@@ -157,8 +180,13 @@ def main(argv: list[str] | None = None, table: Path = TABLE, weights: Path = WEI
     parser.add_argument("--images", type=whole(1), default=8_000, help="rendered faces to train on")
     parser.add_argument("--test", type=whole(1), default=600, help="rendered faces to test on")
     parser.add_argument("--epochs", type=whole(1), default=10, help="passes over them")
+    parser.add_argument(
+        "--picture", type=Path, help="draw the README's picture to this file, and train nothing"
+    )
     argv = sys.argv[1:] if argv is None else argv
     a = parser.parse_args(argv)
+    if a.picture:
+        return draw_picture(a.picture)
     weights.mkdir(exist_ok=True)
     rows = []
     for name in a.only:

@@ -248,6 +248,7 @@ def test_weights_survive_a_file(weights, tmp_path):
 SHIPPED = {
     "occlusion": "4f3e995654bdc21ce07e338381d19b98617e9e9b7c1c40bfe579fda960365796",
     "parts": "75434d5fa6de9fbdc3ca7a1495d7e4850a5a471ff731766f5dc72e380a4dec53",
+    "parts-pixelwise": "a8fc1c84d7e727e3a257da8fa257a5048eaab555042d73047cc788f1c172a985",
 }
 
 
@@ -257,7 +258,7 @@ def test_the_weights_that_come_with_the_package_see_a_face(name):
     assert hashlib.sha256(file.read_bytes()).hexdigest() == SHIPPED[name]
     assert file.stat().st_size <= 2_000_000
     face, *_ = FaceParser.from_pretrained(name)(skimage.data.astronaut())
-    assert face.classes == TASKS[name].classes
+    assert face.classes == TASKS[name.removesuffix("-pixelwise")].classes
     assert face.labels[116, 225] == 1  # the nose
     assert face.labels[20, 20] == 0
     assert (face.complete is not None) == (name == "occlusion")
@@ -338,3 +339,15 @@ def test_two_photographs_of_one_stem_keep_their_masks_apart(tmp_path, weights):
 
 def test_the_face_share_is_that_of_the_detector():
     assert photo.window_of((0, 0, 10, 10))[2] - 5 == pytest.approx(5 / photo.FACE_SHARE)
+
+
+def test_the_readme_says_of_the_shipped_networks_what_their_table_does():
+    top = Path(__file__).parents[2]
+    with (top / "notebooks/studies/weights.csv").open(newline="", encoding="utf-8") as file:
+        rows = [row for row in csv.DictReader(file) if row["test_data"] == "lfw_part_labels"]
+    error = {row["weights"]: float(row["component_error"]) for row in rows}
+    said = " ".join((top / "README.md").read_text(encoding="utf-8").split())
+    assert (
+        f"component error of {error['parts']:.2f} where cross-entropy has {error['parts-pixelwise']:.2f}"
+        in said
+    )
