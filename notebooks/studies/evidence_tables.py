@@ -15,6 +15,8 @@ from evidence_plan import CE, CONSENSUS, CONSTANT, CONTROL, LOVASZ_CE, METHODS, 
 SCORES = ("mean_iou", "component_error")
 """What is decided. The others have intervals and p values of their own, and are never called decided."""
 BESIDE = ("hole_error", "boundary_f1_2")
+KEPT = ("mean_iou", "component_error", "component_error_signed", "hole_error", "boundary_f1_2", "hausdorff95")
+"""What a row has of a training's scores, beside each class's IoU."""
 COLLAPSED = 0.8
 """A class has collapsed whose IoU is below this share of cross-entropy's on the same images."""
 LEVEL, LEAST = 0.05, 5

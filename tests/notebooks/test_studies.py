@@ -199,7 +199,7 @@ def test_evidence_chooses_tests_and_compares(small_evidence, tmp_path, monkeypat
     assert choices.scored.eq("validation").all()
     assert choices.seed.eq(0).all()
     assert choices[choices.chosen].method.tolist() == METHODS[1:]
-    assert choices[choices.recommended].method.isin(evidence.CONSENSUS).all()
+    assert choices[choices.recommended].method.isin(evidence_plan.CONSENSUS).all()
     small_evidence("all", *METHODS)
     found = pd.read_csv(tmp_path / "evidence.csv")
     tested = found[(found.part != "choose") & (found.method != evidence.CONSTANT)]
