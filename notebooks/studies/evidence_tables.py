@@ -10,7 +10,7 @@ from consensus_lib.data import TASKS
 from consensus_lib.experiments import results
 from consensus_lib.metrics.comparison import holm, paired_difference
 from consensus_lib.metrics.segmentation import SegmentationScores
-from evidence_plan import CE, CONSENSUS, CONSTANT, CONTROL, LOVASZ_CE, METHODS, RECOMMENDED, SCNP, THEN
+from evidence_plan import CE, CONSENSUS, CONSTANT, CONTROLS, LOVASZ_CE, METHODS, RECOMMENDED, SCNP, THEN
 
 SCORES = ("mean_iou", "component_error")
 """What is decided. The others have intervals and p values of their own, and are never called decided."""
@@ -45,10 +45,12 @@ def collapsed(row: dict, base: dict) -> bool:
 
 def comparisons(names: list[str]) -> Iterator[tuple[str, str, str]]:
     """Yield (family, first, second) of the methods that there are."""
-    if CONTROL in names:
-        yield "against cross-entropy", CE, CONTROL
+    controls = [name for name in names if name in CONTROLS]
+    for name in controls:
+        yield "against cross-entropy", CE, name
         if RECOMMENDED in names:
-            yield "against its base", CONTROL, RECOMMENDED
+            yield "against controls", name, RECOMMENDED
+    if controls:
         return
     for name in (name for name in names if THEN in name):
         method, _, repair = name.partition(THEN)
@@ -79,7 +81,7 @@ def differences(rows: dict[str, dict], arrays: dict[str, np.ndarray]) -> list[di
                 seeds[int(row["seed"])] = key
     table = []
     for (part, data), methods in groups.items():
-        if part in ("repairs", "control") and not any(THEN in name or name == CONTROL for name in methods):
+        if part in ("repairs", "control") and not any(THEN in name or name in CONTROLS for name in methods):
             continue  # nothing but what the factorial has
         kept = {
             key: stored(arrays, key)
