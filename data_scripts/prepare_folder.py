@@ -57,7 +57,8 @@ from consensus_lib.data.images import read_image, read_labels
 from consensus_lib.data.writer import DatasetWriter
 from consensus_lib.experiments import command_line
 from consensus_lib.paths import atomic, shown
-from folder_layout import Layout, Sample, find_samples, propose, read_sample
+from folder_layout import Layout, Sample, find_samples, read_sample
+from folder_proposal import propose
 
 
 def prepare_folder(
@@ -279,26 +280,24 @@ def _repair(folder: Path, info: DatasetInfo, rows: Sequence[Row], hashes: dict, 
         )
     layout = Layout.of(info.notes["layout"])
     samples = {sample.stem: sample for sample in find_samples(Path(images), masks and Path(masks))}
-    done, options = [], {name: info.notes[name] for name in ("rescale", "crop")}
+    options = {name: info.notes[name] for name in ("rescale", "crop")}
     with tempfile.TemporaryDirectory(dir=folder.parent) as beside:
-        new = Path(beside) / "new"
-        with DatasetWriter(new, dataclasses.replace(info, counts={}, index_sha256="")) as writer:
-            for row in rows:
-                if row.id not in samples:
-                    raise DatasetError(f"{images}: expected an image for {row.id!r}, found none")
-                made = read_sample(samples[row.id], layout, info.size, **options)
-                made.pop("unclear", None)
-                writer.add(row.id, row.split, row.subject, jpeg=row.image.endswith(".jpg"), **made)
-        made = read_checksums(new)
+        # Never completed: a few samples need not have the classes that a data set needs.
+        writer = DatasetWriter(Path(beside) / "new", info).__enter__()
         for row in rows:
+            if row.id not in samples:
+                raise DatasetError(f"{images}: expected an image for {row.id!r}, found none")
+            made = read_sample(samples[row.id], layout, info.size, **options)
+            made.pop("unclear", None)
+            writer.add(row.id, row.split, row.subject, jpeg=row.image.endswith(".jpg"), **made)
             for name in filter(None, (row.image, row.labels)):
-                if made.get(name) != hashes.get(name, made.get(name)):
+                new = writer.partial / name
+                if not new.is_file() or file_sha256(new) != hashes.get(name, file_sha256(new)):
                     raise DatasetError(
                         f"{samples[row.id].image}: expected the source of {name}, got another one"
                     )
-                (new / name).replace(folder / name)
-            done.append(row.id)
-    return done
+                new.replace(folder / name)
+    return [row.id for row in rows]
 
 
 def main(argv: list[str] | None = None) -> int:

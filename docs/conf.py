@@ -13,17 +13,7 @@ author = "the project's authors"
 copyright = "MIT licence"
 root_doc = "docs/index"
 include_patterns = ["docs/*.md", "notebooks/*.ipynb", "notebooks/glossary.md"]
-exclude_patterns = [
-    ".venv",
-    ".git",
-    "build",
-    "runs",
-    "data",
-    "tests",
-    "consensus_lib",
-    "data_scripts",
-    "**/.*",
-]
+exclude_patterns = [".venv", ".git", "build", "runs", "data", "tests", "consensus_lib", "data_scripts"]
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode"]
 
 html_theme = "furo"

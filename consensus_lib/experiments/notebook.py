@@ -4,6 +4,7 @@ import dataclasses
 import random
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import numpy as np
 import torch
 
@@ -71,8 +72,9 @@ class Lesson:
             Stopped: it was interrupted. Called again, it is resumed after its last epoch.
         """
         title = f"{config.title or config.loss}, seed {config.seed}"
+        curves = plots.LiveCurves(config.epochs, title=title) if live else None
         try:
-            return run(
+            trained = run(
                 config,
                 data,
                 out=self.out / folder_name(config, data),
@@ -80,12 +82,16 @@ class Lesson:
                 evaluate_every=1 if live else config.epochs,
                 scores=scores,
                 progress=not live,
-                on_epoch=plots.LiveCurves(config.epochs, title=title) if live else None,
+                on_epoch=curves,
                 notebook=self.name,
                 **about,
             )
         except KeyboardInterrupt:
+            plt.close("all")  # a half-drawn one would be shown below the message
             raise Stopped(f"{title}: stopped. Run the cell again to resume after its last epoch.") from None
+        if curves and not curves.drawn:  # it was finished before
+            curves(trained.history)
+        return trained
 
 
 def begin(name: str, *, seed: int = 0, out: str = "", device: str = "auto") -> Lesson:

@@ -28,6 +28,8 @@ _KERNEL = {
     "extra_arguments": ["--log-level=ERROR"],  # no remarks about loopback traffic in the middle of the bar
 }
 
+_WIDGET = "application/vnd.jupyter.widget-view+json"
+
 
 def notebooks() -> list[Path]:
     """Return the project's notebooks, in reading order.
@@ -129,13 +131,18 @@ def store(notebook: Path) -> None:
     ).execute()
     for cell in book.cells:
         if cell.cell_type == "code":
-            cell.outputs = [output for output in cell.outputs if output.get("name") != "stderr"]
+            cell.outputs = [output for output in cell.outputs if _is_kept(output)]
             for output in cell.outputs:
-                if "image/png" in output.get("data", {}):  # the still stays where a widget was
-                    output.data.pop("application/vnd.jupyter.widget-view+json", None)
+                output.get("data", {}).pop(_WIDGET, None)
     book.metadata["language_info"] = {"name": "python"}  # without the version of the machine at hand
     with paths.atomic(notebook) as part:
         nbformat.write(book, part)
+
+
+def _is_kept(output) -> bool:
+    """Say whether an output is stored: no progress, and of a widget its still, where it has one."""
+    data = output.get("data", {})
+    return output.get("name") != "stderr" and (_WIDGET not in data or "image/png" in data)
 
 
 def _parameter(text: str) -> tuple[str, object]:

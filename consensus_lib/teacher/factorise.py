@@ -9,7 +9,7 @@ Source: Masi et al., CVPR 2020, Sec. 3.1 and Fig. 2. Notebook 04 shows the steps
 from typing import NamedTuple
 
 import numpy as np
-from scipy import ndimage, spatial
+from scipy import ndimage
 
 
 class Cleaning(NamedTuple):
@@ -52,41 +52,6 @@ class Factorised(NamedTuple):
     cleaned: np.ndarray
     ids: np.ndarray
     labels: np.ndarray
-
-
-def hull_mask(contour: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Return the filled convex hull of contour points: the pixels whose centre lies in it.
-
-    Args:
-        contour: float ``[P,2]``, (x, y) in pixels; the centre of the first pixel is (0.5, 0.5). Points may
-            lie outside the image.
-        height, width: of the image, pixels.
-
-    Returns:
-        bool ``[H,W]``.
-
-    Raises:
-        ValueError: ``contour`` has another shape, is not finite, or has no three points off one line.
-
-    >>> hull_mask([[0, 0], [2, 0], [0, 2]], 2, 3).astype(int)
-    array([[1, 1, 0],
-           [1, 0, 0]])
-    """
-    contour = np.asarray(contour, np.float64)
-    if contour.ndim != 2 or contour.shape[1] != 2 or not np.isfinite(contour).all():
-        raise ValueError(f"contour: expected finite (x, y) points [P,2], got {list(contour.shape)}")
-    try:
-        edges = spatial.ConvexHull(contour).equations  # [E, 3]
-    except (ValueError, spatial.QhullError):
-        raise ValueError(
-            f"contour: expected at least three points that are not on one line, got {len(contour)}"
-        ) from None
-    x, y = np.arange(width) + 0.5, np.arange(height)[:, None] + 0.5
-    slack = 1e-9 * max(1.0, np.abs(contour).max())  # a centre on an edge is in the hull, however it rounds
-    inside = np.ones((height, width), bool)
-    for across, down, offset in edges:
-        inside &= across * x + (down * y + offset) <= slack
-    return inside
 
 
 def difference(extent: np.ndarray, face: np.ndarray) -> np.ndarray:
@@ -196,7 +161,7 @@ def factorise(
     it out: ``extent & ~hair``.
 
     Args:
-        extent: bool ``[H,W]``, the complete face, such as of :func:`hull_mask`.
+        extent: bool ``[H,W]``, the complete face.
         face: bool ``[H,W]``, the teacher's face.
         cleaning: kernels, or None; see :func:`clean`.
         connectivity: 4 or 8 neighbours, of the occlusions.

@@ -18,7 +18,7 @@ from consensus_lib.data.writer import DatasetWriter
 from consensus_lib.experiments.command_line import Parser, folder, number, refusing, whole
 from consensus_lib.models.parser import FaceParser
 from consensus_lib.models.photo import PhotoError, cut_window, open_photo
-from consensus_lib.teacher.pseudo_labels import CONFIDENCE, Rules, prepare_pseudo_labels
+from consensus_lib.teacher.pseudo_labels import CONFIDENCE, prepare_pseudo_labels
 from consensus_lib.teacher.teachers import ParserExtent, ParserTeacher
 
 
@@ -66,7 +66,7 @@ def main(argv: list[str]) -> int:
                 Path(work) / "faces",
                 teacher,
                 extent=ParserExtent(teacher),
-                rules=Rules(confidence=a.confidence),
+                rules={"confidence": a.confidence},
                 progress=len(cuts) > 1,
             )
         except (DatasetError, FileExistsError) as error:

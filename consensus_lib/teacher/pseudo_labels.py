@@ -5,9 +5,8 @@ probabilities of the K classes, one below the other, in 256 steps, with the reco
 ``records.csv`` has all records. :func:`choose` selects images on reading, without asking the teacher again.
 """
 
-import dataclasses
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -42,20 +41,6 @@ CONFIDENCE = 0.88
 composed occluders (``notebooks/studies/occlusion_labels.csv``)."""
 
 
-@dataclasses.dataclass(frozen=True)
-class Rules:
-    """Conditions on pseudo-labels to learn from.
-
-    Attributes:
-        confidence: smallest mean of the teacher's largest probability, over the complete face where there is
-            an extent, else over the image.
-        face_area: smallest and largest share of the image that is face.
-    """
-
-    confidence: float = 0.0
-    face_area: tuple[float, float] = (0.02, 0.8)
-
-
 def prepare_pseudo_labels(
     folder: str | Path,
     source: str | Path,
@@ -63,7 +48,7 @@ def prepare_pseudo_labels(
     *,
     extent: FaceExtent | None = None,
     cleaning: Cleaning | None = OPENING,
-    rules: Rules | None = None,
+    rules: Mapping | None = None,
     split: str = "unlabelled",
     held_out: Sequence[str] = ("validation", "test"),
     size: int | None = None,
@@ -85,7 +70,8 @@ def prepare_pseudo_labels(
         teacher: gives probabilities; one of its classes must be ``"face"``.
         extent: gives the complete face; None does not factorise.
         cleaning: of the residual; see :func:`~consensus_lib.teacher.factorise.clean`.
-        rules: on images to label; None labels every face, to :func:`choose` among them later.
+        rules: keyword arguments of :func:`choose`, for the images to label; None labels every face, to
+            choose among them later.
         split: of the images to label; their own labels are not read.
         held_out: splits for evaluation: images of people who occur in them are left out, and ``notes`` in
             ``dataset.json`` has their number as ``"left_out"``.
@@ -114,7 +100,7 @@ def prepare_pseudo_labels(
         raise ValueError(f"teacher: expected a class 'face', got {teacher.classes}")
     notes = {"teacher": teacher.name, "teacher_version": teacher.version}
     notes |= {"extent": extent and extent.name, "cleaning": extent and cleaning}
-    notes |= {"rules": rules and dataclasses.asdict(rules)}
+    notes |= {"rules": None if rules is None else choose.__kwdefaults__ | dict(rules)}
     notes |= {"source": info.name, "source_index": info.index_sha256, "split": split}
     notes |= {"images": len(rows), "held_out": sorted(held_out), "left_out": left_out}
     notes = json.loads(json.dumps(notes))
@@ -140,7 +126,7 @@ def prepare_pseudo_labels(
 
         def add(row: Row, **files) -> None:
             record = pd.DataFrame([{"id": row.id} | records[row.id]])
-            believed = choose(record, rules)[0] if rules else records[row.id]["found"]
+            believed = records[row.id]["found"] if rules is None else choose(record, **rules)[0]
             subset = "train" if believed else "unlabelled"
             if not believed:
                 files.pop("labels", None)
@@ -178,21 +164,24 @@ def read_records(folder: str | Path) -> pd.DataFrame:
     return pd.read_csv(path, dtype=text, keep_default_na=False)
 
 
-def choose(records: pd.DataFrame, rules: Rules | None = None) -> tuple[list[str], dict[str, int]]:
+def choose(
+    records: pd.DataFrame, *, confidence: float = 0.0, face_area: tuple[float, float] = (0.02, 0.8)
+) -> tuple[list[str], dict[str, int]]:
     """Return the ids of the images that meet the rules, and how many each rule drops.
 
     Args:
         records: of :func:`read_records`.
-        rules: None takes the defaults.
+        confidence: smallest mean of the teacher's largest probability, over the complete face where there is
+            an extent, else over the image.
+        face_area: smallest and largest share of the image that is face.
 
     Returns:
         ids, for ``FaceDataset(ids=...)``; counts by reason, each image under its first, and ``"kept"``.
     """
-    rules = rules or Rules()
-    low, high = rules.face_area
+    low, high = face_area
     tests = {
         "no face": records.found.astype(bool),
-        "unsure": records.confidence >= rules.confidence,
+        "unsure": records.confidence >= confidence,
         "face too small": records.face_area >= low,
         "face too large": records.face_area <= high,
     }

@@ -204,6 +204,11 @@ class LiveCurves:
         self.keys = keys or LIVE
         self._display = None
 
+    @property
+    def drawn(self) -> bool:
+        """Whether there is a picture yet."""
+        return self._display is not None
+
     def __call__(self, history: Sequence[Mapping]) -> None:
         """Redraw from the epochs so far."""
         from IPython.display import display
@@ -219,7 +224,7 @@ class LiveCurves:
             axis.set_xlim(0.5, self.epochs + 0.5)
         said = f"{self.title}, {state}: {', '.join(keys.values())} against the epoch"
         about = {"metadata": {"image/png": {"alt": said}}}
-        if self._display is None:
+        if not self.drawn:
             self._display = display(figure, display_id=True, **about)
         else:
             self._display.update(figure, **about)

@@ -38,7 +38,7 @@ from consensus_lib.models import FaceParser
 from consensus_lib.models.networks import FaceOccNet, check_network
 from consensus_lib.models.photo import convex_hull
 from consensus_lib.teacher.factorise import OPENING, PAPER, Cleaning, factorise
-from consensus_lib.teacher.pseudo_labels import CONFIDENCE, Rules, prepare_pseudo_labels
+from consensus_lib.teacher.pseudo_labels import CONFIDENCE, prepare_pseudo_labels
 from consensus_lib.teacher.teachers import ParserExtent, ParserTeacher, TeacherExtent
 from consensus_lib.training import evaluate
 from synthetic_faces import Composed, Recipe, occlude, synthetic_folder
@@ -113,22 +113,28 @@ def joint_labels(made: Composed) -> np.ndarray:
 
 
 def predicted(data: FaceDataset) -> dict[str, np.ndarray]:
-    """Return what the shipped parsers see in composed photographs, ``[N,H,W]`` each.
+    """Return what the shipped parsers see in images, ``[N,H,W]`` each; kept in a file of the runs folder.
 
     Returns:
         ``own``: the classes of the occlusion parser; ``sure``: its largest probability; ``complete``: the
-        complete face that it tells; ``visible hull``: the hull of the face that it sees; ``hair``: of the
+        complete face that it tells; ``visible_hull``: the hull of the face that it sees; ``hair``: of the
         parts parser.
     """
     teacher, parts = ParserTeacher(), ParserTeacher("parts")
-    extent, visible, found = ParserExtent(teacher), TeacherExtent(teacher), []
-    for start in range(0, len(data), 32):
-        images = data.__getitems__(range(start, min(start + 32, len(data))))["image"]
-        sure, own = teacher(images).max(1)
-        hair = parts(images).argmax(1) == parts.classes.index("hair")
-        found.append((own.numpy(), sure.numpy(), extent(images), visible(images), hair.numpy()))
-    names = ("own", "sure", "complete", "visible hull", "hair")
-    return {name: np.concatenate(one) for name, one in zip(names, zip(*found, strict=True), strict=True)}
+    file = paths.runs_dir() / f"occlusion_labels/{data.fingerprint}-{teacher.version}-{parts.version}.npz"
+    if not file.is_file():
+        extent, visible, found = ParserExtent(teacher), TeacherExtent(teacher), []
+        for start in tqdm(range(0, len(data), 32), f"parsing {data.folder.name}"):
+            images = data.__getitems__(range(start, min(start + 32, len(data))))["image"]
+            sure, own = teacher(images).max(1)
+            hair = parts(images).argmax(1) == parts.classes.index("hair")
+            found.append((own.numpy(), sure.numpy(), extent(images), visible(images), hair.numpy()))
+        names = ("own", "sure", "complete", "visible_hull", "hair")
+        kept = {n: np.concatenate(one) for n, one in zip(names, zip(*found, strict=True), strict=True)}
+        with paths.atomic(file) as part, part.open("wb") as stream:
+            np.savez_compressed(stream, **kept)
+    with np.load(file) as stored:
+        return dict(stored)
 
 
 def steps(seen: dict[str, np.ndarray], search: bool) -> dict[str, np.ndarray]:
@@ -143,7 +149,7 @@ def steps(seen: dict[str, np.ndarray], search: bool) -> dict[str, np.ndarray]:
     found = {
         "the parser's own occlusion": own,
         "its own occlusion in the complete face": np.where((own == 2) & ~complete, 0, own),
-        "Eq. 1, hull of the visible face": factorised(seen["visible hull"], None),
+        "Eq. 1, hull of the visible face": factorised(seen["visible_hull"], None),
         "Eq. 1, complete face": factorised(complete, None),
         "Eq. 1, complete face, the paper's cleaning": factorised(complete, PAPER),
         "Eq. 1, complete face, cleaning": factorised(complete, OPENING),
@@ -158,8 +164,9 @@ def steps(seen: dict[str, np.ndarray], search: bool) -> dict[str, np.ndarray]:
 
 
 CHOSEN = "Eq. 1, complete face, cleaning"
-SHARES = {"": (0.0, 1.0), "_covered_0_10": (0, 0.1), "_covered_10_30": (0.1, 0.3), "_covered_30": (0.3, 1.0)}
-SHARES |= {"_covered_10": (0.1, 1.0)}
+IOUS = ("iou_background", "iou_face", "iou_occlusion")
+SHARES = {"0_10": (0, 0.1), "10_30": (0.1, 0.3), "30_100": (0.3, 1.01), "10_100": (0.1, 1.01)}
+"""Per cent of the complete face that is covered."""
 
 
 def label_scores(labels: np.ndarray, joint: np.ndarray, kept: np.ndarray) -> dict[str, float]:
@@ -168,13 +175,16 @@ def label_scores(labels: np.ndarray, joint: np.ndarray, kept: np.ndarray) -> dic
     truth = np.array([task.classes.index(OCCLUSION[name]) for name in CLASSES])[joint]
     share = (truth == 2).sum((1, 2)) / np.maximum(1, (truth > 0).sum((1, 2)))
     row = {"images": int(kept.sum()), "mean_share_covered": float(share[kept].mean())}
+    scores = SegmentationScores(task.classes)
+    scores.update(torch.from_numpy(labels[kept]), torch.from_numpy(truth[kept]))
+    found = scores.compute()
+    row |= {key: found[key] for key in (*IOUS, "mean_iou", "component_error")}
     for name, (low, high) in SHARES.items():
-        within = kept & (share >= low) & (share <= high)
-        scores = SegmentationScores(task.classes)
-        scores.update(torch.from_numpy(labels[within]), torch.from_numpy(truth[within]))
-        found = scores.compute()
-        keys = ["iou_occlusion", "iou_face"] + ["iou_background", "mean_iou", "component_error"] * (not name)
-        row |= {f"{key}{name}": found[key] for key in keys}
+        within = kept & (share >= low) & (share < high)
+        for k in (1, 2):
+            said, there = labels[within] == k, truth[within] == k
+            iou = (said & there).sum() / max(1, (said | there).sum())
+            row[f"iou_{task.classes[k]}_covered_{name}"] = float(iou)
     hair, called = (joint == CLASSES.index("hair over the face"))[kept], (labels == 2)[kept]
     row["hair_called_occlusion"] = float((called & hair).sum() / max(1, hair.sum()))
     row["occlusion_that_is_hair"] = float((called & hair).sum() / max(1, called.sum()))
@@ -183,8 +193,7 @@ def label_scores(labels: np.ndarray, joint: np.ndarray, kept: np.ndarray) -> dic
 
 def complete_scores(count: int) -> list[dict]:
     """Return rows: the IoU of the complete face on rendered test faces, by the share of it that is covered."""
-    counts = {"train": 8_000, "validation": 300, "test": count}
-    data = FaceDataset(joint_folder(synthetic_folder(counts=counts, recipe=Recipe(occluded=0.6))), "test")
+    data = FaceDataset(rendered(count), "test")
     seen = predicted(data)
     joint = np.stack([data[i]["labels"].numpy() for i in range(len(data))])
     truth = np.isin(joint, COMPLETE)
@@ -192,7 +201,7 @@ def complete_scores(count: int) -> list[dict]:
     extents = {
         "complete face by the network": seen["complete"],
         "its hull": np.stack([convex_hull(mask) for mask in seen["complete"]]),
-        "hull of the visible face": seen["visible hull"],
+        "hull of the visible face": seen["visible_hull"],
     }
     rows = []
     for name, found in extents.items():
@@ -201,7 +210,9 @@ def complete_scores(count: int) -> list[dict]:
         row["complete_iou"] = iou.mean()
         for low, high in ((0.0, 0.1), (0.1, 0.4), (0.4, 0.7)):
             within = (covered >= low) & (covered < high)
-            row[f"complete_iou_covered_{100 * low:g}_{100 * high:g}"] = iou[within].mean()
+            row[f"complete_iou_covered_{100 * low:g}_{100 * high:g}"] = (
+                iou[within].mean() if within.any() else np.nan
+            )
         rows.append(row)
     return rows
 
@@ -217,13 +228,15 @@ def score_labels(a, argv: list[str], table: Path) -> None:
             seen = predicted(data)
             about = {"test_data": "composed LFW Part Labels", "split": split, "composition": composition}
             everything = np.ones(len(joint), bool)
-            found = steps(seen, search=split == "validation")
+            found = steps(seen, search=(split, composition) == ("validation", 0))
             for name, labels in found.items():
                 rows.append(about | {"step": name} | label_scores(labels, joint, everything))
             sure = np.array(
                 [s[c].mean() if c.any() else 0 for s, c in zip(seen["sure"], seen["complete"], strict=True)]
             )
             for least in sorted({CONFIDENCE, *((0.85, 0.91, 0.94) if split == "validation" else ())}):
+                if not (sure >= least).any():
+                    continue
                 name = f"{'' if least == CONFIDENCE else 'search: '}{CHOSEN}, confidence {least:g}"
                 rows.append(about | {"step": name} | label_scores(found[CHOSEN], joint, sure >= least))
     rows += complete_scores(a.rendered)
@@ -232,18 +245,22 @@ def score_labels(a, argv: list[str], table: Path) -> None:
     print(f"{len(rows)} rows in {paths.shown(table)}")
 
 
+def rendered(count: int) -> Path:
+    """Return the folder of rendered test faces, in the joint classes of ``weights.py``."""
+    return joint_folder(synthetic_folder(counts={"test": count}, recipe=Recipe(occluded=0.6)))
+
+
 def rendered_covered(size: int, count: int) -> FaceDataset:
     """Return the test images among ``count`` rendered faces in which something covers the face (Eq. 2)."""
-    counts = {"train": 8_000, "validation": 300, "test": count}  # as of weights.py, which tells them apart
-    folder = joint_folder(synthetic_folder(counts=counts, recipe=Recipe(occluded=0.6)))
-    task = TASKS["occlusion"]
+    folder, task = rendered(count), TASKS["occlusion"]
     names = ("background", "background", "face", "occlusion", "background")
     task = Task("occlusion", task.classes, task.colours, dict(zip(JOINT, names, strict=True)))
-    data = FaceDataset(folder, "test", task)
+    whole = FaceDataset(folder, "test", task)
+    labels = [whole[i]["labels"] for i in range(len(whole))]
     ids = [
         row.id
-        for row, labels in zip(data.rows, (data[i]["labels"] for i in range(len(data))), strict=True)
-        if (labels == 2).sum() > 0.01 * (labels > 0).sum()
+        for row, one in zip(whole.rows, labels, strict=True)
+        if (one == 2).sum() > 0.01 * (one > 0).sum()
     ]
     return FaceDataset(folder, "test", task, size=size, ids=ids)
 
@@ -258,14 +275,14 @@ def train_students(a, argv: list[str], table: Path) -> None:
         free,
         teacher,
         extent=ParserExtent(teacher),
-        rules=Rules(confidence=CONFIDENCE),
+        rules={"confidence": CONFIDENCE},
         split="train",
         held_out=(),
     )
     validation, test = (
         FaceDataset(composed_folder(split, 0), split, "occlusion", size=a.size) for split in EVALUATED
     )
-    rendered, rows = rendered_covered(a.size, a.rendered), []
+    covered, rows = rendered_covered(a.size, a.rendered), []
     for seed in a.seeds:
         shown = {"size": a.size, "augment": MILD, "seed": seed}
         ours, theirs = (
@@ -279,10 +296,10 @@ def train_students(a, argv: list[str], table: Path) -> None:
             config = Config(loss=loss, title=name, seed=seed, width=a.width, epochs=epochs, **more)
             done = lesson.train(config, data, live=False, first=name)
             seen = done.cached(
-                "rendered", lambda: evaluate(done.network, rendered), SegmentationScores
+                "rendered", lambda: evaluate(done.network, covered), SegmentationScores
             ).compute()
             (row,) = results.read_results(done.folder)
-            keys = ("iou_background", "iou_face", "iou_occlusion", "mean_iou", "component_error")
+            keys = (*IOUS, "mean_iou", "component_error")
             rows.append(row | {f"rendered_{key}": seen[key] for key in keys})
             first[name] = done.folder
 

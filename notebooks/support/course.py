@@ -3,7 +3,6 @@
 import os
 import platform
 import shutil
-import subprocess
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -154,12 +153,6 @@ def tail_of_traceback(notebook: str | os.PathLike, lines: int = 6) -> str:
     errors = [one for cell in book.cells for one in cell.get("outputs", ()) if one.output_type == "error"]
     text = re.sub(r"\x1b\[[0-9;]*m", "", "\n".join(errors[-1].traceback))
     return "\n".join(text.splitlines()[-lines:])
-
-
-def run_command(*command: str) -> str:
-    """Run a command and return what it printed, both streams; its exit code is not looked at."""
-    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
-    return done.stdout
 
 
 class Example(NamedTuple):

@@ -1,7 +1,7 @@
 """Figures that illustrate one notebook, beside the plots of scores in ``consensus_lib.viz``.
 
 02: the network as boxes, and its receptive field. 03: gradients on a toy. 04: the steps of the factorisation,
-and histograms of pseudo-labels.
+labels under their images, and histograms of pseudo-labels.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,9 +14,10 @@ from matplotlib.patches import Patch, Rectangle
 from skimage import measure
 from torch import nn
 
+from consensus_lib.data.tasks import Task
 from consensus_lib.models.networks import FaceOccNet
 from consensus_lib.teacher.factorise import Factorised
-from consensus_lib.viz.images import Colours, class_patches, colorize
+from consensus_lib.viz.images import Colours, class_legend, class_patches, colorize, image_grid, to_rgb
 from consensus_lib.viz.plots import DOUBLE, SINGLE
 
 
@@ -215,17 +216,15 @@ def loss_diagram(image: np.ndarray, labels: np.ndarray, p: np.ndarray, colours: 
     return figure
 
 
-def factorisation_steps(
-    image: np.ndarray, contour: np.ndarray, found: Factorised, colours: Colours
-) -> Figure:
+def factorisation_steps(image, found: Factorised, colours: Colours) -> Figure:
     """Draw the steps from a face to its occlusions, as in the paper's Fig. 2.
 
     Args:
-        image: uint8 ``[H,W,3]``.
-        contour: float ``[P,2]``, (x, y) in pixels, of the complete face.
+        image: float ``[3,H,W]`` in [-1, 1], as a data set serves it.
         found: the steps.
         colours: of background, face and occlusion.
     """
+    image = (255 * to_rgb(image)).round().astype(np.uint8)
     figure, axes = plt.subplots(2, 5, layout="constrained", figsize=(DOUBLE, 3.1))
     hidden = np.where(found.ids > 1, found.ids, 0)
     seen, covering = (np.where(mask[..., None], image, 255) for mask in (found.labels == 1, hidden > 0))
@@ -233,8 +232,8 @@ def factorisation_steps(
     signed[found.extent & found.face] = 225
     signed[found.difference > 0], signed[found.difference < 0] = (0, 90, 160), (245, 140, 110)
     panels = {
-        "photo and contour": image,
-        "extent: its hull": found.extent.astype(float),
+        "photo and outline": image,
+        "complete face": found.extent.astype(float),
         "teacher's face": found.face.astype(float),
         "residual, with signs": signed,
         "cleaned": found.cleaned.astype(float),
@@ -246,9 +245,8 @@ def factorisation_steps(
     for axis, (title, picture) in zip(axes.flat, panels.items(), strict=False):
         axis.imshow(picture, vmin=0, vmax=1 if picture.dtype.kind == "f" else None)
         axis.set_title(title, pad=2)
-    closed = np.vstack([contour, contour[:1]]) - 0.5  # a pixel's centre is its number here
-    axes[0, 0].plot(*closed.T, color="white", linewidth=2)
-    axes[0, 0].plot(*closed.T, color="black", linewidth=0.8, linestyle="--")
+    for colour, width, style in (("white", 2, "solid"), ("black", 0.8, "dashed")):
+        axes[0, 0].contour(found.extent, [0.5], colors=colour, linewidths=width, linestyles=style)
     axes[0, 0].set(xlim=(-0.5, image.shape[1] - 0.5), ylim=(image.shape[0] - 0.5, -0.5))
     styles = ((1, "////", "#9ecae1", "+1: hidden"), (-1, "....", "#7f1d00", "−1: dropped"))
     for sign, hatch, colour, _ in styles:  # signs can be told without colours
@@ -293,6 +291,27 @@ def histograms(panels: Mapping[str, Sequence[float]], limits: Mapping[str, Seque
             axis.axvline(limit, color="#D55E00", linewidth=1, linestyle="--")
         axis.set(xlabel=quantity, ylabel="images")
     return figure
+
+
+def labelled_images(images, rows: Mapping[str, np.ndarray], task: Task, captions: Sequence[str] = ()):
+    """Show images above the labels that each method gives them.
+
+    Args:
+        images: float ``[B,3,H,W]`` in [-1, 1].
+        rows: name → labels, integers ``[B,H,W]``, one row each.
+        task: of the labels.
+        captions: a text below each image's last labels.
+
+    Returns:
+        the figure.
+    """
+    pictures = [
+        list(map(to_rgb, images)),
+        *(list(colorize(labels, task.colours)) for labels in rows.values()),
+    ]
+    texts = [[""] * len(images)] * len(rows) + [list(captions)] if captions else ()
+    figure = image_grid(pictures, labels=["image", *rows], captions=texts)
+    return class_legend(figure, task.classes, task.colours)
 
 
 def luminance(colour) -> float:

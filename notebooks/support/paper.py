@@ -20,17 +20,19 @@ from consensus_lib.data import FaceDataset
 from consensus_lib.losses import PRESETS, consensus_loss, pixelwise_loss
 from consensus_lib.metrics.components import count_pieces
 from consensus_lib.teacher import factorise
+from consensus_lib.teacher.teachers import ParserExtent, ParserTeacher
 from consensus_lib.training import predict
 from consensus_lib.viz import plots
 from consensus_lib.viz.images import class_legend, colorize, image_grid, to_rgb
 from support import diagrams, examples, tables
+from support.recovery import within_the_face
 from support.run_folder import MissingResult, RunFolder, dataset_title, describe_setup
 from support.seeds import compare_seeds
 from support.tables import MARKS, Column, Groups, Value
-from synthetic_faces import DrawnExtent, Recipe, synthetic_folder
+from synthetic_faces import Recipe, synthetic_folder
 
 TRANSFER, ARTIFACTS = "04_teacher_distillation", "05_artifact_analysis"
-STAGES = {"teacher": "teacher", "hard labels, tuned": "pixel-wise", "with consensus, tuned": "consensus"}
+STAGES = {"transfer, fine-tuning": "pixel-wise", "consensus, fine-tuning": "consensus"}
 BASE, ALONE, OURS = "cross-entropy", PRESETS["alone"].title, PRESETS["recommended"].title
 PAIR = {BASE: "pixel-wise", OURS: "consensus"}
 METHODS = {
@@ -104,7 +106,7 @@ def table1(folder: RunFolder) -> tuple[Groups, list[Column], str]:
     ]
     here = tables.measured(found, {name: name for name in found.name.unique()}, columns, by="name")
     caption = (
-        "Reproduction of Table 1. Printed: COFW, face or not. Here: students and teacher of notebook 04, "
+        "Reproduction of Table 1. Printed: COFW, face or not. Here: students of notebook 04, "
         f"three classes ({found.task.iloc[0]}), and acc and rec all are over all three. "
         f"{describe_setup(found)}. Not the same data: compare within a group only."
     )
@@ -152,20 +154,23 @@ def part_labels(number: int, folder: RunFolder | None = None) -> tuple[Groups, l
 
 @functools.lru_cache(maxsize=1)
 def transfer(folder: RunFolder) -> tuple[FaceDataset, pd.DataFrame, dict[str, np.ndarray]]:
-    """Return covered faces, the trainings of notebook 04, and what three of its networks see in these faces.
+    """Return covered faces, the trainings of notebook 04, and what teacher and students see in these faces.
 
-    The faces are drawn anew, so that no training saw them, or are the first test photographs.
+    The faces are rendered anew, so that no training saw them. The teacher is the parser that comes with the
+    library.
     """
     found = folder.trainings(TRANSFER, *STAGES)
     first = found.drop_duplicates("name")
-    row = first.iloc[1]
-    if row.dataset != "synthetic_faces":
-        said = {STAGES[one["name"]]: _last(folder, one) for _, one in first.iterrows()}
-        return folder.data(row).test, found, said
     made = synthetic_folder(counts={"test": 24}, seed=UNSEEN, recipe=Recipe(occluded=1.0), progress=False)
-    test = FaceDataset(made, "test", row.task, size=int(row.image_size), progress=False)
-    said = {STAGES[one["name"]]: predict(folder.network(one), test).numpy() for _, one in first.iterrows()}
+    size = int(first.iloc[0].image_size)
+    test = FaceDataset(within_the_face(made), "test", "occlusion", size=size, progress=False)
+    said = {"teacher": ParserTeacher()(_photos(test)).argmax(1).numpy()}
+    said |= {STAGES[one["name"]]: predict(folder.network(one), test).numpy() for _, one in first.iterrows()}
     return test, found, said
+
+
+def _photos(test: FaceDataset) -> torch.Tensor:
+    return test.__getitems__(range(len(test)))["image"]
 
 
 @functools.lru_cache(maxsize=1)
@@ -191,21 +196,14 @@ def figure1(folder: RunFolder, width: float) -> tuple[Figure, str]:
 def figure2(folder: RunFolder, width: float) -> tuple[Figure, str]:
     """Reproduce Fig. 2: from a face's extent and the teacher's mask to blobs and labels."""
     test, _, said = transfer(folder)
-    if test.task.name != "occlusion":
-        raise MissingResult(f"teacher that knows occlusions in {TRANSFER}, as on drawn faces")
-    images = test.__getitems__(range(len(test)))["image"]
-    contours = DrawnExtent(test.folder)(images, [row.id for row in test.rows])
-    steps = [
-        factorise.factorise(factorise.hull_mask(contour, test.size, test.size), mask == 1)
-        for contour, mask in zip(contours, said["teacher"], strict=True)
-    ]
+    complete = ParserExtent()(_photos(test))
+    steps = [factorise.factorise(f, seen == 1) for f, seen in zip(complete, said["teacher"], strict=True)]
     chosen = max(range(len(test)), key=lambda i: steps[i].cleaned.sum())
-    image, found = test[chosen]["image"], steps[chosen]
-    photo = (255 * to_rgb(image)).round().astype(np.uint8)
-    return diagrams.factorisation_steps(photo, contours[chosen], found, test.task.colours), (
-        f"Reproduction of Fig. 2: of {len(test)} faces the one with most recovered occlusion. The outline is "
-        f"the drawn one, the mask that of the teacher of notebook 04, {test.size} pixels; after cleaning, "
-        f"{max(0, found.ids.max() - 1)} components are left."
+    found = steps[chosen]
+    return diagrams.factorisation_steps(test[chosen]["image"], found, test.task.colours), (
+        f"Reproduction of Fig. 2: of {len(test)} rendered faces the one with most recovered occlusion. "
+        f"Visible and complete face are those of the parser that comes with the library, {test.size} pixels; "
+        f"after cleaning, {max(0, found.ids.max() - 1)} components are left."
     )
 
 

@@ -88,7 +88,7 @@ class Manuscript:
         except MissingResult as error:
             return self._skip(name, error)
         figure.set_size_inches(width, figure.get_figheight() * width / figure.get_figwidth())
-        self.lesson.show(figure, name)
+        self.lesson.show(figure, name, caption)
         body = rf"\centering\includegraphics{{figures/{name}}}"
         star = "*" if wide else ""
         text = rf"\caption{{{tables.escape(caption)}}}\label{{fig:{name}}}"

@@ -22,8 +22,8 @@ from consensus_lib.models.photo import PhotoError, open_photo
 from consensus_lib.viz.images import overlay, to_rgb
 from support import diagrams
 
-SCALE = 3
-"""Screen pixels a pixel of a mask."""
+HEIGHT = 384
+"""Height of a shown image in screen pixels, about: an image is enlarged by a whole number."""
 
 
 def show(control: ipywidgets.VBox, alt: str) -> None:
@@ -92,13 +92,13 @@ def data_browser(data: FaceDataset) -> ipywidgets.VBox:
         left = np.flatnonzero(enough & (pieces >= least.value))
         if not len(left):
             words.value = "no sample is left: lower the share or the number of components"
-            return _png(np.full((SCALE * labels.shape[1], 2 * SCALE * labels.shape[2], 3), 0.9))
+            return _png(np.full((HEIGHT, 2 * HEIGHT, 3), 0.9))
         index = int(left[min(number.value, len(left) - 1)])
         mask = labels[index].numpy()
         seen = to_rgb(data[index]["image"])
         marked = _enlarged(overlay(seen, mask, task.colours, opacity.value))
         if outlines.value:
-            ids = np.kron(blobs.ids[index].numpy(), np.ones((SCALE, SCALE), int))
+            ids = _enlarged(blobs.ids[index].numpy())
             marked = np.where(find_boundaries(ids, mode="inner")[..., None], 1.0, marked)
         found = ", ".join(f"{name} {s:.0%}" for name, s in zip(task.classes, shares[:, index], strict=True))
         words.value = (
@@ -109,17 +109,17 @@ def data_browser(data: FaceDataset) -> ipywidgets.VBox:
     return _redrawn([named, share, least, number, opacity, outlines], draw, words)
 
 
-def mask_comparer(
-    image: np.ndarray, truth: np.ndarray, masks: Mapping[str, np.ndarray], colours: Sequence
-) -> ipywidgets.VBox:
+def mask_comparer(data: FaceDataset, index: int, masks: Mapping[str, torch.Tensor]) -> ipywidgets.VBox:
     """Let a reader compare two methods' masks of one image: a wipe between them, their errors, their pieces.
 
     Args:
-        image: float ``[H,W,3]`` in [0, 1].
-        truth: integer ``[H,W]``.
-        masks: method → integer ``[H,W]``; two or more.
-        colours: one for each class.
+        data: the samples.
+        index: which of them.
+        masks: method → predicted classes of all samples, ``[N,H,W]``; two or more methods.
     """
+    colours, sample = data.task.colours, data[int(index)]
+    image, truth = to_rgb(sample["image"]), sample["labels"].numpy()
+    masks = {name: found[int(index)].numpy() for name, found in masks.items()}
     names = list(masks)
     left = ipywidgets.Dropdown(options=names, value=names[0], **_named("left"))
     right = ipywidgets.Dropdown(options=names, value=names[1], **_named("right"))
@@ -139,7 +139,8 @@ def mask_comparer(
         cut = round(wipe.value / 100 * truth.shape[1])
         one, two = masks[left.value], masks[right.value]
         both = _enlarged(np.hstack([picture(one)[:, :cut], picture(two)[:, cut:]]))
-        both[:, max(0, cut * SCALE - 1) : cut * SCALE + 1] = 1
+        line = cut * len(both) // len(truth)
+        both[:, max(0, line - 1) : line + 1] = 1
         counts = [
             f"{name}: {_pieces(mask)} components, {(mask != truth).mean():.1%} of the pixels wrong"
             for name, mask in ((left.value, one), (right.value, two))
@@ -260,7 +261,8 @@ def _pieces(mask: np.ndarray) -> int:
 
 
 def _enlarged(image: np.ndarray) -> np.ndarray:
-    return image.repeat(SCALE, 0).repeat(SCALE, 1)
+    factor = max(1, HEIGHT // len(image))
+    return image.repeat(factor, 0).repeat(factor, 1)
 
 
 def _png(image: np.ndarray) -> bytes:

@@ -38,12 +38,6 @@ def test_a_sample_has_the_promised_shapes_and_ranges(tiny_folder):
     assert sample["index"] == 3
 
 
-def test_resizing_keeps_class_numbers(tiny_folder):
-    labels = FaceDataset(tiny_folder, "train", "parts", size=20)[0]["labels"]
-    assert labels.shape == (20, 20)
-    assert set(labels.unique().tolist()) == {0, 1, 2}
-
-
 def test_splits_can_be_joined_and_limited(tiny_folder):
     joined = FaceDataset(tiny_folder, "train+validation", "parts")
     assert len(joined) == 16
@@ -81,13 +75,6 @@ def test_an_unknown_task_and_limit_are_named(tiny_folder):
         FaceDataset(tiny_folder, "train", ["parts"])
     with pytest.raises(ValueError, match="limit: expected at least 1, got 0"):
         FaceDataset(tiny_folder, "train", "parts", limit=0)
-
-
-def test_an_unreadable_image_is_named_and_no_cache_is_left(tiny_folder):
-    (tiny_folder / "images" / "train_03.png").write_bytes(b"no png")
-    with pytest.raises(DatasetError, match=r"train_03\.png: expected a readable image"):
-        FaceDataset(tiny_folder, "train", "parts")
-    assert not list((paths.data_dir() / "cache").glob("*image*"))
 
 
 def test_images_are_decoded_once(tiny_folder):
@@ -301,30 +288,23 @@ def test_only_flipped_samples_exchange_left_and_right():
 # What hand-made folders may hold
 
 
-def rewrite(folder, row, name, picture, **options):
+def rewrite(folder, row, name, picture):
     """Put another picture in a sample's place, as somebody does who makes a folder by hand."""
-    picture.save(folder / getattr(row, name), "PNG", **options)
+    picture.save(folder / getattr(row, name), "PNG")
 
 
 @pytest.mark.parametrize(
     ("name", "picture", "expected"),
     [
-        (
-            "labels",
-            Image.new("L", (32, 32), 3),
-            r"labels/train_00\.png: expected class numbers 0\.\.2 or 255",
-        ),
-        ("labels", Image.new("RGB", (32, 32)), r"labels/train_00\.png: expected one channel"),
-        ("labels", Image.new("L", (32, 64)), r"labels/train_00\.png: expected a square image, got 32×64"),
-        ("labels", Image.new("L", (64, 32)), r"labels/train_00\.png: expected a square image, got 64×32"),
-        ("image", Image.new("RGB", (32, 64)), r"images/train_00\.png: expected a square image, got 32×64"),
-        ("image", Image.new("RGB", (64, 32)), r"images/train_00\.png: expected a square image, got 64×32"),
+        ("labels", Image.new("L", (32, 32), 3), r"labels/train_00\.png: expected class numbers"),
+        ("image", Image.new("RGB", (32, 64)), r"images/train_00\.png: expected a square image"),
     ],
 )
 def test_what_is_wrong_in_a_folder_is_named(tiny_folder, name, picture, expected):
     rewrite(tiny_folder, next(row for row in read_index(tiny_folder) if row.id == "train_00"), name, picture)
     with pytest.raises(DatasetError, match=expected):
         FaceDataset(tiny_folder, "train", "parts")
+    assert not list((paths.data_dir() / "cache").glob(f"*{name}*"))
 
 
 def test_labels_of_another_size_lie_where_the_image_does(tiny_folder):
@@ -336,18 +316,6 @@ def test_labels_of_another_size_lie_where_the_image_does(tiny_folder):
         file.unlink()
     after = FaceDataset(tiny_folder, "train", "parts", ids=["train_00"], size=16)[0]["labels"]
     assert (before == after).float().mean() > 0.98
-
-
-def test_a_photograph_is_turned_as_its_exif_data_say(tiny_folder):
-    row = next(row for row in read_index(tiny_folder) if row.id == "train_00")
-    before = FaceDataset(tiny_folder, "train", "parts", ids=["train_00"])[0]["image"]
-    exif = Image.Exif()
-    exif[0x0112] = 6  # to be turned clockwise by a quarter
-    turned = Image.open(tiny_folder / row.image).transpose(Image.Transpose.ROTATE_90)
-    rewrite(tiny_folder, row, "image", turned, exif=exif)
-    for file in (paths.data_dir() / "cache").iterdir():
-        file.unlink()
-    assert torch.equal(FaceDataset(tiny_folder, "train", "parts", ids=["train_00"])[0]["image"], before)
 
 
 def masks_of_0_and_255(folder):

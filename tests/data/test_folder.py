@@ -81,18 +81,6 @@ def test_two_writers_write_the_same_bytes(tmp_path):
     assert all((one / name).read_bytes() == (two / name).read_bytes() for name in names(one))
 
 
-def test_folders_without_use_are_left_out(tmp_path):
-    with DatasetWriter(tmp_path / "toy", INFO) as writer:
-        writer.add("a", "unlabelled", "A", image=IMAGE)
-    assert names(tmp_path / "toy") == ["dataset.json", "files.sha256", "images/a.png", "index.csv"]
-    assert {path.name for path in (tmp_path / "toy").iterdir()} == {
-        "dataset.json",
-        "files.sha256",
-        "images",
-        "index.csv",
-    }
-
-
 def test_bytes_of_an_image_are_kept(tmp_path):
     jpeg = io.BytesIO()
     Image.fromarray(IMAGE).save(jpeg, "JPEG")
@@ -193,17 +181,16 @@ def test_a_photograph_without_the_class_may_have_ignored_pixels(tmp_path):
     assert read_info(tmp_path / "toy").counts == {"train": 2}
 
 
-def test_another_plan_starts_anew(tmp_path):
-    interrupted(tmp_path / "toy", {"size": 1})
-    with DatasetWriter(tmp_path / "toy", INFO, {"size": 2}) as writer:
+@pytest.mark.parametrize("broken", [False, True])
+def test_another_plan_starts_anew(tmp_path, broken):
+    partial = interrupted(tmp_path / "toy", {"size": 1})
+    if broken:
+        (partial / "plan.json").write_text("{")
+    with DatasetWriter(tmp_path / "toy", INFO, {"size": 1 + (not broken)}) as writer:
         assert not writer.has("b")
         writer.add("a", "unlabelled", "A", image=IMAGE)
-    assert "images/b.png" not in names(tmp_path / "toy")
-
-
-def test_a_broken_plan_starts_anew(tmp_path):
-    (interrupted(tmp_path / "toy") / "plan.json").write_text("{")
-    write(tmp_path / "toy")
+    assert names(tmp_path / "toy") == ["dataset.json", "files.sha256", "images/a.png", "index.csv"]
+    assert not (tmp_path / "toy/labels").exists()
 
 
 def test_files_of_a_killed_writer_are_swept(tmp_path):
@@ -275,15 +262,12 @@ def test_an_id_given_twice_is_refused(tmp_path):
             writer.add("a", "train", "A", image=IMAGE)
 
 
-def test_the_number_of_classes_has_bounds():
-    for count in (0, 256):
-        with pytest.raises(ValueError, match=f"classes: expected 1 to 255 names, got {count}"):
-            DatasetInfo("toy", ("sea",) * count, ((0, 0, 0),) * count, "nobody", "none", 4)
-
-
-def test_colours_go_with_classes():
-    with pytest.raises(ValueError, match="colours: expected one for each of 2 classes, got 1"):
-        DatasetInfo("toy", ("sky", "sea"), ((1, 2, 3),), "nobody", "none", 4)
+@pytest.mark.parametrize(
+    ("classes", "colours", "named"), [(0, 0, "classes"), (256, 256, "classes"), (2, 1, "colours")]
+)
+def test_classes_are_1_to_255_with_a_colour_each(classes, colours, named):
+    with pytest.raises(ValueError, match=f"{named}: expected .* got {colours}"):
+        DatasetInfo("toy", ("sea",) * classes, ((0, 0, 0),) * colours, "nobody", "none", 4)
 
 
 def test_read_info_says_what_is_wrong(tmp_path):

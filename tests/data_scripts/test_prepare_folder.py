@@ -379,6 +379,8 @@ def test_a_wrong_file_is_named(tmp_path, changes, expected):
 def test_verify_repairs_only_what_is_broken(tmp_path, tiny_folder):
     assert verify(tiny_folder) == []  # of any script
     images, masks = write(tmp_path)
+    Image.new("RGB", (48, 40)).save(images / "p00_000.jpg")  # of one class, and with a border to ignore
+    Image.new("RGB", (48, 40)).save(masks / "p00_000.png")
     out = tmp_path / "out"
     prepare_folder(images, masks, out, 32, progress=False)
     rows = read_index(out)
@@ -388,11 +390,13 @@ def test_verify_repairs_only_what_is_broken(tmp_path, tiny_folder):
     Image.new("L", (32, 32), 1).save(out / rows[5].labels)  # a label map, but not the one that was written
     wrong = verify(out)
     assert [any(row.id in line for line in wrong) for row in rows].count(True) == len(wrong) == 3
-    kept = (out / rows[0].image).stat().st_mtime_ns
+    kept = (out / rows[2].image).stat().st_mtime_ns
     assert main(["--verify", str(out)]) == 1
     assert main(["--verify", str(out), str(images), str(masks)]) == 0
     assert {path: path.read_bytes() for path in before} == before
-    assert (out / rows[0].image).stat().st_mtime_ns == kept
+    assert (out / rows[2].image).stat().st_mtime_ns == kept
+    (out / rows[0].labels).unlink()
+    assert verify(out, images, masks) == []
     assert verify(tmp_path)[0].startswith(str(tmp_path))
     Image.fromarray(scene(99)[0]).save(images / f"{rows[4].id}.jpg")
     (out / rows[4].image).unlink()

@@ -115,6 +115,17 @@ def test_storing_keeps_outputs_and_drops_progress(checkout, write_notebook):
 
 
 @pytest.mark.slow
+def test_storing_keeps_the_still_of_a_widget_alone(checkout, write_notebook):
+    notebook = checkout / "notebooks/02_second.ipynb"
+    widget = "'application/vnd.jupyter.widget-view+json': {'model_id': '1'}, 'text/plain': 'w'"
+    shown = f"display({{{widget}}}, raw=True)\ndisplay({{{widget}, 'image/png': 'iVBORw0KGgo='}}, raw=True)"
+    write_notebook(notebook, f"from IPython.display import display\n{shown}")
+    assert notebooks.main(["--store", "--only", "02"]) == 0
+    (output,) = nbformat.read(notebook, as_version=4).cells[-1].outputs
+    assert sorted(output.data) == ["image/png", "text/plain"]
+
+
+@pytest.mark.slow
 def test_storing_takes_the_notebooks_of_studies_too(checkout, write_notebook):
     study = checkout / "notebooks/studies/train.ipynb"
     study.parent.mkdir()

@@ -29,7 +29,10 @@ def test_a_result_that_is_not_flat_finite_and_whole_is_refused(result, tmp_path,
 
 
 def test_results_gather_in_one_table(result, tmp_path):
-    for name, more in {"b": {}, "a": {"seed": 1, "iou_face": 1 / 3, "absent": ["hair"]}}.items():
+    for name, more in {
+        "b": {},
+        "a": {"seed": 1, "data_folder": "mine", "iou_face": 1 / 3, "absent": ["hair"]},
+    }.items():
         results.write_result(tmp_path / name, **result | more)
     found = results.read_results(tmp_path / "b", tmp_path / "a")
     results.write_table(tmp_path / "table.csv", found, "python study.py")

@@ -1,8 +1,10 @@
 import matplotlib
 import numpy as np
 import pytest
+import torch
 from matplotlib import pyplot as plt
 
+from consensus_lib.data import TASKS
 from consensus_lib.models.networks import FaceOccNet
 from consensus_lib.teacher.factorise import factorise
 from support import diagrams
@@ -17,22 +19,39 @@ def _close():
     plt.close("all")
 
 
-def test_arrows_point_up_towards_class_one_and_tell_the_longest():
+def test_signs_point_towards_the_class_and_numbers_are_in_hundredths():
     blobs = np.array([[0, 0], [0, 1]])
     pull = np.array([[-0.1, 0.0], [-0.2, 0.4]])
-    (axis,) = diagrams.gradient_arrows(np.full((2, 2), 0.5), {"ours": pull}, blobs).axes
-    ends = [(text.xy[1], text.xyann[1]) for text in axis.texts[1::2]]  # rows grow downwards
-    np.testing.assert_allclose([a - b for a, b in ends], [0.21, 0.0, 0.42, -0.84])
-    assert axis.get_xlabel() == "longest: 0.4"
+    (axis,) = diagrams.gradient_signs({"ours": pull}, blobs, mark=(1, 1)).axes
+    texts = [text.get_text() for text in axis.texts]
+    assert texts == ["▼", "-10.0", "", "+0.0", "▼", "-20.0", "▲", "+40.0"]
     borders = sorted((*line.get_xdata(), *line.get_ydata()) for line in axis.lines)
     assert borders == [(0.5, 0.5, 0.5, 1.5), (0.5, 1.5, 0.5, 0.5)]
+    (frame,) = axis.patches
+    assert frame.get_center() == pytest.approx((1, 1))
+
+
+def test_small_arrays_print_their_numbers():
+    panels = {"label": np.array([[0, 1]]), "p": np.array([[0.25, 1.0]])}
+    figure = diagrams.number_grids(panels, np.array([[0, 1]]))
+    texts = [[text.get_text() for text in axis.texts] for axis in figure.axes]
+    assert texts == [["0", "1"], [".25", "1.0"]]
+
+
+def test_the_diagram_of_the_loss_averages_inside_components():
+    labels = np.array([[0, 0, 1, 1], [0, 0, 1, 1]])
+    p = np.array([[0.0, 0.2, 0.8, 1.0], [0.0, 0.2, 0.8, 1.0]])
+    figure = diagrams.loss_diagram(np.zeros((2, 4, 3)), labels, p, COLOURS)
+    pictures = {axis.get_title(): axis.images[0].get_array() for axis in figure.axes if axis.images}
+    np.testing.assert_allclose(pictures["means p̂(c), Eq. 6"], [[0.1, 0.1, 0.9, 0.9]] * 2)
+    np.testing.assert_allclose(pictures["probability p(s)"], p)
 
 
 def test_a_toy_shows_the_mean_of_each_blob():
     probability = np.array([[0.2, 0.4], [0.9, 0.7]])
     figure = diagrams.toy_panel(probability, np.zeros((2, 2)), np.array([[0, 0], [1, 1]]))
     numbers, bars, _ = figure.axes
-    assert [text.get_text() for text in numbers.texts] == ["0.20", "0.40", "0.90", "0.70"]
+    assert [text.get_text() for text in numbers.texts] == [".20", ".40", ".90", ".70"]
     np.testing.assert_allclose([bar.get_height() for bar in bars.patches], [0.3, 0.8])
 
 
@@ -62,8 +81,18 @@ def test_a_factorisation_names_its_steps_and_numbers_its_components():
     face = np.roll(extent, 1, axis=1)
     face[5:9, 6:11] = face[10:13, 5:8] = False
     found = factorise(extent, face, None)
-    contour = np.array([[3, 2], [13, 2], [13, 14], [3, 14]], float)
-    figure = diagrams.factorisation_steps(np.zeros((16, 16, 3), np.uint8), contour, found, COLOURS)
+    figure = diagrams.factorisation_steps(torch.zeros(3, 16, 16), found, COLOURS)
     assert len([axis for axis in figure.axes if axis.get_title()]) == 9
     numbers = [text.get_text() for text in figure.axes[5].texts]
     assert numbers == [str(number) for number in range(2, found.ids.max() + 1)]
+
+
+def test_labels_stand_under_their_images():
+    labels = np.arange(2 * 16).reshape(2, 4, 4) % 3
+    rows = {"truth": labels, "said": labels[::-1]}
+    figure = diagrams.labelled_images(torch.zeros(2, 3, 4, 4), rows, TASKS["occlusion"], ["x", "y"])
+    shown = [axis.images[0].get_array() for axis in figure.axes if axis.images]
+    assert len(shown) == 6
+    assert np.array_equal(shown[2], shown[5])
+    texts = [axis.get_xlabel() or axis.get_title() for axis in figure.axes]
+    assert "x" in " ".join(texts)

@@ -31,7 +31,7 @@ RESULT = {
 @pytest.fixture(autouse=True)
 def _style(monkeypatch):
     matplotlib.use("Agg")
-    monkeypatch.setattr(plots, "show", plt.close)
+    monkeypatch.setattr(plots, "show", lambda figure, alt: plt.close(figure))
     with plt.rc_context():
         yield
     plt.close("all")
@@ -175,9 +175,8 @@ def test_figures_of_covered_faces_and_curves_come_from_notebooks_04_and_03(
     setting = {"seed": 0, "epochs": 2, "width": 0.0625, "batch_size": 8}
     lesson = notebook.begin("04_teacher_distillation", out=str(tmp_path / "04_teacher_distillation"))
     for name in paper.STAGES:
-        first = {} if name == "teacher" else {"first": name}
         config = Config(loss=pixelwise_loss, title=name.replace(", ", "-"), **setting)
-        lesson.train(config, data, live=False, **first)
+        lesson.train(config, data, live=False, first=name)
     lesson = notebook.begin("03_consensus_loss", out=str(tmp_path / "03_consensus_loss"))
     for name in ("pixelwise", "consensus"):
         lesson.train(Config(loss=pixelwise_loss, title=name, **setting), data, live=False)
@@ -187,7 +186,7 @@ def test_figures_of_covered_faces_and_curves_come_from_notebooks_04_and_03(
     assert manuscript.made == ["figure1", "figure2", "figure5", "figure4b", "one"]
     text = (manuscript.lesson.out / "figures/one.tex").read_text()
     assert "here, drawn faces" in text
-    assert "hard labels, tuned" in text
+    assert "transfer, fine-tuning" in text
     assert "Softmax + CE, scratch & 76.8" in text
 
 

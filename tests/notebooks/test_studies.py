@@ -20,7 +20,7 @@ from consensus_lib import paths
 from consensus_lib.losses import BASELINES, PRESETS
 from consensus_lib.metrics.comparison import read_differences
 from consensus_lib.models import POSTPROCESSING
-from consensus_lib.teacher.pseudo_labels import Rules, choose
+from consensus_lib.teacher.pseudo_labels import choose
 
 SMALL = ["--size", "32", "--width", "0.0625"]
 
@@ -80,7 +80,7 @@ def test_consensus(run):
 @pytest.mark.slow
 def test_distillation(run, monkeypatch):
     monkeypatch.setattr(distillation, "HUMAN", {50: 1, 0: 1})
-    monkeypatch.setattr(distillation, "choose", lambda records: choose(records, Rules(face_area=(0.0, 1.0))))
+    monkeypatch.setattr(distillation, "choose", lambda records: choose(records, face_area=(0.0, 1.0)))
     options = ["--seeds", "3", "--drawn", "32", "--photographs", "20", "--epochs", "1", "--human", "50"]
     found = run(distillation, options)
     assert found[["first", "human_labels", "network", "epochs"]].values.tolist() == [

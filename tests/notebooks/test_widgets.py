@@ -79,21 +79,23 @@ def test_the_data_browser_filters_and_shows_labels(tiny_folder):
     assert text_of(browser).startswith("no sample is left")
 
 
-def test_the_mask_comparer_wipes_from_one_method_to_the_other():
-    image, truth = np.zeros((8, 8, 3)), np.zeros((8, 8), int)
-    one, two = truth.copy(), truth.copy()
-    truth[2:6, 2:6] = one[2:6, 2:6] = 1
-    two[2:6, 2], two[2:6, 5] = 1, 1
-    comparer = widgets.mask_comparer(image, truth, {"one": one, "two": two}, COLOURS)
+def test_the_mask_comparer_wipes_from_one_method_to_the_other(tiny_folder):
+    data = FaceDataset(tiny_folder, "test", "parts")
+    truth = torch.stack([data[i]["labels"] for i in range(len(data))])
+    background = torch.zeros_like(truth)
+    comparer = widgets.mask_comparer(data, 1, {"one": truth, "two": background})
     _, _, view, wipe, _, _ = comparer.children
-    assert "one: 1 components, 0.0% of the pixels wrong" in text_of(comparer)
-    assert "two: 2 components, 12.5% of the pixels wrong" in text_of(comparer)
+    wrong = (truth[1] > 0).double().mean().item()
+    assert "one: 2 components, 0.0% of the pixels wrong" in text_of(comparer)
+    assert f"two: 0 components, {wrong:.1%} of the pixels wrong" in text_of(comparer)
     view.value = "error"
+    size = widgets.HEIGHT
+    marked = np.array([214, 94, 0])  # the colour of an error, to rounding
     wipe.value = 100.0
-    size = 8 * widgets.SCALE
-    assert len(np.unique(pixels(comparer)[:, 2 * size : -2].reshape(-1, 3), axis=0)) == 1  # no error in `one`
+    assert not (abs(pixels(comparer)[:, 2 * size :].astype(int) - marked) < 2).all(-1).any()
     wipe.value = 0.0
-    assert len(np.unique(pixels(comparer)[:, 2 * size + 2 :].reshape(-1, 3), axis=0)) == 2
+    share = (abs(pixels(comparer)[:, 2 * size :].astype(int) - marked) < 2).all(-1).mean()
+    assert share == pytest.approx(wrong, abs=0.01)
 
 
 def test_a_patch_covers_what_the_networks_see():

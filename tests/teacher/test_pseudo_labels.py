@@ -6,7 +6,7 @@ import torch
 
 from consensus_lib.data import Augment, DatasetError, DatasetWriter, FaceDataset
 from consensus_lib.data.folder import read_index, read_info
-from consensus_lib.teacher.pseudo_labels import Rules, choose, prepare_pseudo_labels, read_records
+from consensus_lib.teacher.pseudo_labels import choose, prepare_pseudo_labels, read_records
 
 
 class Teacher:
@@ -96,9 +96,9 @@ def test_factorised_labels_have_occlusions_inside_the_extent(tiny_folder, tmp_pa
 
 def test_labels_that_do_not_meet_the_rules_are_left_out(tiny_folder, tmp_path):
     records = read_records(make(tmp_path / "all", tiny_folder))
-    rules = Rules(confidence=float(records.confidence.median()))
+    rules = {"confidence": float(records.confidence.median())}
     folder = make(tmp_path / "p", tiny_folder, rules=rules)
-    kept, _ = choose(records, rules)
+    kept, _ = choose(records, **rules)
     assert 0 < len(kept) < 12
     labelled = {row.id: bool(row.labels) for row in read_index(folder)}
     assert labelled == {id: id in kept for id in records.id}
@@ -202,10 +202,10 @@ def test_rules_count_what_they_refuse(tiny_folder, tmp_path):
     assert counts["no face"] == 6
     assert counts["kept"] == len(kept) == 6
     middle = records.confidence[records.found].median()
-    kept, counts = choose(records, Rules(confidence=middle + 1e-6))
+    kept, counts = choose(records, confidence=middle + 1e-6)
     assert 0 < counts["unsure"] < 6
     assert sum(counts.values()) == 12
-    _, counts = choose(records, Rules(face_area=(0.9, 1.0)))
+    _, counts = choose(records, face_area=(0.9, 1.0))
     assert counts["face too small"] == 6
 
 
