@@ -88,7 +88,7 @@ def paired_bootstrap(
             "resamples and level: expected at least 1 and a share between 0 and 1, "
             f"got {resamples} and {level}"
         )
-    total = len(first[0].per_image()["components"])
+    total = len(first[0].per_image()["component_error"])
     taken = np.arange(total) if images is None else np.flatnonzero(images)
     if not len(taken):
         raise ValueError("images: expected at least one, got none")
@@ -139,7 +139,7 @@ def paired_difference(
         )
     if not 0 < level < 1:
         raise ValueError(f"level: expected a share between 0 and 1, got {level}")
-    total = len(first[0].per_image()["components"])
+    total = len(first[0].per_image()["component_error"])
     taken = np.arange(total) if images is None else np.flatnonzero(images)
     if len(taken) < 2:
         raise ValueError(f"images: expected at least two, got {len(taken)}")

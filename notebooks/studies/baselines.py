@@ -45,7 +45,7 @@ EFFECTS = {
 }
 LOSSES = (
     {BASE: pixelwise_loss}
-    | {preset.title: preset.make() for preset in PRESETS.values()}
+    | {PRESETS["alone"].title: PRESETS["alone"].make(), RECOMMENDED: PRESETS["recommended"].make(beta=1.0)}
     | {baseline.title: baseline.make() for baseline in BASELINES.values()}
     | EFFECTS
 )

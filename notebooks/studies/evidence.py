@@ -13,7 +13,6 @@ a training that cannot end within the budget is not begun. Where processes share
 multi-process service lets their kernels run at once.
 """
 
-import csv
 import itertools
 import math
 import multiprocessing
@@ -41,11 +40,11 @@ from consensus_lib.models.networks import FaceOccNet, MostFrequentLabel, check_n
 from consensus_lib.models.postprocess import POSTPROCESSING, options_at
 from consensus_lib.training.devices import pick_device
 from consensus_lib.training.trainer import evaluate
+from evidence_choices import choose, chosen
 from evidence_data import splits
 from evidence_plan import (
     BY_SIZE,
     CE,
-    CONSENSUS,
     CONSTANT,
     FACES,
     METHODS,
@@ -57,12 +56,16 @@ from evidence_plan import (
     testing,
     trained,
 )
-from evidence_tables import collapsed, write_differences
+from evidence_tables import KEPT, write_differences
 
-PARTS = ("factorial", "occlusion", "repairs", "few", "bad")
-COUNTED = {"confusion": np.uint16, "pieces": np.uint16, "structure_boundary_f1_2": np.float16}
+PARTS = ("factorial", "occlusion", "repairs", "control", "few", "bad")
+COUNTED = {
+    "confusion": np.uint16,
+    "row_component_error": np.uint16,
+    "row_hole_error": np.uint16,
+    "row_boundary_f1_2": np.float16,
+}
 """What is kept of each image, and as what: see ``SegmentationScores.save``."""
-KEPT = ("mean_iou", "component_error", "component_error_signed", "hole_error", "boundary_f1_2", "hausdorff95")
 FOLDER = Path(__file__).parent
 
 
@@ -229,55 +232,6 @@ def work(jobs: Iterable[Job], setting: Setting, record: Record, pool, workers: i
     return all(job.id in record.rows for job in jobs)
 
 
-def choose(record: Record, methods: Iterable[str], path: Path) -> None:
-    """Write the table of choices from the rows of phase ``choose``, by the protocol's rule."""
-    rows = {name: [record.rows[job.id] for job in choosing([name])] for name in methods}
-    base = max(rows[CE], key=_iou)
-    table, best = [], {}
-    for name, tried in rows.items():
-        whole = [row for row in tried if not collapsed(row, base)]
-        best[name] = max(whole or tried, key=_iou)
-        for row in tried:
-            keys = [key for key in row if key in KEPT or key.startswith("iou_")]
-            marks = {"collapsed": collapsed(row, base), "chosen": row is best[name], "recommended": False}
-            kept = ("method", "setting", "seed", "scored", "epochs", "failed", *keys, "device", "commit")
-            table.append({key: row.get(key, "") for key in kept} | marks)
-    recommended = recommend(best, base)
-    for row in table:
-        row["recommended"] = row["chosen"] and row["method"] == recommended
-    results.write_table(path, table, record.command)
-
-
-def recommend(best: dict[str, dict], base: dict) -> str:
-    """Return the form of consensus that the protocol's rule takes; an empty text where there is none.
-
-    Of those without a collapsed class that have at least the mean IoU of cross-entropy and of their own base,
-    the one with the least component error; if there is none, the one with the best mean IoU.
-    """
-    forms = [name for name in CONSENSUS if name in best and not collapsed(best[name], base)]
-
-    def reached(name: str) -> bool:
-        own = METHODS[name].base
-        return _iou(best[name]) >= max(_iou(base), _iou(best[own]) if own in best else 0.0)
-
-    good = [name for name in forms if reached(name)]
-    if good:
-        return min(good, key=lambda name: best[name]["component_error"])
-    return max(forms, key=lambda name: _iou(best[name]), default="")
-
-
-def _iou(row: dict) -> float:
-    return -math.inf if row["failed"] else row["mean_iou"]
-
-
-def chosen(path: Path) -> tuple[dict[str, str], str]:
-    """Return method → setting, and the recommended form, from the table of choices."""
-    with path.open(newline="", encoding="utf-8") as file:
-        rows = [row for row in csv.DictReader(file) if row["chosen"] == "True"]
-    best = [row["method"] for row in rows if row["recommended"] == "True"]
-    return {row["method"]: row["setting"] for row in rows}, best[0] if best else ""
-
-
 def main(argv: list[str] | None = None, table: Path = FOLDER / "evidence.csv") -> None:
     """Run the study and write its tables."""
     parser = Parser(description=__doc__.split("\n")[0])
@@ -335,7 +289,7 @@ def main(argv: list[str] | None = None, table: Path = FOLDER / "evidence.csv") -
     with pool_of(a.workers, a.device, a.size) as pool:
         shared = setting, record, pool, a.workers, begun + a.budget
         if a.phase != "test" and not choices.is_file() and work(choosing(a.methods), *shared):
-            choose(record, a.methods, choices)
+            choose(record.rows, a.methods, choices, record.command)
         if a.phase != "choose" and choices.is_file():
             found, best = chosen(choices)
             found = {name: tried for name, tried in found.items() if name in a.methods}

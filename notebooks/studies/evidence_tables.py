@@ -10,43 +10,28 @@ from consensus_lib.data import TASKS
 from consensus_lib.experiments import results
 from consensus_lib.metrics.comparison import holm, paired_difference
 from consensus_lib.metrics.segmentation import SegmentationScores
-from evidence_plan import CE, CONSENSUS, CONSTANT, LOVASZ_CE, METHODS, SCNP, THEN
+from evidence_plan import CE, CONSENSUS, CONSTANT, CONTROLS, LOVASZ_CE, METHODS, RECOMMENDED, SCNP, THEN
 
 SCORES = ("mean_iou", "component_error")
 """What is decided. The others have intervals and p values of their own, and are never called decided."""
 BESIDE = ("hole_error", "boundary_f1_2")
+KEPT = ("mean_iou", "component_error", "component_error_signed", "hole_error", "boundary_f1_2", "hausdorff95")
+"""What a row has of a training's scores, beside each class's IoU."""
 COLLAPSED = 0.8
 """A class has collapsed whose IoU is below this share of cross-entropy's on the same images."""
-LEVEL = 0.05
+LEVEL, LEAST = 0.05, 5
+"""Of p after Holm, and of the seeds: with fewer, nothing is decided."""
 
 
-class Kept(SegmentationScores):
-    """Scores of one training, from what ``evidence-images.npz`` keeps of each image."""
-
-    def __init__(self, classes):
-        super().__init__(classes)
-        self.boundary = None
-
-    @classmethod
-    def of(cls, arrays: dict[str, np.ndarray], job_id: str) -> "Kept":
-        """Return the scores of a training."""
-        confusion = arrays[f"{job_id}|confusion"].astype(np.int64)
-        task = "occlusion" if job_id.startswith("occlusion|") else "parts"
-        file = io.BytesIO()
-        pieces = arrays[f"{job_id}|pieces"].astype(np.int64)
-        about = {"classes": TASKS[task].classes, "superpixels": np.zeros(2, np.int64)}
-        np.savez(file, confusion=confusion, pieces=pieces, **about)
-        file.seek(0)
-        scores = cls.load(file)
-        scores.boundary = arrays[f"{job_id}|structure_boundary_f1_2"].astype(float)  # [N, K-1]
-        return scores
-
-    def per_image(self) -> dict[str, np.ndarray]:
-        """Return one value for each image, as ``StructureScores`` does, for what is kept."""
-        there = ~np.isnan(self.boundary)
-        total, count = np.where(there, self.boundary, 0).sum(1), there.sum(1)
-        mean = np.divide(total, count, out=np.full(len(total), np.nan), where=count > 0)
-        return super().per_image() | {"boundary_f1_2": mean}
+def stored(arrays: dict[str, np.ndarray], job_id: str) -> SegmentationScores:
+    """Return the scores of a training from what ``evidence-images.npz`` keeps of it."""
+    found = {key.rpartition("|")[2]: one for key, one in arrays.items() if key.startswith(f"{job_id}|")}
+    found = {key: one.astype(np.int64 if one.dtype.kind == "u" else float) for key, one in found.items()}
+    task = "occlusion" if job_id.startswith("occlusion|") else "parts"
+    file = io.BytesIO()
+    np.savez(file, classes=TASKS[task].classes, superpixels=np.zeros(2, np.int64), **found)
+    file.seek(0)
+    return SegmentationScores.load(file)
 
 
 def collapsed(row: dict, base: dict) -> bool:
@@ -60,6 +45,13 @@ def collapsed(row: dict, base: dict) -> bool:
 
 def comparisons(names: list[str]) -> Iterator[tuple[str, str, str]]:
     """Yield (family, first, second) of the methods that there are."""
+    controls = [name for name in names if name in CONTROLS]
+    for name in controls:
+        yield "against cross-entropy", CE, name
+        if RECOMMENDED in names:
+            yield "against controls", name, RECOMMENDED
+    if controls:
+        return
     for name in (name for name in names if THEN in name):
         method, _, repair = name.partition(THEN)
         yield "against no repair", method, name
@@ -83,16 +75,16 @@ def differences(rows: dict[str, dict], arrays: dict[str, np.ndarray]) -> list[di
     groups: dict[tuple, dict[str, dict[int, str]]] = {}
     for key, row in rows.items():
         if row["part"] != "choose" and row["method"] != CONSTANT:
-            parts = ["factorial", "repairs"] if row["part"] == "factorial" else [row["part"]]
+            parts = ["factorial", "repairs", "control"] if row["part"] == "factorial" else [row["part"]]
             for part in parts:
                 seeds = groups.setdefault((part, row["data"]), {}).setdefault(row["method"], {})
                 seeds[int(row["seed"])] = key
     table = []
     for (part, data), methods in groups.items():
-        if part == "repairs" and not any(THEN in name for name in methods):
-            continue
+        if part in ("repairs", "control") and not any(THEN in name or name in CONTROLS for name in methods):
+            continue  # nothing but what the factorial has
         kept = {
-            key: Kept.of(arrays, key)
+            key: stored(arrays, key)
             for seeds in methods.values()
             for key in seeds.values()
             if not rows[key]["failed"]
@@ -113,8 +105,8 @@ def differences(rows: dict[str, dict], arrays: dict[str, np.ndarray]) -> list[di
                     | {"difference": gain.mean, "low": gain.low, "high": gain.high, "p": gain.p}
                     | {"collapsed": lost}
                 )
-    for family in {(row["part"], row["family"]) for row in table}:
-        of_family = [r for r in table if (r["part"], r["family"]) == family and r["score"] in SCORES]
+    for part, family in {(row["part"], row["family"]) for row in table}:
+        of_family = [r for r in table if (r["part"], r["family"]) == (part, family) and r["score"] in SCORES]
         for row, corrected in zip(of_family, holm([row["p"] for row in of_family]), strict=True):
             row |= {"p_holm": corrected, "word": word(row, corrected)}
     return table
@@ -124,6 +116,8 @@ def word(row: dict, corrected: float) -> str:
     """Return the protocol's word for a difference with its corrected p."""
     if row["collapsed"]:
         return "collapsed"
+    if row["seeds"] < LEAST:
+        return "too few seeds"
     if not corrected < LEVEL:
         return "not decided"
     return "better" if (row["difference"] > 0) == (row["score"] == "mean_iou") else "worse"

@@ -204,6 +204,7 @@ def main(argv: list[str] | None = None, table: Path = TABLE, weights: Path = WEI
             epochs=a.epochs,
             title=name,
             loss=LOSSES[name],
+            loss_options={"beta": 1.0} if LOSSES[name] == "recommended" else {},
             **NETWORK,
         )
         out = paths.runs_dir() / "weights" / f"{name}-{a.images}-{a.epochs}"

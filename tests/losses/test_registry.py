@@ -3,11 +3,8 @@
 import pytest
 import torch
 
-from consensus_lib import paths
 from consensus_lib.losses import BASELINES, LOSSES, PRESETS, make_loss, pixelwise_loss
-from consensus_lib.metrics.comparison import read_differences
 
-STUDIES = paths.root() / "notebooks/studies"
 OWN = """
 import torch
 
@@ -71,24 +68,3 @@ def test_options_reach_the_loss(own):
 def test_wrong_names_and_options_are_named(own, name, options, argument):
     with pytest.raises(ValueError, match=argument):
         make_loss(name, **options)
-
-
-@pytest.mark.parametrize(
-    ("name", "held", "harmed"),
-    [
-        ("alone", {"hole_error"}, {"raggedness_error"}),
-        (
-            "recommended",
-            {"mean_iou", "component_error", "hole_error", "betti0_error", "boundary_f1_2"},
-            set(),
-        ),
-    ],
-)
-def test_the_readme_claims_of_presets_what_both_tables_hold(name, held, harmed):
-    words = {}
-    for table in ("baselines-differences.csv", "baselines-again-differences.csv"):
-        for key, differences in read_differences(STUDIES / table, "cross-entropy").items():
-            gain = differences[PRESETS[name].title]
-            words.setdefault(key, []).append(gain.word(key in ("mean_iou", "boundary_f1_2")))
-    assert held == {key for key, found in words.items() if found == ["better", "better"]}
-    assert harmed == {key for key, found in words.items() if "worse" in found}

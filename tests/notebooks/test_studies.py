@@ -21,6 +21,7 @@ from consensus_lib.losses import BASELINES, PRESETS
 from consensus_lib.metrics.comparison import read_differences
 from consensus_lib.models import POSTPROCESSING
 from consensus_lib.teacher.pseudo_labels import choose
+from support import verdict
 
 SMALL = ["--size", "32", "--width", "0.0625"]
 
@@ -198,7 +199,7 @@ def test_evidence_chooses_tests_and_compares(small_evidence, tmp_path, monkeypat
     assert choices.scored.eq("validation").all()
     assert choices.seed.eq(0).all()
     assert choices[choices.chosen].method.tolist() == METHODS[1:]
-    assert choices[choices.recommended].method.isin(evidence.CONSENSUS).all()
+    assert choices[choices.recommended].method.isin(evidence_plan.CONSENSUS).all()
     small_evidence("all", *METHODS)
     found = pd.read_csv(tmp_path / "evidence.csv")
     tested = found[(found.part != "choose") & (found.method != evidence.CONSTANT)]
@@ -207,6 +208,7 @@ def test_evidence_chooses_tests_and_compares(small_evidence, tmp_path, monkeypat
         tested.groupby(["part", "data", "method"]).seed.apply(list).map(lambda seeds: seeds == [1, 2]).all()
     )
     assert tested.data.nunique() == 8
+    assert evidence_plan.CONTROL in set(tested.method)
     monkeypatch.setattr("consensus_lib.training.trainer.train_epoch", None)
     shutil.rmtree(paths.runs_dir())
     small_evidence("all", *METHODS)  # all is in the two files
@@ -215,7 +217,7 @@ def test_evidence_chooses_tests_and_compares(small_evidence, tmp_path, monkeypat
     decided = differences.score.isin(["mean_iou", "component_error"])
     assert (differences.p_holm.notna() == decided).all()
     assert (differences.p_holm >= differences.p)[decided].all()
-    assert differences.word[decided].isin(["better", "worse", "not decided", "collapsed"]).all()
+    assert differences.word[decided].isin(["too few seeds", "collapsed"]).all()
     row = differences.query("part == 'factorial' and method == 'Lovász + cross-entropy'").iloc[0]
     means = tested[tested.part == "factorial"].groupby("method").mean_iou.mean()
     assert row[["first", "second"]].tolist() == pytest.approx(means[[row.base, row.method]], abs=1e-3)
@@ -275,3 +277,38 @@ def test_a_claim_stands_where_it_should_and_says_what_its_row_says(claim):
     assert " ".join(claim.sentence.split()) in " ".join(text.split())
     row = claims.find(pd.read_csv(claims.DIFFERENCES), *claim[2:4], claim.base, claim.part, claim.data)
     assert row.word == claim.says
+
+
+def test_the_stored_evidence_is_whole():
+    choices, rows = (pd.read_csv(evidence.FOLDER / f"evidence{end}.csv") for end in ("-choices", ""))
+    assert choices.groupby("method").size().to_dict() == dict.fromkeys(evidence.METHODS, 3)
+    assert choices.groupby("method").chosen.sum().eq(1).all()
+    best = choices[~choices.collapsed].sort_values("mean_iou").groupby("method").tail(1)
+    assert best.chosen.all(), "the try with the best mean IoU among those without a collapsed class"
+    settings = choices[choices.chosen].set_index("method").setting
+    tested = rows[rows.part == "factorial"].query("method != 'constant prediction'")
+    assert (tested.setting == tested.method.map(settings)).all()
+    seeds = tested.groupby("method").seed.apply(sorted).to_dict()
+    assert seeds == {name: list(evidence_plan.SEEDS) for name in evidence.METHODS}
+    with np.load(evidence.FOLDER / "evidence-images.npz") as images:
+        kept = {key.rpartition("|")[0] for key in images.files}
+    ids = {evidence.Job(*row).id for row in rows[list(evidence.Job._fields)].fillna("").values}
+    assert kept == ids
+
+
+def test_the_stored_differences_are_those_of_the_stored_rows():
+    against, rows = (pd.read_csv(evidence.FOLDER / f"evidence{end}.csv") for end in ("-differences", ""))
+    means = rows[rows.part == "factorial"].groupby("method")[["mean_iou", "component_error"]].mean()
+    decided = against[(against.part == "factorial") & against.word.notna()]
+    for _, row in decided.iterrows():
+        assert [row["first"], row.second] == pytest.approx(
+            [means[row.score][name] for name in (row.base, row.method)], abs=2e-4
+        )
+        significant = row.p_holm < 0.05 and not row.collapsed
+        better = (row.difference > 0) == (row.score == "mean_iou")
+        assert row.word == (["worse", "better"][better] if significant else "not decided")
+    shown = verdict.factorial(against, rows, "factorial")
+    assert shown.shape == (5, 6)
+    base = shown.loc["cross-entropy"]
+    assert base["mean IoU", "alone"] == f"{means.mean_iou['cross-entropy']:.3f}"
+    assert base["component error", "+ deviation"].endswith(", not decided")
