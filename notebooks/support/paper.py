@@ -205,7 +205,8 @@ def figure2(folder: RunFolder, width: float) -> tuple[Figure, str]:
     return diagrams.factorisation_steps(photo, contours[chosen], found, test.task.colours), (
         f"Reproduction of Fig. 2: of {len(test)} faces the one with most recovered occlusion. The outline is "
         f"the drawn one, the mask that of the teacher of notebook 04, {test.size} pixels; after cleaning, "
-        f"{max(0, found.ids.max() - 1)} components are left."
+        f"{max(0, found.ids.max() - 1)} components are left. A picked face: what is recovered on it can also "
+        "be a beard or hair, which notebook 04 leaves out of its score."
     )
 
 
@@ -257,7 +258,7 @@ def figure4a(folder: RunFolder, width: float) -> tuple[Figure, str]:
 
 def figure4b(folder: RunFolder, width: float) -> tuple[Figure, str]:
     """Reproduce Fig. 4b: component error over the steps, on a logarithmic axis."""
-    found = folder.trainings("03_consensus_loss", "pixelwise", "consensus")
+    found = folder.trainings("03_consensus_loss", "cross-entropy", "consensus")
     histories = {
         name: [folder.history(row) for _, row in rows.iterrows()]
         for name, rows in found.groupby("name", sort=False)
@@ -266,7 +267,8 @@ def figure4b(folder: RunFolder, width: float) -> tuple[Figure, str]:
     theirs = ", ".join(f"{row['component_error'].values[0]:g}? ({name})" for name, row in printed.items())
     keys = {"component_error": "component error, validation"}
     return plots.curves(histories, keys, x="step", xlabel="steps"), (
-        f"Reproduction of Fig. 4b: mean and range over seeds. {describe_setup(found)}. The authors' curves, "
+        f"Reproduction of Fig. 4b: mean and range over seeds; consensus is Eq. 8 on components, weighed by "
+        f"size. {describe_setup(found)}. The authors' curves, "
         f"on other data, end at about {theirs}."
     )
 
