@@ -274,6 +274,7 @@ def _png(image: np.ndarray) -> bytes:
 
 def _png_of(figure) -> bytes:
     file = io.BytesIO()
-    figure.savefig(file, format="png", dpi=130, bbox_inches=None)
+    with plt.rc_context({"figure.constrained_layout.use": False, "savefig.bbox": None}):
+        figure.savefig(file, format="png", dpi=130)
     plt.close(figure)
     return file.getvalue()
