@@ -32,7 +32,7 @@ from support.tables import MARKS, Column, Groups, Value
 from synthetic_faces import Recipe, synthetic_folder
 
 TRANSFER, ARTIFACTS = "04_teacher_distillation", "05_artifact_analysis"
-STAGES = {"transfer, fine-tuning": "pixel-wise", "consensus, fine-tuning": "consensus"}
+STAGES = {"transfer, fine-tuning": "pixel-wise", "transfer, fine-tuning with consensus": "consensus"}
 BASE, ALONE, OURS = "cross-entropy", PRESETS["alone"].title, PRESETS["recommended"].title
 PAIR = {BASE: "pixel-wise", OURS: "consensus"}
 METHODS = {
