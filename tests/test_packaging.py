@@ -66,10 +66,15 @@ def test_the_core_trains_without_the_lab(tiny_folder):
         ("synthetic_faces", "torch pandas matplotlib"),
         ("consensus_lib.experiments.sweeps", "torch pandas matplotlib nbformat distributed"),
         ("consensus_lib.experiments.notebooks", "torch matplotlib"),
-        ("consensus_lib.losses.consensus", "torch._dynamo triton pandas matplotlib"),
-        pytest.param("consensus_lib.data.dataset", "pandas matplotlib", marks=pytest.mark.slow),
-        pytest.param("consensus_lib.training.trainer", "pandas matplotlib", marks=pytest.mark.slow),
-        pytest.param("consensus_lib.metrics.structure", "pandas matplotlib", marks=pytest.mark.slow),
+        *(
+            pytest.param(f"consensus_lib.{module}", unwanted, marks=pytest.mark.slow)
+            for module, unwanted in {
+                "losses.consensus": "torch._dynamo triton pandas matplotlib",
+                "data.dataset": "pandas matplotlib",
+                "training.trainer": "pandas matplotlib",
+                "metrics.structure": "pandas matplotlib",
+            }.items()
+        ),
     ],
 )
 def test_an_import_loads_no_more_than_it_needs(module, unwanted):

@@ -34,7 +34,7 @@ def test_atomic_leaves_modes_to_the_umask_in_every_thread(tmp_path):
     umask = os.umask(0o027)
     try:
         with concurrent.futures.ThreadPoolExecutor(8) as pool:
-            list(pool.map(lambda n: write_json(tmp_path / f"{n}.json", n), range(200)))
+            list(pool.map(lambda n: write_json(tmp_path / f"{n}.json", n), range(50)))
         assert {path.stat().st_mode & 0o777 for path in tmp_path.iterdir()} == {0o640}
         assert os.umask(0o027) == 0o027
     finally:

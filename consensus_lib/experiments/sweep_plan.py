@@ -9,7 +9,6 @@ import hashlib
 import itertools
 import json
 import math
-import os
 from pathlib import Path
 
 import yaml
@@ -57,45 +56,40 @@ def plan(described: dict, folder: str | Path = ".") -> Sweep:
     """Return the runs of a sweep, checked against the parameters that the notebook declares.
 
     Args:
-        described: what a YAML file would say; values may also be NumPy scalars and paths.
+        described: what a YAML file would say; values may also be of NumPy.
         folder: that the notebook's path starts from.
 
     Raises:
         ValueError: an unknown key, a parameter that the notebook does not declare or that has another type,
             a value that is not finite, lists of unequal length, or a run that occurs twice.
     """
-    if not isinstance(described, dict):
+    if not isinstance(described, dict) or set(described) - set(KEYS):
         raise ValueError(f"sweep: expected a mapping of {list(KEYS)}, got {described!r}")
-    if unknown := set(described) - set(KEYS):
-        raise ValueError(f"sweep: expected keys of {list(KEYS)}, got {sorted(map(str, unknown))}")
-    if not isinstance(described.get("notebook"), str | os.PathLike):
+    if not isinstance(described.get("notebook"), str | Path):
         raise ValueError(f"notebook: expected a path, got {described.get('notebook')!r}")
     notebook = (Path(folder) / described["notebook"]).resolve()
     declared = read_parameters(notebook)
     if "out" not in declared:
         raise ValueError(f"notebook: expected a parameter out in {notebook.name}, got {list(declared)}")
-    fixed = _mapping(described, "parameters")
-    grid, lists = (
-        {n: _values(key, n, v) for n, v in _mapping(described, key).items()} for key in ("grid", "lists")
-    )
-    lengths = {name: len(values) for name, values in lists.items()}
-    if len(set(lengths.values())) > 1:
-        raise ValueError(f"lists: expected the same length, got {lengths}")
+    fixed, grid, lists = ({**_mapping(described, key)} for key in ("parameters", "grid", "lists"))
     seeds = described.get("seeds")
-    seeds = range(seeds) if type(seeds) is int else seeds
-    seeds = {} if seeds is None else {"seed": _values("seeds", "seed", seeds)}
+    seeds = {} if seeds is None else {"seed": range(seeds) if type(seeds) is int else seeds}
     names = [*fixed, *grid, *lists, *seeds]
     if twice := {name for name in names if names.count(name) > 1}:
         raise ValueError(f"sweep: expected each parameter in one place, got {sorted(twice)} in several")
+    for place, many in (("grid", grid), ("lists", lists), ("seeds", seeds)):
+        many |= {name: _values(place, name, values) for name, values in many.items()}
+    lengths = {name: len(values) for name, values in lists.items()}
+    if len(set(lengths.values())) > 1:
+        raise ValueError(f"lists: expected the same length, got {lengths}")
     limits = {key: described[key] for key in ("timeout", "threads") if described.get(key) is not None}
     for key, value in limits.items():
-        kinds = (int,) if key == "threads" else (int, float)
-        if type(value) not in kinds or not 1 <= value < math.inf:
+        if type(value) not in ((int,) if key == "threads" else (int, float)) or not 1 <= value < math.inf:
             raise ValueError(f"{key}: expected a number of at least 1, got {value!r}")
 
     common = {name: default for name, (_, default) in declared.items() if name != "out"}
     common |= {name: check(name, value, declared) for name, value in fixed.items()}
-    code, runs, varied = notebook_hash(notebook), {}, [*grid, *lists, *seeds]
+    code, runs = notebook_hash(notebook), {}
     rows = list(zip(*lists.values(), strict=True)) or [()]
     for *point, row in itertools.product(*grid.values(), *seeds.values(), rows):
         values = dict(zip([*grid, *seeds, *lists], [*point, *row], strict=True))
@@ -104,7 +98,7 @@ def plan(described: dict, folder: str | Path = ".") -> Sweep:
         if number in runs:
             raise ValueError(f"sweep: expected each run once, got {values} twice")
         runs[number] = parameters
-    return Sweep(notebook, runs, tuple(varied), code, **limits)
+    return Sweep(notebook, runs, (*grid, *lists, *seeds), code, **limits)
 
 
 def _mapping(described: dict, key: str) -> dict:
@@ -148,13 +142,11 @@ def read_parameters(notebook: str | Path) -> dict[str, tuple[str, object]]:
 
 
 def check(name: str, value, declared: dict[str, tuple[str, object]]):
-    """Return a parameter's value in the one form in which it is hashed, stored and handed on.
-
-    A whole number for a float becomes one; NumPy scalars and paths become Python's numbers and text.
+    """Return a parameter's value in the one form in which it is hashed and stored, of Python's own types.
 
     Args:
         name: of the parameter.
-        value: what was given.
+        value: what was given; a whole number for a float becomes one.
         declared: of the notebook, from :func:`read_parameters`.
 
     Raises:
@@ -171,8 +163,7 @@ def check(name: str, value, declared: dict[str, tuple[str, object]]):
 
 
 def _canonical(name: str, value, kind: str, default=None):
-    value = value.tolist() if hasattr(value, "tolist") else value  # NumPy's, arrays as well
-    value = os.fspath(value) if isinstance(value, os.PathLike) else value
+    value = value.tolist() if hasattr(value, "tolist") else value  # NumPy's
     if kind == "float" and type(value) is int:
         value = float(value)
     if isinstance(value, float):

@@ -23,7 +23,7 @@ class StructureScores(SegmentationScores):
     """Everything that ``SegmentationScores`` has, and scores of structure, which take several times longer.
 
     :meth:`per_image` has each of the following for each image, :meth:`compute` the mean over the images that
-    have it. As there, class 0 and ignored pixels are background and not scored.
+    have it. Class 0 and ignored pixels are background and not scored.
 
     =====================================  ===========================================================
     ``islands``                            components of a class apart from its largest
@@ -41,8 +41,8 @@ class StructureScores(SegmentationScores):
     ``raggedness_error``                   mean over classes of abs(:func:`~.contours.raggedness`)
     =====================================  ===========================================================
 
-    A class that is in neither map has no boundary F1, no distance and no raggedness; an image without such a
-    class has NaN in :meth:`per_image`, and a key that no image has is not in :meth:`compute`.
+    A class that is in neither map has no boundary F1, no distance and no raggedness. An image in which no
+    class has the score is NaN in :meth:`per_image`; a key that no image has is not in :meth:`compute`.
 
     >>> scores = StructureScores(["background", "face"])
     >>> import torch

@@ -186,7 +186,11 @@ def label_scores(labels: np.ndarray, joint: np.ndarray, kept: np.ndarray) -> dic
             iou = (said & there).sum() / max(1, (said | there).sum())
             row[f"iou_{task.classes[k]}_covered_{name}"] = float(iou)
     hair, called = (joint == CLASSES.index("hair over the face"))[kept], (labels == 2)[kept]
-    row["hair_called_occlusion"] = float((called & hair).sum() / max(1, hair.sum()))
+    rows, face = np.arange(joint.shape[1])[:, None], (truth > 0)[kept]
+    middle = (rows * face).sum((1, 2)) / np.maximum(1, face.sum((1, 2)))  # [N], the face's row
+    upper = rows[None, :, :] < middle[:, None, None]  # fringe and temples; below are beard and moustache
+    for name, one in (("fringe", hair & upper), ("beard", hair & ~upper)):
+        row[f"{name}_called_occlusion"] = float((called & one).sum() / max(1, one.sum()))
     row["occlusion_that_is_hair"] = float((called & hair).sum() / max(1, called.sum()))
     return row
 

@@ -32,7 +32,7 @@ from support.tables import MARKS, Column, Groups, Value
 from synthetic_faces import Recipe, synthetic_folder
 
 TRANSFER, ARTIFACTS = "04_teacher_distillation", "05_artifact_analysis"
-STAGES = {"transfer, fine-tuning": "pixel-wise", "consensus, fine-tuning": "consensus"}
+STAGES = {"transfer, fine-tuning": "pixel-wise", "transfer, fine-tuning with consensus": "consensus"}
 BASE, ALONE, OURS = "cross-entropy", PRESETS["alone"].title, PRESETS["recommended"].title
 PAIR = {BASE: "pixel-wise", OURS: "consensus"}
 METHODS = {
@@ -203,7 +203,8 @@ def figure2(folder: RunFolder, width: float) -> tuple[Figure, str]:
     return diagrams.factorisation_steps(test[chosen]["image"], found, test.task.colours), (
         f"Reproduction of Fig. 2: of {len(test)} rendered faces the one with most recovered occlusion. "
         f"Visible and complete face are those of the parser that comes with the library, {test.size} pixels; "
-        f"after cleaning, {max(0, found.ids.max() - 1)} components are left."
+        f"after cleaning, {max(0, found.ids.max() - 1)} components are left. A picked face: what is recovered "
+        "on it can also be a beard or hair."
     )
 
 
@@ -256,7 +257,7 @@ def figure4a(folder: RunFolder, width: float) -> tuple[Figure, str]:
 
 def figure4b(folder: RunFolder, width: float) -> tuple[Figure, str]:
     """Reproduce Fig. 4b: component error over the steps, on a logarithmic axis."""
-    found = folder.trainings("03_consensus_loss", "pixelwise", "consensus")
+    found = folder.trainings("03_consensus_loss", "cross-entropy", "consensus")
     histories = {
         name: [folder.history(row) for _, row in rows.iterrows()]
         for name, rows in found.groupby("name", sort=False)
@@ -265,7 +266,8 @@ def figure4b(folder: RunFolder, width: float) -> tuple[Figure, str]:
     theirs = ", ".join(f"{row['component_error'].values[0]:g}? ({name})" for name, row in printed.items())
     keys = {"component_error": "component error, validation"}
     return plots.curves(histories, keys, x="step", xlabel="steps"), (
-        f"Reproduction of Fig. 4b: mean and range over seeds. {describe_setup(found)}. The authors' curves, "
+        f"Reproduction of Fig. 4b: mean and range over seeds; consensus is Eq. 8 on components, weighed by "
+        f"size. {describe_setup(found)}. The authors' curves, "
         f"on other data, end at about {theirs}."
     )
 

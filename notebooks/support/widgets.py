@@ -124,7 +124,8 @@ def mask_comparer(data: FaceDataset, index: int, masks: Mapping[str, torch.Tenso
     left = ipywidgets.Dropdown(options=names, value=names[0], **_named("left"))
     right = ipywidgets.Dropdown(options=names, value=names[1], **_named("right"))
     view = ipywidgets.ToggleButtons(options=["mask", "error", "components"], **_named("show"))
-    wipe = _slider("wipe, %", 50.0, 0.0, 100.0, 1.0)
+    columns = truth.shape[1]
+    wipe = ipywidgets.IntSlider(columns // 2, 0, columns, **_named("wipe, pixels"), **_wide())
     words = ipywidgets.Label()
 
     def picture(mask):
@@ -136,7 +137,7 @@ def mask_comparer(data: FaceDataset, index: int, masks: Mapping[str, torch.Tenso
         return overlay(image, mask, colours, 0.6)
 
     def draw():
-        cut = round(wipe.value / 100 * truth.shape[1])
+        cut = wipe.value
         one, two = masks[left.value], masks[right.value]
         both = _enlarged(np.hstack([picture(one)[:, :cut], picture(two)[:, cut:]]))
         line = cut * len(both) // len(truth)
@@ -274,6 +275,7 @@ def _png(image: np.ndarray) -> bytes:
 
 def _png_of(figure) -> bytes:
     file = io.BytesIO()
-    figure.savefig(file, format="png", dpi=130, bbox_inches=None)
+    with plt.rc_context({"figure.constrained_layout.use": False, "savefig.bbox": None}):
+        figure.savefig(file, format="png", dpi=130)
     plt.close(figure)
     return file.getvalue()

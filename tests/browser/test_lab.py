@@ -128,6 +128,8 @@ def lab(tmp_path_factory):
     options += " --ServerApp.disable_check_xsrf=True"
     command = ["make", "-o", ".venv/.ready", "lab", f"NOTEBOOKS={folder}", f"LAB_OPTIONS={options}"]
     about = {"CONSENSUS_RUNS_DIR": str(runs), "CONSENSUS_DATA_DIR": str(runs / "data")}
+    about |= {"JUPYTERLAB_WORKSPACES_DIR": str(runs / "workspaces")}  # no tabs of an earlier session
+    about |= {"JUPYTERLAB_SETTINGS_DIR": str(runs / "settings")}
     log = (runs / "lab.log").open("w")
     server = subprocess.Popen(
         command, cwd=ROOT, env=os.environ | about, stdout=log, stderr=log, start_new_session=True

@@ -365,6 +365,7 @@ def test_a_data_set_is_handed_on_without_its_pixels(tiny_folder):
             assert all(torch.equal(ours[name], theirs[name]) for name in ours if name != "blobs")
 
 
+@pytest.mark.slow
 def test_workers_that_are_spawned_read_the_same_pixels(tiny_folder):
     data = FaceDataset(tiny_folder, "train", "parts", augment=AUGMENT)
     spawned = loader(data, 4, shuffle=True, workers=1)

@@ -45,7 +45,9 @@ def test_a_rectangle_on_the_grid_keeps_area_and_centre_exactly(size):
     assert centre == pytest.approx([48 * scale, 64 * scale])
 
 
-@pytest.mark.parametrize("size", [64, 32, 96, 100, 200])
+@pytest.mark.parametrize(
+    "size", [64, 96, *(pytest.param(size, marks=pytest.mark.slow) for size in (32, 100, 200))]
+)
 def test_rectangles_anywhere_keep_area_and_centre(size):
     # Every place of two edges against the new grid: each goes to a whole pixel, on average to its own place.
     scale = size / 128

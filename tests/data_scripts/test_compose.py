@@ -34,6 +34,7 @@ def test_labels_say_what_of_the_face_is_covered():
     assert not (composed.hair & composed.complete).any()
 
 
+@pytest.mark.slow
 def test_the_complete_face_leaves_out_neck_and_ears():
     found = []
     for index in range(1, 7):

@@ -1,10 +1,13 @@
 """What every notebook begins with; it trains by ``experiments.train.run``."""
 
+import matplotlib
 import pytest
+import torch
 
 from consensus_lib.data import FaceDataset, Splits
 from consensus_lib.experiments import notebook
 from consensus_lib.experiments.train import Config
+from consensus_lib.losses import pixelwise_loss
 
 
 def test_a_lesson_begins_with_one_line(tmp_path, capsys):
@@ -26,3 +29,47 @@ def test_a_training_has_a_folder_for_its_settings_and_is_found_again(tiny_folder
     assert ["mean_iou" in row for row in first.history] == [False, True]
     again = lesson.train(config, data, live=False, variant="ours")
     assert (again.folder, again.history) == (first.folder, first.history)
+
+
+def test_an_interrupted_training_says_in_one_line_how_to_resume(tiny_folder, tmp_path, monkeypatch):
+    matplotlib.use("Agg")
+    shown = []
+    monkeypatch.setattr("IPython.display.display", lambda figure, **about: shown.append(about) or Handle())
+    lesson = notebook.begin("02_x", out=str(tmp_path / "out"), device="cpu")
+    data = Splits(*(FaceDataset(tiny_folder, name, "parts") for name in ("train", "validation", "test")))
+    loss = StopsOnce()
+    config = Config(loss=loss, title="ours", seed=2, epochs=2, width=0.0625, batch_size=4)
+    with pytest.raises(notebook.Stopped) as stopped:
+        lesson.train(config, data)
+    (line,) = stopped.value._render_traceback_()
+    assert line == "ours, seed 2: stopped. Run the cell again to resume after its last epoch."
+    assert [row["epoch"] for row in lesson.train(config, data).history] == [1, 2]
+    assert loss.steps == 5 + 3
+    before = len(shown)
+    lesson.train(config, data)  # finished: its curves are shown again
+    assert len(shown) == before + 1
+    assert shown[-1]["metadata"]["image/png"]["alt"].startswith("ours, seed 2, epoch 2 of 2: training loss")
+
+
+class StopsOnce(torch.nn.Module):
+    """Cross-entropy, interrupted in the second of the epochs of three steps."""
+
+    def __init__(self):
+        super().__init__()
+        self.steps = 0
+
+    def forward(self, logits, labels):
+        self.steps += 1
+        if self.steps == 5:
+            raise KeyboardInterrupt
+        return pixelwise_loss(logits, labels)
+
+    def extra_repr(self):  # the count is not a setting
+        return ""
+
+
+class Handle:
+    """Of a display that can be replaced."""
+
+    def update(self, figure, **about):
+        pass

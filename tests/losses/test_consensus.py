@@ -88,6 +88,7 @@ OPTIONS = st.fixed_dictionaries(
 )
 
 
+@settings(max_examples=60)
 @given(
     st.integers(0, 10_000),
     st.integers(3, 5),

@@ -225,6 +225,7 @@ def bad_photos(folder):
     return [folder / name for name in names]
 
 
+@pytest.mark.slow
 def test_what_is_no_photograph_is_refused_by_name(tmp_path):
     for file in bad_photos(tmp_path):
         with pytest.raises(PhotoError, match=file.name):
@@ -305,6 +306,7 @@ def test_the_command_writes_masks_overlays_and_a_summary(tmp_path, portrait, wei
     assert (row["mask"], row["face_components"], row["face_holes"]) == ("a portrait.png", "1", "0")
 
 
+@pytest.mark.slow
 def test_the_command_does_the_rest_when_some_files_are_bad(tmp_path, weights, capsys):
     bad = bad_photos(tmp_path)
     good = tmp_path / "whole.jpg"

@@ -178,7 +178,7 @@ def test_figures_of_covered_faces_and_curves_come_from_notebooks_04_and_03(
         config = Config(loss=pixelwise_loss, title=name.replace(", ", "-"), **setting)
         lesson.train(config, data, live=False, first=name)
     lesson = notebook.begin("03_consensus_loss", out=str(tmp_path / "03_consensus_loss"))
-    for name in ("pixelwise", "consensus"):
+    for name in ("cross-entropy", "consensus"):
         lesson.train(Config(loss=pixelwise_loss, title=name, **setting), data, live=False)
     for name in ("figure1", "figure2", "figure5", "figure4b"):
         manuscript.figure(name, getattr(paper, name))

@@ -223,6 +223,7 @@ def test_evidence_chooses_tests_and_compares(small_evidence, tmp_path, monkeypat
     assert row[["first", "second"]].tolist() == pytest.approx(means[[row.base, row.method]], abs=1e-3)
 
 
+@pytest.mark.slow
 def test_evidence_begins_nothing_without_a_budget(small_evidence, tmp_path):
     small_evidence("all", *METHODS, "--budget", "0")
     assert not list(tmp_path.glob("evidence*"))

@@ -91,9 +91,9 @@ def test_the_mask_comparer_wipes_from_one_method_to_the_other(tiny_folder):
     view.value = "error"
     size = widgets.HEIGHT
     marked = np.array([214, 94, 0])  # the colour of an error, to rounding
-    wipe.value = 100.0
+    wipe.value = 32
     assert not (abs(pixels(comparer)[:, 2 * size :].astype(int) - marked) < 2).all(-1).any()
-    wipe.value = 0.0
+    wipe.value = 0
     share = (abs(pixels(comparer)[:, 2 * size :].astype(int) - marked) < 2).all(-1).mean()
     assert share == pytest.approx(wrong, abs=0.01)
 

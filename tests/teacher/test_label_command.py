@@ -20,6 +20,7 @@ def astronaut(tmp_path):
     return file
 
 
+@pytest.mark.slow
 def test_photographs_become_a_folder_to_train_on(astronaut, tmp_path, capsys):
     hopper = matplotlib.cbook.get_sample_data("grace_hopper.jpg", asfileobj=False)
     assert main(["label", str(astronaut), str(hopper), "--out", str(tmp_path / "o")]) == 0
@@ -46,6 +47,7 @@ def test_what_covers_a_face_is_labelled(tmp_path):
     assert ((found == 2) & truth).sum() / ((found == 2) | truth).sum() > 0.6
 
 
+@pytest.mark.slow
 def test_bad_photographs_cost_one_line_each_and_the_others_are_done(astronaut, tmp_path, capsys):
     (tmp_path / "broken.jpg").write_bytes(b"no picture")
     empty = Image.fromarray(np.zeros((200, 200, 3), np.uint8))

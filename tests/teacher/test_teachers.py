@@ -162,6 +162,7 @@ def test_the_shipped_parser_is_a_teacher(covered):
     assert ParserTeacher("parts").version != teacher.version
 
 
+@pytest.mark.slow
 def test_the_shipped_parser_tells_the_complete_face(covered):
     images, truth = covered
     masks, hulls = ParserExtent()(images), ParserExtent(hull=True)(images)
