@@ -171,6 +171,7 @@ def pictures_in(box) -> list[str]:
 
 def changes(box, act) -> None:
     """Do something, and wait until the picture of a widget is another one."""
+    wait_for(lambda: pictures_in(box), 60)  # a cell far below is drawn when it comes into view
     before = pictures_in(box)
     act()
     wait_for(lambda: pictures_in(box) != before, 60)
@@ -181,7 +182,7 @@ def move_sliders(lab, name: str, chosen: Sequence[int]) -> None:
     handles = lab.page.locator(".widget-slider .noUi-handle")
     for number in chosen:
         handle = handles.nth(number)
-        box = lab.page.locator(".widget-vbox", has=handle).last
+        box = handle.locator("xpath=ancestor::*[contains(@class, 'widget-vbox')][1]")
         handle.scroll_into_view_if_needed()
         changes(box, lambda handle=handle: (handle.focus(), lab.page.keyboard.press("ArrowRight")))
 
