@@ -1,4 +1,4 @@
-"""What notebooks 00, 02, 03 and 06 print and arrange, so that their cells hold the lesson alone."""
+"""What notebooks 00 to 04 and 06 print and arrange, so that their cells hold the lesson alone."""
 
 import os
 import platform
@@ -21,6 +21,7 @@ from consensus_lib.models.networks import MostFrequentLabel
 from consensus_lib.models.parser import FaceParser
 from consensus_lib.training import evaluate
 from consensus_lib.training.devices import device_name, pick_device
+from consensus_lib.viz import plots
 from consensus_lib.viz.images import Colours, class_legend, colorize, image_grid, to_rgb
 
 SCORES = {"mean_iou": "mean IoU", "component_error": "component error", "hole_error": "hole error"}
@@ -141,6 +142,21 @@ def show_vector(lesson, figure: Figure, name: str, alt: str) -> None:
     data["image/png"] = base64.b64encode(pixels.getvalue()).decode()
     about = {kind: {"alt": alt} for kind in ("image/svg+xml", "image/png")}
     display(data, metadata=about, raw=True)
+
+
+def show_photographs(lesson, figure: Figure, name: str, alt: str) -> None:
+    """Show a grid of photographs as JPEG, several times smaller than PNG; keep it in the lesson's folder."""
+    import base64
+    import io
+
+    from IPython.display import display
+
+    plots.savefig(figure, lesson.out / "figures" / name)
+    pixels = io.BytesIO()
+    figure.savefig(pixels, format="jpeg", dpi=100, pil_kwargs={"quality": 85, "subsampling": 0})
+    plots.plt.close(figure)
+    data = {"image/jpeg": base64.b64encode(pixels.getvalue()).decode(), "text/plain": alt}
+    display(data, metadata={"image/jpeg": {"alt": alt}}, raw=True)
 
 
 def tail_of_traceback(notebook: str | os.PathLike, lines: int = 6) -> str:
