@@ -3,11 +3,9 @@
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import torch
 from PIL import Image
 
-from consensus_lib import paths
 from consensus_lib.data import TASKS, DatasetInfo, DatasetWriter, prepared_folder
 from consensus_lib.data.folder import is_made, read_index, read_info
 from consensus_lib.metrics.segmentation import SegmentationScores
@@ -52,8 +50,3 @@ def scores(labels: np.ndarray, truth: np.ndarray) -> dict[str, float]:
     return {name: found[f"iou_{name}"] for name in counted.classes} | {
         "component error": found["component_error"]
     }
-
-
-def read_study(name: str) -> pd.DataFrame:
-    """Return the stored table of a study, such as ``"occlusion_students"``."""
-    return pd.read_csv(paths.root() / f"notebooks/studies/{name}.csv")

@@ -31,7 +31,3 @@ def test_scores_by_hand():
     assert recovery.scores(said, truth) == pytest.approx(
         {"background": 1.0, "face": 4 / 5, "occlusion": 1 / 2, "component error": 1.0}
     )
-
-
-def test_a_stored_study_is_read_by_its_name():
-    assert {"step", "iou_occlusion"} <= set(recovery.read_study("occlusion_labels"))
