@@ -47,31 +47,6 @@ def show(figure: Figure, alt: str = "") -> None:
     plt.close(figure)
 
 
-def bar_chart(panels: Mapping[str, Mapping[str, Sequence[float]]], names: Sequence[str]) -> Figure:
-    """Draw bars with their values, a panel for each quantity.
-
-    Args:
-        panels: axis label → series → one value for each name. A panel with several series has a legend.
-        names: what the bars stand for, along the horizontal axis; more than six are written upright.
-    """
-    turned = {"rotation": 90 if len(names) > 6 else 0}
-    figure, axes = panels_beside(len(panels), 2.0)
-    for axis, (quantity, series) in zip(axes, panels.items(), strict=True):
-        width = 0.8 / len(series)
-        for g, (label, values) in enumerate(series.items()):
-            x = np.arange(len(names)) + (g - (len(series) - 1) / 2) * width
-            look = {"hatch": ("", "///", "...", "xxx")[g % 4], "edgecolor": "white", "linewidth": 0.3}
-            drawn = axis.bar(x, values, width, label=label, **look)
-            texts = [f"{v:.0f}" if abs(v) >= 100 else f"{v:.3g}" for v in values]
-            axis.bar_label(drawn, texts, fontsize=6, padding=1, **turned)
-        axis.set_xticks(range(len(names)), names, **turned)
-        axis.set_ylabel(quantity)
-        axis.margins(y=0.12)
-        if len(series) > 1:
-            axis.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=len(series))
-    return figure
-
-
 def dot_plot(
     panels: Mapping[str, Mapping[str, Sequence[float]]], constant: Mapping[str, float] | None = None
 ) -> Figure:
