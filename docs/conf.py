@@ -41,10 +41,11 @@ def read_notebook(text: str) -> nbformat.NotebookNode:
     book = nbformat.reads(text, as_version=4)
     for cell in book.cells:
         texts = [
-            output.metadata["image/png"]["alt"]
+            about["alt"]
             for output in cell.get("outputs", ())
-            if output.get("metadata", {}).get("image/png", {}).get("alt")
+            for kind, about in output.get("metadata", {}).items()
+            if kind.startswith("image/") and about.get("alt")
         ]
         if texts:  # one option for all pictures of a cell
-            cell.metadata["mystnb"] = {"image": {"alt": " | ".join(texts).replace("\n", " ")}}
+            cell.metadata["mystnb"] = {"image": {"alt": " | ".join(dict.fromkeys(texts)).replace("\n", " ")}}
     return book
