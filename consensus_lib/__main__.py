@@ -14,6 +14,9 @@ COMMANDS = {
 
 def main(argv: list[str]) -> int:
     """Hand the rest of the arguments to a command; return its exit code."""
+    if argv in (["-h"], ["--help"]):
+        print(__doc__)
+        return 0
     if not argv or argv[0] not in COMMANDS:
         found = f"got {argv[0]}" if argv else "got none"
         print(f"python -m consensus_lib: expected one of {', '.join(COMMANDS)}, {found}", file=sys.stderr)
