@@ -16,7 +16,14 @@ from consensus_lib.experiments.notebooks import read_profile
 ROOT = Path(__file__).parents[2]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 START = "00_start_here"  # the page that leads to the lessons
-SECOND_EDITION = (START, "02_pixelwise_baseline", "03_consensus_loss", "06_sweeps")
+SECOND_EDITION = (
+    START,
+    "02_pixelwise_baseline",
+    "03_consensus_loss",
+    "05_artifact_analysis",
+    "06_sweeps",
+    "07_paper_figures",
+)
 PARAMETER = re.compile(r"^(\w+): (int|float|str|bool|list) = (.+?)  # \S.*$")
 
 
