@@ -19,9 +19,10 @@ from consensus_lib import paths
 from consensus_lib.data import FaceDataset
 from consensus_lib.losses import PRESETS, consensus_loss, pixelwise_loss
 from consensus_lib.metrics.components import count_pieces
+from consensus_lib.models.networks import MostFrequentLabel
 from consensus_lib.teacher import factorise
 from consensus_lib.teacher.teachers import ParserExtent, ParserTeacher
-from consensus_lib.training import predict
+from consensus_lib.training import evaluate, predict
 from consensus_lib.viz import plots
 from consensus_lib.viz.images import class_legend, colorize, image_grid, to_rgb
 from support import diagrams, examples, tables, verdict
@@ -277,9 +278,12 @@ def figure4b(folder: RunFolder, width: float) -> tuple[Figure, str]:
     printed = read_printed(PRINTED, "figure4b")
     theirs = ", ".join(f"{row['component_error'].values[0]:g}? ({name})" for name, row in printed.items())
     keys = {"component_error": "component error, validation"}
-    return plots.curves(histories, keys, x="step", xlabel="steps"), (
+    data = folder.data(found.iloc[0])
+    floor = evaluate(MostFrequentLabel(data.train), data.validation).compute()
+    constant = {key: floor[key] for key in keys}
+    return plots.curves(histories, keys, x="step", xlabel="steps", constant=constant), (
         f"Reproduction of Fig. 4b: mean and range over seeds; consensus is Eq. 8 on components, weighed by "
-        f"size. {describe_setup(found)}. The authors' curves, "
+        f"size; dotted: the constant prediction. {describe_setup(found)}. The authors' curves, "
         f"on other data, end at about {theirs}."
     )
 
