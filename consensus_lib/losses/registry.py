@@ -145,7 +145,11 @@ def recommended(beta: float = 0.3) -> WithConsensus:
 _MASI = "Masi et al., CVPR 2020"
 PRESETS = {
     "alone": NamedLoss("consensus alone", _MASI, alone),
-    "recommended": NamedLoss("Lovász-Softmax and consensus", _MASI, recommended),
+    "recommended": NamedLoss(
+        "Lovász-Softmax and consensus",
+        f"here, of Berman et al., CVPR 2018, and Eq. 7 of {_MASI}",
+        recommended,
+    ),
 }
 """Losses with consensus by name. What their docstrings say of other losses is for photographs of LFW Part
 Labels at 64 pixels with a quarter of the network's width: ``notebooks/studies/claims.csv`` has each sentence

@@ -5,12 +5,17 @@ from collections.abc import Mapping, Sequence
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
+from pandas import DataFrame
 
 from consensus_lib.metrics.comparison import Difference, pareto_front
 from consensus_lib.viz.plots import DOUBLE, MARKERS, SINGLE, panels_beside, rows_of
 
 
-def forest_plot(panels: Mapping[str, Mapping[str, Difference]], higher: Sequence[bool]) -> Figure:
+def forest_plot(
+    panels: Mapping[str, Mapping[str, Difference]],
+    higher: Sequence[bool],
+    constant: Mapping[str, Mapping[str, float]] | None = None,
+) -> Figure:
     """Draw differences to a method with their intervals, a panel for each score, methods below each other.
 
     A filled mark is decided, a hollow one not; small dots are the pairs of trainings. The side on which a
@@ -19,6 +24,7 @@ def forest_plot(panels: Mapping[str, Mapping[str, Difference]], higher: Sequence
     Args:
         panels: axis label → method → its difference.
         higher: for each panel, whether more is better.
+        constant: axis label → method → difference of the constant prediction to the same, marked by a cross.
     """
     methods = list(next(iter(panels.values())))
     figure, axes = rows_of(len(panels), methods, 0.55)
@@ -31,12 +37,40 @@ def forest_plot(panels: Mapping[str, Mapping[str, Difference]], higher: Sequence
                 one.mean, row, xerr=ends, fmt="o", color="C0", markersize=4, capsize=2,
                 markerfacecolor="C0" if one.decided else "white",
             )  # fmt: skip
+            if constant and quantity in constant:
+                axis.plot(constant[quantity][method], row, "x", color="0.3", markersize=5)
         axis.axvline(0, color="black", linewidth=0.6, linestyle="-", zorder=0)
         axis.margins(x=0.08)
         least, most = axis.get_xlim()
         axis.axvspan(*((0, max(most, 0)) if more else (min(least, 0), 0)), color="0.93", zorder=-1)
         axis.set(xlim=(least, most), xlabel=quantity)
+    if constant:
+        cross = plt.Line2D([], [], marker="x", color="0.3", linestyle="none", label="constant prediction")
+        figure.legend(handles=[cross], loc="outside upper right")
     return figure
+
+
+def difference_table(gains: Mapping[str, Mapping[str, Difference]], higher: Mapping[str, bool]) -> DataFrame:
+    """Return a row for each method: what changes, its 95% interval, and better, worse or not decided.
+
+    Args:
+        gains: score → method → its difference to another one.
+        higher: score → whether more is better.
+    """
+    return DataFrame(
+        {
+            key: {
+                name: f"{one.mean:+.3f} ({one.low:+.3f} to {one.high:+.3f}), {one.word(higher[key])}"
+                for name, one in found.items()
+            }
+            for key, found in gains.items()
+        }
+    )
+
+
+def front(points: Mapping[str, tuple[Sequence[float], Sequence[float]]]) -> list[str]:
+    """Return the methods on the Pareto front; ``points`` as those of :func:`pareto_plot`."""
+    return pareto_front({name: (np.mean(x), -np.mean(y)) for name, (x, y) in points.items()})
 
 
 def pareto_plot(
@@ -51,7 +85,7 @@ def pareto_plot(
     """
     figure, axis = plt.subplots(layout="constrained", figsize=(DOUBLE, 3.0))
     means = {name: (float(np.mean(x)), float(np.mean(y))) for name, (x, y) in points.items()}
-    best = pareto_front({name: (x, -y) for name, (x, y) in means.items()})
+    best = front(points)
     for number, (name, (x, y)) in enumerate(points.items()):
         middle = means[name]
         xerr, yerr = (  # a mean of equal values can miss them by a rounding

@@ -19,12 +19,13 @@ from consensus_lib import paths
 from consensus_lib.data import FaceDataset
 from consensus_lib.losses import PRESETS, consensus_loss, pixelwise_loss
 from consensus_lib.metrics.components import count_pieces
+from consensus_lib.models.networks import MostFrequentLabel
 from consensus_lib.teacher import factorise
 from consensus_lib.teacher.teachers import ParserExtent, ParserTeacher
-from consensus_lib.training import predict
+from consensus_lib.training import evaluate, predict
 from consensus_lib.viz import plots
 from consensus_lib.viz.images import class_legend, colorize, image_grid, to_rgb
-from support import diagrams, examples, tables
+from support import diagrams, examples, tables, verdict
 from support.recovery import within_the_face
 from support.run_folder import MissingResult, RunFolder, dataset_title, describe_setup
 from support.seeds import compare_seeds
@@ -93,6 +94,13 @@ def quoted(number: int) -> Groups:
     return {f"Masi et al. 2020, Table {number}, as printed, one training": rows}
 
 
+def constant_prediction(where: str, scores: pd.Series, columns: Sequence[Column]) -> Groups:
+    """Return a group of its own for the constant prediction, so that no method is compared with it in bold."""
+    table = scores.to_frame().T.assign(variant=verdict.CONSTANT).infer_objects()
+    row = tables.measured(table, {verdict.CONSTANT: "each pixel's most frequent label"}, columns)
+    return {f"constant prediction, {where}": row}
+
+
 def table1(folder: RunFolder) -> tuple[Groups, list[Column], str]:
     """Reproduce Table 1: face against occlusion; the students of notebook 04 stand for COFW."""
     found = folder.trainings(TRANSFER)
@@ -137,6 +145,8 @@ def part_labels(number: int, folder: RunFolder | None = None) -> tuple[Groups, l
     study = pd.read_csv(paths.root() / "notebooks/studies/baselines.csv")
     study = study[study.variant.isin(METHODS)]
     groups = quoted(number) | {"here, photographs": tables.measured(study, METHODS, columns)}
+    if SPARSITY in columns:
+        groups |= constant_prediction("photographs", verdict.constant_prediction(), columns)
     printed = "at 128 pixels; reg is dropout and flips" if number == 3 else "at the size named"
     caption = f"Reproduction of Table {number}. Printed {printed}. Photographs: {describe_setup(study)}."
     try:
@@ -148,6 +158,9 @@ def part_labels(number: int, folder: RunFolder | None = None) -> tuple[Groups, l
         groups[f"here, this run, {dataset_title(mine.dataset.iloc[0])}"] = tables.measured(
             mine, names, columns, by="name"
         )
+        if "floor_component_error" in mine and SPARSITY in columns:
+            floor = mine.iloc[0].filter(like="floor_").rename(lambda key: key.removeprefix("floor_"))
+            groups |= constant_prediction("this run", floor, columns)
         caption += f" This run: {describe_setup(mine)}."
     return groups, columns, caption
 
@@ -265,9 +278,12 @@ def figure4b(folder: RunFolder, width: float) -> tuple[Figure, str]:
     printed = read_printed(PRINTED, "figure4b")
     theirs = ", ".join(f"{row['component_error'].values[0]:g}? ({name})" for name, row in printed.items())
     keys = {"component_error": "component error, validation"}
-    return plots.curves(histories, keys, x="step", xlabel="steps"), (
+    data = folder.data(found.iloc[0])
+    floor = evaluate(MostFrequentLabel(data.train), data.validation).compute()
+    constant = {key: floor[key] for key in keys}
+    return plots.curves(histories, keys, x="step", xlabel="steps", constant=constant), (
         f"Reproduction of Fig. 4b: mean and range over seeds; consensus is Eq. 8 on components, weighed by "
-        f"size. {describe_setup(found)}. The authors' curves, "
+        f"size; dotted: the constant prediction. {describe_setup(found)}. The authors' curves, "
         f"on other data, end at about {theirs}."
     )
 
@@ -287,11 +303,10 @@ def figure4c(folder: RunFolder, width: float) -> tuple[Figure, str]:
     below = [f"{row.mean_iou:.3f} / {row.component_error:.2f}" for _, row in first.iterrows()]
     titles = ["image", *(f"β = {beta:g}" for beta in betas)]
     figure = image_grid(rows, titles=titles, captions=[["", *below]] * len(shown), width=width)
-    best = [betas[int(first.mean_iou.argmax())], betas[int(first.component_error.argmin())]]
     return class_legend(figure, test.task.classes, colours), (
-        "Reproduction of Fig. 4c: Eq. 8 on components, each weighed by its size, α = 10, one training each. "
-        "Below each mask: mean IoU / component error, of all test images; best are "
-        f"β = {best[0]:g} and {best[1]:g}. {describe_setup(first)}."
+        "Reproduction of Fig. 4c: Eq. 8 on components, each weighed by its size, α = 10, one training each, "
+        "which ranks nothing. Below each mask: mean IoU / component error, of all test images"
+        f"{_of_the_constant(first, 'mean_iou', 'component_error')}. {describe_setup(first)}."
     )
 
 
@@ -351,6 +366,8 @@ def first_covered(test: FaceDataset, maps: Mapping[str, np.ndarray], count: int)
 def compared(found: pd.DataFrame, names: Mapping[str, str], *keys: str) -> str:
     """Return in words the mean scores of some methods, and the last against the one before, seed by seed.
 
+    Better or worse is said where all seeds agree.
+
     Args:
         found: trainings.
         names: method → its title.
@@ -364,8 +381,18 @@ def compared(found: pd.DataFrame, names: Mapping[str, str], *keys: str) -> str:
         by_seed = found.pivot(index="seed", columns="name", values=key)
         gain = (by_seed[ours] - by_seed[base]).dropna()
         word = compare_seeds(gain, higher) if len(gain) else "not compared"
-        said.append(f"{title}: {', '.join(means)} ({names[ours]} against {names[base]}: {word})")
+        word = {"not decided": "seeds disagree"}.get(word, word)
+        floor = _of_the_constant(found, key)
+        said.append(f"{title}: {', '.join(means)} ({names[ours]} against {names[base]}: {word}{floor})")
     return "; ".join(said)
+
+
+def _of_the_constant(found: pd.DataFrame, *keys: str) -> str:
+    """Return what trainings recorded of the constant prediction, as the end of a phrase; empty if nothing."""
+    known = [f"floor_{key}" for key in keys]
+    if not set(known) <= set(found):
+        return ""
+    return f"; constant prediction {' / '.join(f'{found[key].iloc[0]:.3f}' for key in known)}"
 
 
 def _last(folder: RunFolder, training: pd.Series) -> np.ndarray:

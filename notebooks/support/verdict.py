@@ -1,12 +1,15 @@
 """The evidence study's tables as notebooks show them: the factorial, and each claim beside its row."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
 
 from consensus_lib import paths
+from consensus_lib.metrics.comparison import Difference, read_differences
 
 ADDED = {"": "alone", " + deviation": "+ deviation", " + match and deviation": "+ match and deviation"}
+CONSTANT = "constant prediction"
 SHOWN = {"mean_iou": "mean IoU", "component_error": "component error"}
 
 
@@ -15,8 +18,36 @@ def studies() -> Path:
     return paths.root() / "notebooks/studies"
 
 
+def differences(study: str, base: str) -> dict[str, dict[str, Difference]]:
+    """Return score → method → its difference to ``base``, from ``STUDY-differences.csv``."""
+    return read_differences(studies() / f"{study}-differences.csv", base)
+
+
+def as_differences(table: pd.DataFrame, score: str, methods: Sequence[str]) -> dict[str, Difference]:
+    """Return method → its difference, of rows of ``evidence-differences.csv`` with one base."""
+    rows = table[table.score == score].set_index("method").loc[list(methods)]
+    return {
+        name: Difference(score, row["first"], row.second, row.low, row.high, ())
+        for name, row in rows.iterrows()
+    }
+
+
+def turn(one: Difference) -> Difference:
+    """Return a difference with its two methods exchanged."""
+    single = tuple(-value for value in one.of_trainings)
+    return Difference(one.score, one.second, one.first, -one.high, -one.low, single)
+
+
+def constant_prediction(part: str = "factorial") -> pd.Series:
+    """Return the scores of the constant prediction on the test images of a part of ``evidence.csv``."""
+    table = pd.read_csv(studies() / "evidence.csv")
+    return table[(table.part == part) & (table.method == CONSTANT)].iloc[0]
+
+
 def factorial(differences: pd.DataFrame, scores: pd.DataFrame, part: str) -> pd.DataFrame:
     """Return what each base scores, alone and with consensus, and whether that changes it.
+
+    The last row is the constant prediction.
 
     Args:
         differences: ``evidence-differences.csv``.
@@ -34,4 +65,5 @@ def factorial(differences: pd.DataFrame, scores: pd.DataFrame, part: str) -> pd.
                 if (name := base + end) in means.index:
                     said = f", {words[base, name, score]}" if end else ""
                     rows.setdefault(base, {})[title, added] = f"{means[score][name]:.3f}{said}"
-    return pd.DataFrame(rows).T.rename_axis("base")
+    rows[CONSTANT] = {(title, "alone"): f"{means[score][CONSTANT]:.3f}" for score, title in SHOWN.items()}
+    return pd.DataFrame(rows).T.fillna("").rename_axis("base")

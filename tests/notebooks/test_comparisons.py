@@ -4,7 +4,7 @@ import pytest
 from matplotlib import pyplot as plt
 
 from consensus_lib.metrics.comparison import Difference
-from support import comparisons
+from support import comparisons, verdict
 
 
 @pytest.fixture(autouse=True)
@@ -28,6 +28,26 @@ def test_forest_plots_show_differences_and_intervals_and_shade_the_better_side()
     for axis, sign in ((more, 1), (less, -1)):
         (shade,) = axis.patches
         assert np.sign(shade.get_x() + shade.get_width() / 2) == sign
+
+
+def test_a_cross_marks_the_constant_prediction_where_it_is_given():
+    found = {"ours": Difference("mean_iou", 0.7, 0.72, 0.01, 0.03, (0.01,))}
+    panels = {"mean IoU": found, "pieces": found}
+    area, pieces = comparisons.forest_plot(panels, [True, False], {"pieces": {"ours": -0.4}}).axes
+    crosses = [
+        [line.get_xdata()[0] for line in axis.lines if line.get_marker() == "x"] for axis in (area, pieces)
+    ]
+    assert crosses == [[], [-0.4]]
+
+
+def test_a_table_of_differences_says_the_interval_and_the_word():
+    gains = {"iou": {"a": Difference("iou", 0.7, 0.72, 0.01, 0.03, ())}}
+    gains["off"] = {"a": verdict.turn(gains["iou"]["a"])}
+    table = comparisons.difference_table(gains, {"iou": True, "off": True})
+    assert table.loc["a"].tolist() == [
+        "+0.020 (+0.010 to +0.030), better",
+        "-0.020 (-0.030 to -0.010), worse",
+    ]
 
 
 def test_the_pareto_front_joins_the_methods_that_none_beats():

@@ -14,7 +14,7 @@ from consensus_lib.experiments import notebook, results
 from consensus_lib.experiments.train import Config
 from consensus_lib.losses import pixelwise_loss
 from consensus_lib.viz import plots
-from support import paper, tables
+from support import paper, tables, verdict
 from support.diagrams import luminance
 from support.paper_figures import VENUES, Manuscript
 from support.run_folder import MissingResult, RunFolder, describe_setup
@@ -208,6 +208,14 @@ def test_the_papers_rows_stand_beside_ours():
         assert "1300 training and 400 test images" in caption
     lacking = tables.missing(*paper.part_labels(2)[:2])
     assert set(paper.METHODS.values()) <= set(lacking["acc (superpixels)"])
+
+
+def test_the_constant_prediction_stands_beside_the_component_errors_of_table_3_and_is_never_bold():
+    groups, columns, _ = paper.part_labels(3)
+    (row,) = groups["constant prediction, photographs"].values()
+    assert row["component_error"].values == (verdict.constant_prediction().component_error,)
+    (cells,) = tables.layout(groups, columns)["constant prediction, photographs"].values()
+    assert not any(cell.best for cell in cells)
 
 
 def test_colours_of_classes_and_lines_differ_in_grey():

@@ -22,7 +22,9 @@ SECOND_EDITION = (
     "02_pixelwise_baseline",
     "03_consensus_loss",
     "04_teacher_distillation",
+    "05_artifact_analysis",
     "06_sweeps",
+    "07_paper_figures",
 )
 PARAMETER = re.compile(r"^(\w+): (int|float|str|bool|list) = (.+?)  # \S.*$")
 

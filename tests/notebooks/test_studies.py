@@ -309,7 +309,12 @@ def test_the_stored_differences_are_those_of_the_stored_rows():
         better = (row.difference > 0) == (row.score == "mean_iou")
         assert row.word == (["worse", "better"][better] if significant else "not decided")
     shown = verdict.factorial(against, rows, "factorial")
-    assert shown.shape == (5, 6)
+    assert shown.shape == (6, 6)
+    assert shown.loc["constant prediction"].tolist()[3:] == [
+        f"{verdict.constant_prediction().component_error:.3f}",
+        "",
+        "",
+    ]
     base = shown.loc["cross-entropy"]
     assert base["mean IoU", "alone"] == f"{means.mean_iou['cross-entropy']:.3f}"
     assert base["component error", "+ deviation"].endswith(", not decided")
