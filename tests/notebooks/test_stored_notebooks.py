@@ -16,16 +16,6 @@ from consensus_lib.experiments.notebooks import read_profile
 ROOT = Path(__file__).parents[2]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 START = "00_start_here"  # the page that leads to the lessons
-SECOND_EDITION = (
-    START,
-    "01_dataset",
-    "02_pixelwise_baseline",
-    "03_consensus_loss",
-    "04_teacher_distillation",
-    "05_artifact_analysis",
-    "06_sweeps",
-    "07_paper_figures",
-)
 PARAMETER = re.compile(r"^(\w+): (int|float|str|bool|list) = (.+?)  # \S.*$")
 
 
@@ -96,7 +86,7 @@ def test_no_cell_installs_downloads_or_silences(notebook):
     assert not re.search(r"^\s*[!%]|wget|pip install|filterwarnings|simplefilter", source, re.MULTILINE)
 
 
-@pytest.mark.parametrize("name", SECOND_EDITION)
+@pytest.mark.parametrize("name", [path.stem for path in NOTEBOOKS])
 def test_every_stored_picture_has_an_alternative_text(name):
     book = nbformat.read(ROOT / "notebooks" / f"{name}.ipynb", as_version=4)
     pictures = [
@@ -112,7 +102,7 @@ def test_every_stored_picture_has_an_alternative_text(name):
     assert "![](" not in source
 
 
-@pytest.mark.parametrize("name", SECOND_EDITION)
+@pytest.mark.parametrize("name", [path.stem for path in NOTEBOOKS])
 def test_a_notebook_is_small_leads_on_and_uses_few_names_of_the_library(name):
     path = ROOT / "notebooks" / f"{name}.ipynb"
     book = nbformat.read(path, as_version=4)
@@ -131,7 +121,7 @@ def test_a_notebook_is_small_leads_on_and_uses_few_names_of_the_library(name):
     assert len(names) <= 12, names
 
 
-@pytest.mark.parametrize("name", SECOND_EDITION)
+@pytest.mark.parametrize("name", [path.stem for path in NOTEBOOKS])
 def test_no_stored_widget_needs_a_kernel(name):
     book = nbformat.read(ROOT / "notebooks" / f"{name}.ipynb", as_version=4)
     kinds = {kind for cell in code_cells(book) for output in cell.outputs for kind in output.get("data", {})}
