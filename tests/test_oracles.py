@@ -17,8 +17,8 @@ from consensus_lib.losses.baselines import (
     dice_loss,
     focal_loss,
     lovasz_softmax_loss,
-    total_variation_loss,
 )
+from consensus_lib.losses.neighbours import total_variation_loss
 from consensus_lib.metrics.components import count_by_class
 from consensus_lib.metrics.contours import contour_scores
 from consensus_lib.metrics.segmentation import SegmentationScores

@@ -9,21 +9,15 @@ infinite or NaN. A class that is no pixel's label may have logits of -inf: its p
 are 0. A ValueError names an argument of another shape, type or range.
 """
 
-from collections.abc import Sequence
-
 import torch
 import torch.nn.functional as F
 
 from consensus_lib import IGNORE
 from consensus_lib.losses.blobs import Blobs, as_blobs, label_blobs
-from consensus_lib.losses.consensus import pixelwise_loss, plus_pixelwise
-from consensus_lib.losses.inputs import accumulator, check_classes, check_range, known_logits, one_hot
+from consensus_lib.losses.consensus import plus_pixelwise
+from consensus_lib.losses.inputs import accumulator, check_not_negative, check_range, checked_logits, one_hot
 
-EPSILON = 1e-4  # the least p and 1 - p of `affinity_loss`, as in the paper's released code
 XI = 1e-6  # ξ of `region_mutual_information_loss`
-STRAIGHT = ((0, 1), (1, 0))
-AROUND = (*STRAIGHT, (1, 1), (1, -1))
-"""Steps (down, right) to half of a pixel's neighbours; the other half see it as theirs."""
 
 
 def focal_loss(logits: torch.Tensor, labels: torch.Tensor, *, gamma: float = 2.0) -> torch.Tensor:
@@ -41,8 +35,8 @@ def focal_loss(logits: torch.Tensor, labels: torch.Tensor, *, gamma: float = 2.0
     >>> focal_loss(torch.zeros(1, 2, 4, 4), torch.zeros(1, 4, 4, dtype=torch.int64))  # 0.25 log 2
     tensor(0.1733)
     """
-    logits = _checked(logits, labels)
-    _check_not_negative("gamma", gamma)
+    logits = checked_logits(logits, labels)
+    check_not_negative("gamma", gamma)
     log_p = -F.cross_entropy(logits, labels, ignore_index=IGNORE, reduction="none")  # [B, H, W]
     # 1 - p without cancellation; kept off 0, where its power has no derivative for gamma < 1
     doubt = -torch.expm1(log_p).clamp(max=-torch.finfo(log_p.dtype).tiny)
@@ -65,7 +59,7 @@ def dice_loss(
     >>> dice_loss(torch.zeros(1, 2, 1, 2), torch.tensor([[[0, 1]]]))  # 1 - 2 · 0.5 / (0.5 + 1)
     tensor(0.3333)
     """
-    logits = _checked(logits, labels)
+    logits = checked_logits(logits, labels)
     p, y, valid = _by_class(logits, labels)
     p = p * valid
     size = y.sum(2)  # [B, K]
@@ -91,7 +85,7 @@ def lovasz_softmax_loss(
     >>> lovasz_softmax_loss(torch.zeros(1, 2, 1, 2), torch.tensor([[[0, 1]]]))  # all errors are 0.5
     tensor(0.5000)
     """
-    logits = _checked(logits, labels)
+    logits = checked_logits(logits, labels)
     p, y, valid = _by_class(logits, labels)
     errors = (y - p).abs() * valid  # [B, K, N]; pixels to ignore have none, sort last and add 0
     errors, order = errors.sort(2, descending=True)
@@ -136,7 +130,7 @@ def component_dice_loss(
     >>> component_dice_loss(torch.zeros(1, 2, 1, 3), labels, dice_weight=0)  # 1 - 1 / 2.5
     tensor(0.6000)
     """
-    logits = _checked(logits, labels)
+    logits = checked_logits(logits, labels)
     blobs = label_blobs(labels, "component") if blobs is None else as_blobs(blobs, labels)
     check_range("blobs.ids", blobs.ids, -1, len(blobs.size) - 1)
     classes = logits.shape[1]
@@ -151,114 +145,6 @@ def component_dice_loss(
     value = _mean_of_present(*(part.view(-1, classes)[:, 1:] for part in (value, siblings > 0)))
     value = component_weight * value + dice_weight * dice_loss(logits, labels, squared=False)
     return plus_pixelwise(value, logits, labels, pixel_weight)
-
-
-def total_variation_loss(
-    logits: torch.Tensor, labels: torch.Tensor, *, weight: float = 1.0, pixel_weight: float = 1.0
-) -> torch.Tensor:
-    r"""How much the probabilities change from pixel to pixel, added to cross-entropy.
-
-    .. math:: \frac{1}{N} \sum_{s \sim t} \sum_k |p(s)_k - p(t)_k|
-
-    over all pairs of labelled neighbours in a row or a column, for N labelled pixels.
-
-    Args:
-        weight: of the variation. No paper gives one for segmentation, and 1 was not tuned.
-
-    Source: Rudin, Osher and Fatemi, Physica D 1992, for images; the anisotropic form.
-
-    >>> sure = torch.tensor([[[[9.0, -9.0]], [[-9.0, 9.0]]]])
-    >>> total_variation_loss(sure, torch.tensor([[[0, 1]]]), pixel_weight=0)  # one border, two pixels
-    tensor(1.)
-    """
-    logits = _checked(logits, labels)
-    p, valid = logits.softmax(1), labels != IGNORE
-    total = p.new_zeros(())
-    for (here, there), (known, near) in zip(_pairs(p, STRAIGHT), _pairs(valid, STRAIGHT), strict=True):
-        total = total + ((here - there).abs().sum(1) * (known & near)).sum()
-    return plus_pixelwise(weight * total / valid.sum().clamp(min=1), logits, labels, pixel_weight)
-
-
-def affinity_loss(
-    logits: torch.Tensor,
-    labels: torch.Tensor,
-    *,
-    weight: float = 0.1,
-    margin: float = 3.0,
-    pixel_weight: float = 1.0,
-) -> torch.Tensor:
-    r"""Pairs of neighbours: alike within a segment, apart by a margin across its border.
-
-    For class k, pixel i and each of its eight neighbours j, with the divergence of Bernoulli distributions,
-
-    .. math::
-        D_{KL}(p(j)_k \,\|\, p(i)_k) \text{ where } y(i)_k = y(j)_k, \quad
-        \max(0, m - D_{KL}(p(j)_k \,\|\, p(i)_k)) \text{ elsewhere}
-
-    Each of the two is averaged over its pairs of labelled pixels and over classes: the few pairs across
-    borders count as much as all others. An absent class adds pairs that are alike.
-
-    Args:
-        weight: of the pairs. Of 1, 0.1 and 0.01, 0.1 had the best mean IoU on validation photographs (one
-            training each, with p at least 1e-6); 1 gives masks stripes along their borders.
-        margin: m, in nats.
-
-    Source: Ke et al., Adaptive Affinity Fields, ECCV 2018; p and 1 - p are at least ``EPSILON``, as in its
-    released code. It differs in three points: neighbours are at 1 pixel, the paper's at distances learned for
-    each class by an adversary; pixels are the image's, the paper's those of maps an eighth as large; and the
-    weight is constant, the released code's begins at 1 and ends at 0.1.
-
-    >>> affinity_loss(torch.zeros(1, 2, 1, 2), torch.tensor([[[0, 1]]]), weight=1, pixel_weight=0)
-    tensor(3.)
-    """
-    logits = _checked(logits, labels)
-    _check_not_negative("margin", margin)
-    p, y, valid = logits.softmax(1), one_hot(labels, logits.shape[1]), labels != IGNORE
-    p, not_p = p.clamp(min=EPSILON), (1 - p).clamp(min=EPSILON)
-    maps = p, not_p, p.log(), not_p.log(), y, valid
-    pull = push = pulled = pushed = p.new_zeros(())
-    parts = (_pairs(one, AROUND) for one in maps)
-    for two_p, two_not_p, two_log, two_log_not, (y_i, y_j), (known, near) in zip(*parts, strict=True):
-        both = (known & near)[:, None]  # [B, 1, h, w]
-        alike, across = both & (y_i == y_j), both & (y_i != y_j)  # [B, K, h, w]
-        log_ratio, log_not_ratio = two_log[1] - two_log[0], two_log_not[1] - two_log_not[0]
-        for j, sign in ((1, 1), (0, -1)):  # from i to j, and from j to i
-            apart = sign * (two_p[j] * log_ratio + two_not_p[j] * log_not_ratio)
-            pull, push = pull + (apart * alike).sum(), push + ((margin - apart).relu() * across).sum()
-            pulled, pushed = pulled + alike.sum(), pushed + across.sum()
-    value = pull / pulled.clamp(min=1) + push / pushed.clamp(min=1)
-    return plus_pixelwise(weight * value, logits, labels, pixel_weight)
-
-
-def scnp_loss(logits: torch.Tensor, labels: torch.Tensor, *, radius: int = 1) -> torch.Tensor:
-    r"""Cross-entropy in which each pixel answers for the poorest of its neighbours (SCNP).
-
-    .. math::
-        \tilde z(s)_k = \begin{cases} \min_{t \in N(s),\, y(t) = k} z(t)_k & y(s) = k \\
-        \max_{t \in N(s),\, y(t) \ne k} z(t)_k & y(s) \ne k \end{cases}
-
-    where N(s) is the square of 2r+1 pixels about s, without ignored pixels. A network that is trained so
-    predicts from its own logits.
-
-    Args:
-        radius: r, in pixels; 0 is cross-entropy.
-
-    Source: Valverde et al., CVPR 2026 (same-class neighbour penalisation, arXiv 2603.18671).
-
-    >>> logits = torch.tensor([[[[0.0, 0.0]], [[3.0, 1.0]]]])
-    >>> scnp_loss(logits, torch.tensor([[[1, 1]]]))  # both as the second pixel: log(1 + exp(-1))
-    tensor(0.3133)
-    """
-    logits = _checked(logits, labels)
-    if radius < 0:
-        raise ValueError(f"radius: expected at least 0, got {radius}")
-    y, valid = one_hot(labels, logits.shape[1]).bool(), (labels != IGNORE)[:, None]
-    poorest = (
-        F.max_pool2d(z.masked_fill(~where, -torch.inf), 2 * radius + 1, 1, radius)
-        for z, where in ((-logits, y), (logits, valid & ~y))
-    )
-    of_class, of_others = poorest  # [B, K, H, W]
-    return pixelwise_loss(torch.where(y, -of_class, of_others).where(valid, 0.0), labels)
 
 
 def region_mutual_information_loss(
@@ -295,7 +181,7 @@ def region_mutual_information_loss(
     >>> region_mutual_information_loss(torch.zeros(1, 2, 4, 4), labels, **options)  # log 0.25, the variance
     tensor(-1.3863)
     """
-    logits = _checked(logits, labels)
+    logits = checked_logits(logits, labels)
     if radius < 0 or pool < 1:
         raise ValueError(f"radius, pool: expected at least 0 and 1, got {radius} and {pool}")
     side = 2 * radius + 1
@@ -327,17 +213,6 @@ def region_mutual_information_loss(
     return plus_pixelwise(weight * value.to(logits), logits, labels, pixel_weight)
 
 
-def _checked(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Return logits in float32 or float64, 0 at ignored pixels, of inputs that are checked."""
-    check_classes(logits, labels)
-    return known_logits(logits, labels)
-
-
-def _check_not_negative(name: str, value: float) -> None:
-    if not value >= 0:
-        raise ValueError(f"{name}: expected a number of at least 0, got {value}")
-
-
 def _by_class(logits: torch.Tensor, labels: torch.Tensor):
     """Return p and y as ``[B,K,N]`` and which pixels are labelled as ``[B,1,N]``."""
     p = logits.softmax(1)
@@ -349,13 +224,3 @@ def _mean_of_present(value: torch.Tensor, present: torch.Tensor) -> torch.Tensor
     """Return the mean of ``value`` ``[B,K]`` over an image's present classes, then over images with any."""
     of_image = (value * present).sum(1) / present.sum(1).clamp(min=1)
     return of_image.sum() / present.any(1).sum().clamp(min=1)
-
-
-def _pairs(maps: torch.Tensor, steps: Sequence[tuple[int, int]]):
-    """Yield, for each step, the part of ``maps`` ``[...,H,W]`` that has a neighbour there, and these."""
-    height, width = maps.shape[-2:]
-    for down, right in steps:
-        rows, left = max(height - down, 0), max(-right, 0)
-        columns = max(width - abs(right), 0)
-        here = maps[..., :rows, left : left + columns]
-        yield here, maps[..., down : down + rows, left + right : left + right + columns]

@@ -32,6 +32,12 @@ def check_range(name: str, found: torch.Tensor, low: int, high: int) -> None:
         raise ValueError(f"{name}: expected {low}..{high}, got {int(lowest)}..{int(highest)}")
 
 
+def check_not_negative(name: str, value: float) -> None:
+    """Raise a ValueError that names the argument unless it is at least 0."""
+    if not value >= 0:
+        raise ValueError(f"{name}: expected a number of at least 0, got {value}")
+
+
 def check_classes(logits: torch.Tensor, labels: torch.Tensor) -> None:
     """Raise as :func:`check`, and where a label is no class, which a comparison with each does not notice."""
     check(logits, labels)
@@ -46,6 +52,12 @@ def upcast(logits: torch.Tensor) -> torch.Tensor:
 def known_logits(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     """Return upcast logits, 0 at ignored pixels: these then have gradient 0 even if they are NaN."""
     return upcast(logits).masked_fill((labels == IGNORE)[:, None], 0)
+
+
+def checked_logits(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Return :func:`known_logits` of inputs that :func:`check_classes` has passed."""
+    check_classes(logits, labels)
+    return known_logits(logits, labels)
 
 
 def accumulator(device: torch.device) -> torch.dtype:

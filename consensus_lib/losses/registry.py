@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
-from consensus_lib.losses import baselines
+from consensus_lib.losses import baselines, neighbours
 from consensus_lib.losses.blobs import Blobs, label_blobs
 from consensus_lib.losses.consensus import ConsensusLoss, pixelwise_loss
 from consensus_lib.losses.inputs import check_classes, format_kwargs, merge_defaults
@@ -167,15 +167,15 @@ BASELINES = {
     ),
     "lovasz": NamedLoss("Lovász-Softmax", "Berman et al., CVPR 2018", _module(baselines.lovasz_softmax_loss)),
     "total_variation": NamedLoss(
-        "total variation", "Rudin et al., Physica D 1992", _module(baselines.total_variation_loss)
+        "total variation", "Rudin et al., Physica D 1992", _module(neighbours.total_variation_loss)
     ),
-    "affinity": NamedLoss("affinity of pairs", "Ke et al., ECCV 2018", _module(baselines.affinity_loss)),
+    "affinity": NamedLoss("affinity of pairs", "Ke et al., ECCV 2018", _module(neighbours.affinity_loss)),
     "mutual_information": NamedLoss(
         "region mutual information",
         "Zhao et al., NeurIPS 2019",
         _module(baselines.region_mutual_information_loss),
     ),
-    "scnp": NamedLoss("SCNP", "Valverde et al., CVPR 2026", _module(baselines.scnp_loss)),
+    "scnp": NamedLoss("SCNP", "Valverde et al., CVPR 2026", _module(neighbours.scnp_loss)),
     "component_dice": NamedLoss("Dice of components", "Kofler et al., IPMI 2023", ComponentDiceLoss),
 }
 """Baselines by name. The docstring of each function says where it differs from its source."""

@@ -11,16 +11,10 @@ from hypothesis import strategies as st
 
 from consensus_lib import IGNORE
 from consensus_lib.losses import BASELINES, ConsensusLoss, WithConsensus, pixelwise_loss
-from consensus_lib.losses import baselines as functions
-from consensus_lib.losses.baselines import (
-    affinity_loss,
-    component_dice_loss,
-    dice_loss,
-    region_mutual_information_loss,
-    scnp_loss,
-    total_variation_loss,
-)
+from consensus_lib.losses import baselines, neighbours
+from consensus_lib.losses.baselines import component_dice_loss, dice_loss, region_mutual_information_loss
 from consensus_lib.losses.blobs import label_blobs
+from consensus_lib.losses.neighbours import affinity_loss, scnp_loss, total_variation_loss
 
 MODULES = {name: baseline.make for name, baseline in BASELINES.items()}
 OPTIONS = [
@@ -160,7 +154,7 @@ def test_the_module_is_its_function_and_says_its_settings(name, options):
         cut = {key: more.pop(key) for key in ("connectivity", "min_size") if key in more}
         more["blobs"] = label_blobs(labels, "component", **cut)
     assert loss(logits, labels) == loss.function(logits, labels, **more)
-    assert loss.function in vars(functions).values()
+    assert loss.function in (*vars(baselines).values(), *vars(neighbours).values())
     for key, value in options.items():
         assert f"{key}={value!r}" in repr(loss)
     with pytest.raises(TypeError, match=r"options: .*'alpa'"):
