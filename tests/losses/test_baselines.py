@@ -10,8 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from consensus_lib import IGNORE
-from consensus_lib.losses import BASELINES, ConsensusLoss, WithConsensus, pixelwise_loss
-from consensus_lib.losses import baselines, neighbours
+from consensus_lib.losses import (
+    BASELINES,
+    ConsensusLoss,
+    WithConsensus,
+    baselines,
+    neighbours,
+    pixelwise_loss,
+)
 from consensus_lib.losses.baselines import component_dice_loss, dice_loss, region_mutual_information_loss
 from consensus_lib.losses.blobs import label_blobs
 from consensus_lib.losses.neighbours import affinity_loss, scnp_loss, total_variation_loss
