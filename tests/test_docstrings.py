@@ -1,9 +1,11 @@
-"""The examples in docstrings run and print what they say."""
+"""The examples in docstrings run and print what they say, and the book's reference names what there is."""
 
 import doctest
 import importlib
 import importlib.resources
 import pkgutil
+import re
+from pathlib import Path
 
 import pytest
 
@@ -35,3 +37,11 @@ def test_the_loss_of_the_readme_runs():
         scope,
     )
     assert scope["logits"].grad.abs().sum() > 0
+
+
+def test_the_reference_of_the_book_names_what_there_is():
+    pages = (Path(__file__).parents[1] / "docs/api.md").read_text(encoding="utf-8")
+    names = re.findall(r"^\.\. auto\w+:: (\S+)", pages, re.MULTILINE)
+    assert names
+    for name in names:
+        pkgutil.resolve_name(name)  # raises where there is none
