@@ -115,8 +115,7 @@ def scnp_loss(logits: torch.Tensor, labels: torch.Tensor, *, radius: int = 1) ->
     tensor(0.3133)
     """
     logits = checked_logits(logits, labels)
-    if radius < 0:
-        raise ValueError(f"radius: expected at least 0, got {radius}")
+    check_not_negative("radius", radius)
     y, valid = one_hot(labels, logits.shape[1]).bool(), (labels != IGNORE)[:, None]
     poorest = (
         F.max_pool2d(z.masked_fill(~where, -torch.inf), 2 * radius + 1, 1, radius)

@@ -156,19 +156,20 @@ def by_tone(folder: Path, split: str) -> dict[str, list[str]]:
 
 
 def draw_picture(file: Path) -> None:
-    """Draw public-domain photographs, and the masks of the shipped networks of ``parts``, pixel-wise and with consensus."""
+    """Draw portraits in the public domain, and their masks by the shipped networks of ``parts``."""
     portraits = skimage.data.astronaut(), Path(cbook.get_sample_data("grace_hopper.jpg", asfileobj=False))
-    titles = {"": "photograph", "parts-pixelwise": "pixel-wise: cross-entropy", "parts": "with consensus"}
-    figure, axes = plt.subplots(len(portraits), len(titles), figsize=(9, 6.4), layout="compressed")
-    for place, (row, portrait) in enumerate(zip(axes, portraits, strict=True)):
-        photo = open_photo(portrait)
-        for axis, (name, title) in zip(row, titles.items(), strict=True):
-            face = FaceParser.from_pretrained(name or "parts")(photo)[0]  # the largest
-            left, top, right, bottom = face.window
-            axis.imshow(draw_overlay(photo, [face]) if name else photo)
+    titles = {"parts-pixelwise": "pixel-wise: cross-entropy", "parts": "with consensus"}
+    parsers = [FaceParser.from_pretrained(name) for name in titles]
+    figure, axes = plt.subplots(len(portraits), 1 + len(titles), figsize=(9, 6.4), layout="compressed")
+    for row, portrait in zip(axes, map(open_photo, portraits), strict=True):
+        faces = [parser(portrait)[0] for parser in parsers]  # the largest of each
+        left, top, right, bottom = faces[0].window
+        for axis, view in zip(row, [portrait, *(draw_overlay(portrait, [f]) for f in faces)], strict=True):
+            axis.imshow(view)
             axis.set(xlim=(left, right), ylim=(bottom, top))
             axis.set_axis_off()
-            axis.set_title("" if place else title)
+    for axis, title in zip(axes[0], ["photograph", *titles.values()], strict=True):
+        axis.set_title(title)
     figure.savefig(file, dpi=120, pil_kwargs={"quality": 88})
     plt.close(figure)
 
