@@ -5,20 +5,27 @@ host or in the book, see the still in its place.
 """
 
 import base64
+import functools
 import io
+import threading
 from collections.abc import Callable, Mapping, Sequence
 
 import ipywidgets
 import numpy as np
 import torch
 from matplotlib import pyplot as plt
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 from PIL import Image, ImageDraw
 from skimage.segmentation import find_boundaries
 
-from consensus_lib.data import FaceDataset
+from consensus_lib.data import FaceDataset, Splits
+from consensus_lib.experiments.notebook import Lesson, Stopped
+from consensus_lib.experiments.train import Config, Trained, folder_name, run
 from consensus_lib.losses import consensus_loss, label_blobs
 from consensus_lib.models.parser import FaceParser, ParsedFace
 from consensus_lib.models.photo import PhotoError, open_photo
+from consensus_lib.viz import plots
 from consensus_lib.viz.images import overlay, to_rgb
 from support import diagrams
 
@@ -26,13 +33,16 @@ HEIGHT = 384
 """Height of a shown image in screen pixels, about: an image is enlarged by a whole number."""
 
 
-def show(control: ipywidgets.VBox, alt: str) -> None:
-    """Display a control whose last part is a picture, and the picture as a still in the same output."""
+def show(control: ipywidgets.VBox, alt: str, **more) -> None:
+    """Display a control whose last part is a picture, and the picture as a still in the same output.
+
+    ``more`` goes to IPython's ``display``, such as ``display_id``.
+    """
     from IPython.display import display
 
     still = base64.b64encode(control.children[-1].value).decode()
     data = control._repr_mimebundle_() | {"image/png": still, "text/plain": alt}
-    display(data, metadata={"image/png": {"alt": alt}}, raw=True)
+    display(data, metadata={"image/png": {"alt": alt}}, raw=True, **more)
 
 
 def consensus_toy(labels: np.ndarray, logits: np.ndarray, pixel: tuple[int, int]) -> ipywidgets.VBox:
@@ -212,6 +222,136 @@ def your_photograph(parsers: Mapping[str, FaceParser], example: np.ndarray) -> i
         return _parsed_png(photo, parsed)
 
     return _redrawn([upload], draw, words)
+
+
+class Training:
+    """A training with buttons to start, pause, resume and stop it, and curves of its epochs so far.
+
+    It runs in a thread, so that the buttons and other cells work meanwhile; a button acts when the epoch that
+    is running ends. A paused training keeps its network in memory. A stopped or interrupted one resumes from
+    its checkpoint, also after the kernel was restarted, and ends with the same bits as one that was neither.
+
+    Args:
+        lesson: whose folder and device are used.
+        config, data, about: as for :meth:`Lesson.train`, which finds the same training.
+    """
+
+    def __init__(self, lesson: Lesson, config: Config, data: Splits, **about):
+        self.title, self.epochs = f"{config.title or config.loss}, seed {config.seed}", config.epochs
+        self._train = functools.partial(
+            run, config, data, out=lesson.out / folder_name(config, data), device=str(lesson.device),
+            progress=False, on_epoch=self._after_epoch, notebook=lesson.name, **about,
+        )  # fmt: skip
+        self._thread = self._trained = self._error = None
+        self._history, self._alt = [], ""
+        self._going, self._halted = threading.Event(), threading.Event()
+        self._main, self._stop = ipywidgets.Button(), ipywidgets.Button(description="Stop")
+        self._main.on_click(lambda _: self._press())
+        self._stop.on_click(lambda _: self._halt())
+        self._words, self._picture = ipywidgets.Label(), ipywidgets.Image(format="png")
+        self._picture.layout.max_width = "100%"
+        buttons = ipywidgets.HBox([self._main, self._stop])
+        self.control = ipywidgets.VBox([buttons, self._words, self._picture])
+        self._tell("not started", "Start")
+        self._draw()
+
+    def show(self, alt: str) -> None:
+        """Display the buttons and the curves; the still below them becomes that of the last epoch."""
+        self._alt = alt
+        show(self.control, alt, display_id=str(id(self)))
+
+    def result(self) -> Trained:
+        """Return the training once it is finished; start or resume one that does not run.
+
+        Raises:
+            Stopped: the cell was interrupted. Called again, the training is resumed after its last epoch.
+        """
+        try:
+            if self._halted.is_set():
+                self._thread.join()
+            self._go()
+            self._thread.join()
+        except KeyboardInterrupt:
+            self._halt()
+            self._thread.join()  # until the epoch that is running ends
+        if self._error:
+            raise self._error
+        if not self._trained:
+            message = f"{self.title}: stopped. Run the cell again to resume after its last epoch."
+            raise Stopped(message)
+        return self._trained
+
+    def _press(self) -> None:
+        if self._going.is_set() and self._thread.is_alive():
+            self._going.clear()
+            self._tell("pausing after this epoch", "Resume", "Stop")
+        else:
+            self._go()
+
+    def _go(self) -> None:
+        if self._trained:
+            return
+        self._tell("running", "Pause", "Stop")
+        self._going.set()
+        if self._thread is None or not self._thread.is_alive():
+            self._halted.clear()
+            self._thread = threading.Thread(target=self._run, daemon=True)
+            self._thread.start()
+
+    def _halt(self) -> None:
+        self._halted.set()
+        self._going.set()
+        self._tell("stopping after this epoch")
+
+    def _after_epoch(self, history: list[dict]) -> None:
+        self._history = list(history)
+        self._draw()
+        if not self._going.is_set():
+            self._tell("paused", "Resume", "Stop")
+            self._going.wait()
+        if self._halted.is_set():
+            raise _Halted
+        self._tell("running", "Pause", "Stop")
+
+    def _run(self) -> None:
+        try:
+            self._error, self._trained = None, self._train()
+            self._history = self._trained.history
+            self._draw()
+            self._tell("finished")
+        except _Halted:
+            self._tell("stopped", "Resume")
+        except Exception as error:
+            self._error = error
+            self._tell(f"failed: {error}", "Start")
+        if self._alt:  # the still in the notebook becomes that of the last epoch
+            show(self.control, self._alt, display_id=str(id(self)), update=True)
+
+    def _tell(self, state: str, main: str = "", stop: str = "") -> None:
+        """Say what the training does, and what the buttons do; a button without a word is not to be pressed."""
+        scores = ""
+        if self._history:
+            last = self._history[-1]
+            found = [f"{label} {last[key]:.3f}" for key, label in plots.LIVE.items() if key in last]
+            scores = f" · epoch {last['epoch']} of {self.epochs} · {', '.join(found)}"
+        self._words.value = f"{self.title}: {state}{scores}"
+        self._main.description, self._main.disabled = main or self._main.description, not main
+        self._stop.disabled = not stop
+
+    def _draw(self) -> None:
+        figure = Figure(figsize=(plots.DOUBLE, 2.1), layout="constrained")  # pyplot is not for threads
+        axes = figure.subplots(1, len(plots.LIVE))
+        for axis, (key, label) in zip(axes, plots.LIVE.items(), strict=True):
+            scored = [row for row in self._history if key in row]
+            axis.plot([row["epoch"] for row in scored], [row[key] for row in scored], ".-")
+            axis.set(xlim=(0.5, self.epochs + 0.5), xlabel="epoch", ylabel=label)
+        file = io.BytesIO()
+        FigureCanvasAgg(figure).print_png(file)
+        self._picture.value = file.getvalue()
+
+
+class _Halted(Exception):
+    """Ends a training's thread after an epoch."""
 
 
 def _parsed_png(photo: Image.Image, parsed: Mapping[str, Sequence[ParsedFace]]) -> bytes:

@@ -1,5 +1,6 @@
 import datetime
 import io
+import time
 import types
 
 import ipywidgets
@@ -10,7 +11,9 @@ import torch
 from matplotlib import pyplot as plt
 from PIL import Image
 
-from consensus_lib.data import FaceDataset
+from consensus_lib.data import FaceDataset, open_splits
+from consensus_lib.experiments import notebook
+from consensus_lib.experiments.train import Config, run
 from support import diagrams, widgets
 
 COLOURS = ((0, 0, 0), (86, 180, 233), (213, 94, 0))
@@ -144,3 +147,53 @@ def test_a_widget_is_shown_with_a_still(monkeypatch):
     ((data, about),) = shown
     assert {"image/png", "application/vnd.jupyter.widget-view+json"} < set(data)
     assert about["metadata"] == {"image/png": {"alt": "a toy"}}
+
+
+def wait_for(control, state):
+    deadline = time.monotonic() + 60
+    while state not in control.children[1].value:
+        assert time.monotonic() < deadline, control.children[1].value
+        time.sleep(0.01)
+
+
+def test_a_training_that_was_paused_and_stopped_ends_as_one_that_was_not(tiny_folder, tmp_path):
+    data = open_splits(str(tiny_folder), "parts", size=32)
+    config = Config(
+        loss="cross-entropy", size=32, images=0, epochs=4, width=0.0625, batch_size=4, dropout=0.1
+    )
+    whole = run(config, data, out=tmp_path / "whole", device="cpu", progress=False)
+
+    lesson = notebook.Lesson("a", torch.device("cpu"), tmp_path)
+    training = widgets.Training(lesson, config, data)
+    first, stop = training.control.children[0].children
+    assert (first.description, stop.disabled) == ("Start", True)
+    empty = pixels(training.control)
+    first.click()
+    first.click()
+    wait_for(training.control, "paused · epoch 1 of 4")
+    assert first.description == "Resume"
+    assert (pixels(training.control) != empty).any()
+    time.sleep(0.2)
+    assert "epoch 1 of 4" in training.control.children[1].value
+    stop.click()
+    wait_for(training.control, "stopped")
+
+    again = widgets.Training(lesson, config, data)  # as after the kernel was restarted
+    result = again.result()
+    assert again.result() is result
+    assert "finished · epoch 4 of 4" in again.control.children[1].value
+    assert [row["loss"] for row in result.history] == [row["loss"] for row in whole.history]
+    for name, values in whole.network.state_dict().items():
+        assert torch.equal(values, result.network.state_dict()[name]), name
+
+
+def test_a_training_that_fails_says_why_and_raises_where_it_is_waited_for(tiny_folder, tmp_path):
+    data = open_splits(str(tiny_folder), "parts", size=32)
+    config = Config(
+        loss=lambda logits, labels: logits.sum() * float("nan"),
+        title="nan", size=32, images=0, epochs=2, width=0.0625, batch_size=4,
+    )  # fmt: skip
+    training = widgets.Training(notebook.Lesson("a", torch.device("cpu"), tmp_path), config, data)
+    with pytest.raises(FloatingPointError, match="finite"):
+        training.result()
+    assert "nan, seed 0: failed: loss: expected a finite mean" in training.control.children[1].value
