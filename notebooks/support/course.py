@@ -198,6 +198,18 @@ def example_face(index: int = 8, seed: int = 7) -> Example:
     return Example(face.image / 255, labels, p[0].numpy(), task.colours)
 
 
+def cut_out_hand(seed: int = 0, size: int = 128) -> np.ndarray:
+    """Return a rendered hand, float ``[h,w,4]`` in [0, 1] with opacity last."""
+    from synthetic_faces import CLASSES, Recipe, draw_face
+
+    recipe = Recipe(occluded=1.0, occluders=(("hand", 1.0),), most=1)
+    face = draw_face(seed, 0, size=size, recipe=recipe)
+    hand = face.labels == CLASSES.index("occluder")
+    rows, columns = (np.flatnonzero(hand.any(axis)) for axis in (1, 0))
+    box = np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    return np.dstack([face.image[box] / 255, hand[box]])
+
+
 def study_gains(study: pd.DataFrame, baseline: str = "CE") -> pd.DataFrame:
     """Return what the variants of a study change, a row for each.
 

@@ -9,10 +9,13 @@ import functools
 import io
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
+import anywidget
 import ipywidgets
 import numpy as np
 import torch
+import traitlets
 from matplotlib import pyplot as plt
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -163,34 +166,92 @@ def mask_comparer(data: FaceDataset, index: int, masks: Mapping[str, torch.Tenso
     return _redrawn([left, right, view, wipe], draw, words)
 
 
+class _Canvas(anywidget.AnyWidget):
+    """A square picture to paint on. JavaScript sends ``{"places": [[x, y], …]}``, shares of its side."""
+
+    _esm = Path(__file__).with_name("canvas.js")
+    picture = traitlets.Bytes().tag(sync=True)
+    radius = traitlets.Float(0.1).tag(sync=True)
+    label = traitlets.Unicode().tag(sync=True)
+
+
 def cover_the_face(
     image: np.ndarray,
     predict: Callable[[np.ndarray], Mapping[str, np.ndarray]],
     colours: Mapping[str, Sequence],
+    hand: np.ndarray,
 ) -> ipywidgets.VBox:
-    """Let a reader lay a patch over a face and see what networks make of it.
+    """Let a reader paint over a face, or drop a hand on it, and see what networks make of it.
 
     Args:
-        image: float ``[H,W,3]`` in [0, 1].
-        predict: from such an image to method → integer mask ``[H,W]``.
+        image: float ``[H,H,3]`` in [0, 1].
+        predict: from such an image to method → integer mask ``[H,H]``.
         colours: method → one for each of its classes.
+        hand: float ``[h,w,4]`` in [0, 1], with opacity last.
     """
-    side = image.shape[0]
-    x, y = _slider("patch: left, %", 35.0, 0.0, 90.0, 1.0), _slider("patch: top, %", 45.0, 0.0, 90.0, 1.0)
-    size = _slider("patch: side, %", 20.0, 0.0, 50.0, 1.0)
-    shade = _slider("patch: brightness", 0.3, 0.0, 1.0)
-    words = ipywidgets.Label()
+    side = len(image)
+    words = "paint on the face: drag, or arrow keys and Enter"
+    canvas = _Canvas(picture=_png(image), label=f"The face. To {words}")
+    tool = ipywidgets.ToggleButtons(options=["paint", "drop a hand", "uncover"], **_named("tool"))
+    radius = _slider("brush: radius, %", 6.0, 1.0, 25.0, 1.0)
+    shade = _slider("brush: brightness", 0.3, 0.0, 1.0)
+    clear = ipywidgets.Button(description="uncover all")
+    counts, picture = ipywidgets.Label(), ipywidgets.Image(format="png")
+    picture.layout.max_width = "100%"
+    covered = image.copy()
+    truth = {name: _pieces(mask) for name, mask in predict(image).items()}
 
     def draw():
-        covered = image.copy()
-        top, left, edge = (round(v.value / 100 * side) for v in (y, x, size))
-        covered[top : top + edge, left : left + edge] = shade.value
         masks = predict(covered)
-        words.value = " · ".join(f"{name}: {_pieces(mask)} components" for name, mask in masks.items())
+        counts.value = " · ".join(
+            f"{name}: {_pieces(mask)} components, {truth[name]} uncovered" for name, mask in masks.items()
+        )
         shown = [covered, *(overlay(covered, mask, colours[name], 0.6) for name, mask in masks.items())]
-        return _png(np.hstack([_enlarged(one) for one in shown]))
+        picture.value = _png(np.hstack([_enlarged(one) for one in shown]))
+        canvas.picture = _png(covered)  # last: it asks for the next places
 
-    return _redrawn([x, y, size, shade], draw, words)
+    def paint(_, message, __):
+        places = side * np.array(message["places"], float)  # [n, (x, y)] in pixels
+        if tool.value == "drop a hand":
+            _paste(covered, hand, places[-1])
+        else:
+            near = _near_the_line(places, side, radius.value / 100 * side)
+            covered[near] = image[near] if tool.value == "uncover" else shade.value
+        draw()
+
+    def uncover(_):
+        covered[:] = image
+        draw()
+
+    canvas.on_msg(paint)
+    clear.on_click(uncover)
+    radius.observe(lambda change: setattr(canvas, "radius", change["new"] / 100), "value")
+    canvas.radius = radius.value / 100
+    draw()
+    return ipywidgets.VBox([tool, radius, shade, clear, ipywidgets.Label(words), canvas, counts, picture])
+
+
+def _near_the_line(places: np.ndarray, side: int, radius: float) -> np.ndarray:
+    """Return which pixels, bool ``[side,side]``, lie within ``radius`` of a line through places (x, y)."""
+    y, x = np.mgrid[:side, :side] + 0.5
+    pixels = np.stack([x, y], -1)  # [side, side, 2]
+    near = np.hypot(*np.moveaxis(pixels - places[0], -1, 0)) <= radius
+    for start, way in zip(places[:-1], np.diff(places, axis=0), strict=True):
+        along = ((pixels - start) @ way / max(way @ way, 1e-9)).clip(0, 1)  # of the way, 0 to 1
+        near |= np.hypot(*np.moveaxis(pixels - start - along[..., None] * way, -1, 0)) <= radius
+    return near
+
+
+def _paste(image: np.ndarray, patch: np.ndarray, middle: np.ndarray) -> None:
+    """Lay ``patch`` ``[h,w,4]`` into ``image`` ``[H,W,3]``, its middle at (x, y); what is outside is lost."""
+    top, left = (round(m - n / 2) for m, n in zip(middle[::-1], patch.shape[:2], strict=True))
+    rows, columns = (
+        np.arange(max(0, start), min(n, start + size))
+        for start, n, size in zip((top, left), image.shape[:2], patch.shape[:2], strict=True)
+    )
+    part = patch[np.ix_(rows - top, columns - left)]
+    at = np.ix_(rows, columns)
+    image[at] += part[..., 3:] * (part[..., :3] - image[at])
 
 
 def your_photograph(parsers: Mapping[str, FaceParser], example: np.ndarray) -> ipywidgets.VBox:

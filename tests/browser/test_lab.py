@@ -120,6 +120,11 @@ def lab(tmp_path_factory):
         in_smoke(source, folder / source.name)
     baseline = ROOT / "notebooks/02_pixelwise_baseline.ipynb"
     in_smoke(baseline, folder / "interrupted.ipynb", epochs=8, seed=7)
+    in_smoke(baseline, folder / "training.ipynb", epochs=12, seed=5)
+    book = nbformat.read(folder / "training.ipynb", as_version=4)
+    shown = next(n for n, cell in enumerate(book.cells) if "training.show(" in cell.source)
+    book.cells = book.cells[: shown + 1]
+    nbformat.write(book, folder / "training.ipynb")
     runs = tmp_path_factory.mktemp("runs")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -246,6 +251,47 @@ def test_the_baseline_runs(lab):
     assert_all_ran(lab.saved("02_pixelwise_baseline"))
     lab.picture("02_run")
     move_sliders(lab, "02", (2, 3, 4))  # of the browser, number and opacity; the wipe of the comparer
+    lab.end_kernels()
+
+
+def test_a_training_is_started_paused_resumed_and_stopped_by_its_buttons(lab):
+    def epochs():
+        files = sorted(lab.runs.rglob("cross-entropy-seed5-*/history.jsonl"))
+        return files[0].read_text().splitlines() if files else []
+
+    lab.open("training")
+    lab.run_all("training")
+    box = lab.page.locator(".widget-vbox", has=lab.page.locator(".widget-label", has_text="seed 5")).last
+    state = box.locator(".widget-label")
+
+    def wait_until(text):
+        wait_for(lambda: text in state.inner_text())
+
+    def button(name):
+        return box.get_by_role("button", name=name, exact=True)
+
+    assert button("Stop").is_disabled()
+    changes(box, button("Start").click)
+    changes(box, lambda: None)  # the next epoch is drawn
+    button("Pause").focus()
+    lab.page.keyboard.press("Enter")
+    wait_until("paused")
+    lab.picture("02_training_paused")
+    seen, picture = epochs(), pictures_in(box)
+    assert 2 <= len(seen) < 12
+    time.sleep(3)
+    assert (epochs(), pictures_in(box)) == (seen, picture)
+    button("Resume").focus()
+    changes(box, lambda: lab.page.keyboard.press("Space"))
+    button("Stop").click()
+    wait_until("stopped")
+    stopped = epochs()
+    assert len(seen) < len(stopped) < 12
+    button("Resume").click()
+    wait_until("finished")
+    assert epochs()[: len(stopped)] == stopped
+    assert len(epochs()) == 12
+    lab.picture("02_training_finished")
     lab.end_kernels()
 
 

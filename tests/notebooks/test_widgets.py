@@ -101,21 +101,38 @@ def test_the_mask_comparer_wipes_from_one_method_to_the_other(tiny_folder):
     assert share == pytest.approx(wrong, abs=0.01)
 
 
-def test_a_patch_covers_what_the_networks_see():
+def test_what_is_painted_or_dropped_on_a_face_is_what_the_networks_see():
     seen = []
 
     def predict(image):
-        seen.append(image)
+        seen.append(image.copy())
         return {"dark": (image[..., 0] < 0.5).astype(int)}
 
-    cover = widgets.cover_the_face(np.ones((20, 20, 3)), predict, {"dark": COLOURS})
-    x, y, size, shade, _, _ = cover.children
-    x.value, y.value, size.value, shade.value = 0.0, 50.0, 25.0, 0.0
-    assert (seen[-1][10:15, :5] == 0).all()
-    assert (seen[-1] == 0).all(-1).sum() == 25
-    assert text_of(cover) == "dark: 1 components"
-    size.value = 0.0
-    assert text_of(cover) == "dark: 0 components"
+    hand = np.zeros((4, 2, 4))
+    hand[:2, :, 3] = 1  # black; its lower half cannot be seen
+    cover = widgets.cover_the_face(np.ones((20, 20, 3)), predict, {"dark": COLOURS}, hand)
+    tool, radius, shade, clear, _, canvas, counts, _ = cover.children
+    radius.value, shade.value = 6.0, 0.0
+    before = canvas.picture
+
+    def touch(*places):
+        canvas._handle_custom_msg({"places": places}, [])
+
+    touch([0.125, 0.525], [0.875, 0.525])  # a line along row 10, one pixel to each side of it
+    assert (seen[-1][10, 2:18] == 0).all()
+    assert (seen[-1] == 0).all(-1).sum() == 18 + 2 * 16
+    assert counts.value == "dark: 1 components, 0 uncovered"
+    assert canvas.picture != before
+    tool.value = "uncover"
+    touch([0.525, 0.525])
+    assert (seen[-1][10, 10] == 1).all()
+    tool.value = "drop a hand"
+    touch([0.0, 0.2])
+    assert (seen[-1][2:4, :1] == 0).all()
+    assert (seen[-1][4:9] == 1).all()
+    assert counts.value.startswith("dark: 3 components")
+    clear.click()
+    assert (seen[-1] == 1).all()
 
 
 def test_an_upload_is_parsed_and_a_file_that_is_no_picture_is_explained():
