@@ -38,10 +38,10 @@ class Lesson:
     device: torch.device
     out: Path
 
-    def show(self, figure, name: str, alt: str = "") -> None:
-        """Show a figure with its alternative text, and keep it as PDF and PNG in ``out/figures``."""
+    def show(self, figure, name: str, alt: str = "", kind: str = "png") -> None:
+        """Show a figure by :func:`.plots.show`, and keep it as PDF and PNG in ``out/figures``."""
         plots.savefig(figure, self.out / "figures" / name)
-        plots.show(figure, alt)
+        plots.show(figure, alt, kind)
 
     def say(self, text: str) -> None:
         """Show a paragraph of Markdown, for sentences with numbers that a cell has computed."""

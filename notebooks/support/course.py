@@ -21,7 +21,6 @@ from consensus_lib.models.networks import MostFrequentLabel
 from consensus_lib.models.parser import FaceParser
 from consensus_lib.training import evaluate
 from consensus_lib.training.devices import device_name, pick_device
-from consensus_lib.viz import plots
 from consensus_lib.viz.images import Colours, class_legend, colorize, image_grid, to_rgb
 
 SCORES = {"mean_iou": "mean IoU", "component_error": "component error", "hole_error": "hole error"}
@@ -77,9 +76,12 @@ def differences(trained: Mapping[str, Sequence[Trained]]) -> pd.DataFrame:
     return pd.DataFrame(gains).T.round(3).rename(columns="seed {}".format)
 
 
+STUDIES = paths.root() / "notebooks" / "studies"
+
+
 def read_study(name: str) -> pd.DataFrame:
     """Return the table ``notebooks/studies/NAME.csv``."""
-    return pd.read_csv(paths.root() / "notebooks" / "studies" / f"{name}.csv")
+    return pd.read_csv(STUDIES / f"{name}.csv")
 
 
 def gallery(
@@ -115,48 +117,6 @@ def gallery(
     texts = [captions.get(name, [""] * len(samples)) for name in rows]
     figure = image_grid(list(rows.values()), labels=list(rows), captions=texts)
     return class_legend(figure, task.classes, task.colours)
-
-
-def show_vector(lesson, figure: Figure, name: str, alt: str) -> None:
-    """Show a drawing as SVG, and as PNG where an SVG is not trusted; keep it in the lesson's folder."""
-    import base64
-    import io
-
-    import matplotlib.pyplot as plt
-    from IPython.display import display
-
-    vector, pixels = io.StringIO(), io.BytesIO()
-    with plt.rc_context(
-        {
-            "svg.fonttype": "none",
-            "savefig.bbox": None,
-            "figure.constrained_layout.use": False,
-        }
-    ):
-        figure.savefig(vector, format="svg", metadata={"Date": None})
-        figure.savefig(pixels, format="png", dpi=150)
-    (lesson.out / "figures").mkdir(parents=True, exist_ok=True)
-    (lesson.out / "figures" / f"{name}.svg").write_text(vector.getvalue(), encoding="utf-8")
-    plt.close(figure)
-    data = {"image/svg+xml": vector.getvalue(), "text/plain": alt}
-    data["image/png"] = base64.b64encode(pixels.getvalue()).decode()
-    about = {kind: {"alt": alt} for kind in ("image/svg+xml", "image/png")}
-    display(data, metadata=about, raw=True)
-
-
-def show_photographs(lesson, figure: Figure, name: str, alt: str) -> None:
-    """Show a grid of photographs as JPEG, several times smaller than PNG; keep it in the lesson's folder."""
-    import base64
-    import io
-
-    from IPython.display import display
-
-    plots.savefig(figure, lesson.out / "figures" / name)
-    pixels = io.BytesIO()
-    figure.savefig(pixels, format="jpeg", dpi=100, pil_kwargs={"quality": 85, "subsampling": 0})
-    plots.plt.close(figure)
-    data = {"image/jpeg": base64.b64encode(pixels.getvalue()).decode(), "text/plain": alt}
-    display(data, metadata={"image/jpeg": {"alt": alt}}, raw=True)
 
 
 def tail_of_traceback(notebook: str | os.PathLike, lines: int = 6) -> str:

@@ -1,26 +1,20 @@
 """The evidence study's tables as notebooks show them: the factorial, and each claim beside its row."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import pandas as pd
 
-from consensus_lib import paths
 from consensus_lib.metrics.comparison import Difference, read_differences
+from support.course import STUDIES, read_study
 
 ADDED = {"": "alone", " + deviation": "+ deviation", " + match and deviation": "+ match and deviation"}
 CONSTANT = "constant prediction"
 SHOWN = {"mean_iou": "mean IoU", "component_error": "component error"}
 
 
-def studies() -> Path:
-    """Return the folder of the stored tables."""
-    return paths.root() / "notebooks/studies"
-
-
 def differences(study: str, base: str) -> dict[str, dict[str, Difference]]:
     """Return score → method → its difference to ``base``, from ``STUDY-differences.csv``."""
-    return read_differences(studies() / f"{study}-differences.csv", base)
+    return read_differences(STUDIES / f"{study}-differences.csv", base)
 
 
 def as_differences(table: pd.DataFrame, score: str, methods: Sequence[str]) -> dict[str, Difference]:
@@ -40,7 +34,7 @@ def turn(one: Difference) -> Difference:
 
 def constant_prediction(part: str = "factorial") -> pd.Series:
     """Return the scores of the constant prediction on the test images of a part of ``evidence.csv``."""
-    table = pd.read_csv(studies() / "evidence.csv")
+    table = read_study("evidence")
     return table[(table.part == part) & (table.method == CONSTANT)].iloc[0]
 
 

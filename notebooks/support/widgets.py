@@ -400,7 +400,8 @@ class Training:
         self._stop.disabled = not stop
 
     def _draw(self) -> None:
-        figure = Figure(figsize=(plots.DOUBLE, 2.1), layout="constrained")  # pyplot is not for threads
+        # Not by pyplot, which is not for threads.
+        figure = Figure(figsize=(plots.DOUBLE, 2.1), dpi=150, layout="constrained")
         axes = figure.subplots(1, len(plots.LIVE))
         for axis, (key, label) in zip(axes, plots.LIVE.items(), strict=True):
             scored = [row for row in self._history if key in row]

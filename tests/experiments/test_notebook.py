@@ -1,6 +1,9 @@
 """What every notebook begins with; it trains by ``experiments.train.run``."""
 
+import base64
+
 import matplotlib
+import numpy as np
 import pytest
 import torch
 
@@ -8,6 +11,7 @@ from consensus_lib.data import FaceDataset, Splits
 from consensus_lib.experiments import notebook
 from consensus_lib.experiments.train import Config
 from consensus_lib.losses import pixelwise_loss
+from consensus_lib.viz.images import image_grid
 
 
 def test_a_lesson_begins_with_one_line(tmp_path, capsys):
@@ -18,6 +22,25 @@ def test_a_lesson_begins_with_one_line(tmp_path, capsys):
     assert lesson.out == tmp_path
     with pytest.raises(ValueError, match="seed: expected"):
         notebook.begin("02_x", seed=-1)
+
+
+@pytest.mark.parametrize(
+    ("kind", "beginnings"),
+    [("jpeg", {"image/jpeg": b"\xff\xd8"}), ("svg", {"image/svg+xml": b"<?xml", "image/png": b"\x89PNG"})],
+)
+def test_a_figure_is_shown_in_a_format_with_an_alternative_text_and_kept(
+    kind, beginnings, tmp_path, monkeypatch
+):
+    shown = []
+    monkeypatch.setattr("IPython.display.display", lambda data, **about: shown.append((data, about)))
+    lesson = notebook.Lesson("any", torch.device("cpu"), tmp_path)
+    lesson.show(image_grid([[np.zeros((8, 8, 3))]]), "faces", "a black square", kind=kind)
+    ((data, about),) = shown
+    for name, beginning in beginnings.items():
+        content = data[name].encode() if "svg" in name else base64.b64decode(data[name])
+        assert content.startswith(beginning)
+    assert about["metadata"] == {name: {"alt": "a black square"} for name in beginnings}
+    assert {file.name for file in (tmp_path / "figures").iterdir()} == {"faces.pdf", "faces.png"}
 
 
 def test_a_training_has_a_folder_for_its_settings_and_is_found_again(tiny_folder, tmp_path):

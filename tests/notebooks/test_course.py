@@ -1,5 +1,3 @@
-import base64
-
 import matplotlib
 import nbformat
 import numpy as np
@@ -9,8 +7,6 @@ import torch
 
 from consensus_lib.data import FaceDataset
 from consensus_lib.data.prepared import Splits
-from consensus_lib.experiments.notebook import Lesson
-from consensus_lib.viz.images import image_grid
 from support import course
 
 
@@ -46,17 +42,6 @@ def test_the_gallery_shows_what_was_chosen_and_the_components(tiny_folder):
     assert [axis.get_xlabel() for axis in figure.axes[4:6]] == ["a", "b"]
     shown = figure.axes[2].images[0].get_array()
     np.testing.assert_array_equal(shown, np.asarray(data.task.colours, np.uint8)[data[2]["labels"].numpy()])
-
-
-def test_photographs_are_shown_as_jpeg_with_an_alternative_text_and_kept(tmp_path, monkeypatch):
-    shown = []
-    monkeypatch.setattr("IPython.display.display", lambda data, **about: shown.append((data, about)))
-    lesson = Lesson("any", torch.device("cpu"), tmp_path)
-    course.show_photographs(lesson, image_grid([[np.zeros((8, 8, 3))]]), "faces", "a black square")
-    ((data, about),) = shown
-    assert base64.b64decode(data["image/jpeg"])[:2] == b"\xff\xd8"
-    assert about["metadata"] == {"image/jpeg": {"alt": "a black square"}}
-    assert {file.name for file in (tmp_path / "figures").iterdir()} == {"faces.pdf", "faces.png"}
 
 
 def test_the_end_of_a_traceback_is_read_from_an_executed_notebook(tmp_path):
