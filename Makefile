@@ -72,10 +72,11 @@ gpu: $(if $(SMOKE),setup)
 	  --profile $(if $(SMOKE),smoke,full) $(if $(filter-out synthetic,$(DATA)),--data "$(DATA)") \
 	  $(if $(OUT),--out "$(OUT)") $(if $(PARTS),--parts $(PARTS))
 
-# The settings keep the state of widgets in a saved notebook, which else reopens without its controls.
+# The settings keep the state of widgets in a saved notebook, which else reopens without its controls. The
+# start-up file of the kernels explains a cell that is run before the imports.
 NOTEBOOKS ?= notebooks
 lab: setup
-	$(BIN)/jupyter lab --notebook-dir="$(NOTEBOOKS)" --LabApp.default_url=/lab/tree/00_start_here.ipynb \
+	PYTHONSTARTUP="$(CURDIR)/notebooks/support/startup.py" $(BIN)/jupyter lab --notebook-dir="$(NOTEBOOKS)" --LabApp.default_url=/lab/tree/00_start_here.ipynb \
 	  --LabApp.app_settings_dir="$(CURDIR)/notebooks/support/jupyterlab" $(LAB_OPTIONS)
 
 # The site of the stored notebooks; every warning is an error.
@@ -95,7 +96,7 @@ data-lfw: setup
 bench: setup
 	$(BIN)/python -m pytest -s -q tests/benchmarks
 
-# Stored outputs show drawn faces only: without a data folder, no photograph can get in.
+# Stored outputs show rendered faces only: without a data folder, no photograph can get in.
 notebooks: setup
 	kept=$$(mktemp -d) && trap 'rm -rf "$$kept"' EXIT && \
 	CONSENSUS_DATA_DIR="$$kept/data" CONSENSUS_RUNS_DIR="$$kept/runs" $(BIN)/python -m consensus_lib run --store

@@ -4,6 +4,8 @@ import sys
 from pathlib import Path
 
 import nbformat
+from docutils import nodes
+from latex2mathml.converter import convert
 
 ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "docs")]
@@ -28,7 +30,7 @@ nb_custom_formats = {".ipynb": "conf.read_notebook"}
 nb_mime_priority_overrides = [("html", "image/png", 5), ("html", "image/svg+xml", 90)]
 myst_enable_extensions = ["dollarmath", "amsmath", "deflist"]
 myst_heading_anchors = 3
-mathjax_path = "https://cdn.jsdelivr.net/npm/mathjax@3/es5/tex-mml-chtml.js"
+html_math_renderer = "mathml"  # which browsers draw by themselves, without a network
 
 autodoc_typehints = "none"
 napoleon_use_ivar = True
@@ -49,3 +51,16 @@ def read_notebook(text: str) -> nbformat.NotebookNode:
         if texts:  # one option for all pictures of a cell
             cell.metadata["mystnb"] = {"image": {"alt": " | ".join(dict.fromkeys(texts)).replace("\n", " ")}}
     return book
+
+
+def setup(app) -> None:
+    """Set formulas as MathML."""
+
+    def drawn(display: str) -> tuple:
+        def visit(page, node):
+            page.body.append(convert(node.astext(), display=display))
+            raise nodes.SkipNode
+
+        return visit, None
+
+    app.add_html_math_renderer("mathml", inline_renderers=drawn("inline"), block_renderers=drawn("block"))

@@ -10,6 +10,7 @@ from pathlib import Path
 import nbformat
 import pytest
 import yaml
+from nbclient import NotebookClient
 
 from consensus_lib.experiments.notebooks import read_profile
 
@@ -132,6 +133,34 @@ def test_links_between_notebooks_and_pages_lead_somewhere(notebook):
     source = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
     for target in re.findall(r"\]\((?!https?:)([^)#]+)", source):
         assert (ROOT / "notebooks" / target).is_file(), target
+
+
+def test_each_of_the_twenty_questions_leads_to_a_section_of_a_notebook():
+    page = (ROOT / "docs/questions.md").read_text(encoding="utf-8")
+    questions = re.split(r"^\d+\. \*\*", page, flags=re.MULTILINE)[1:]
+    assert len(questions) == 20
+    for question in questions:
+        links = re.findall(r"\]\(\.\./(notebooks/\w+\.ipynb)#([^)]+)\)", question)
+        assert links, question
+        for path, anchor in links:
+            book = nbformat.read(ROOT / path, as_version=4)
+            text = "\n".join(cell.source for cell in book.cells if cell.cell_type == "markdown")
+            headings = re.findall(r"^## (.+)$", text, re.MULTILINE)
+            anchors = [re.sub(r"[^\w\- ]", "", one.lower()).replace(" ", "-") for one in headings]
+            assert anchor in anchors, (path, anchor)
+    assert re.search(r"^questions$", (ROOT / "docs/index.md").read_text(), re.MULTILINE)
+
+
+@pytest.mark.slow
+def test_a_cell_that_is_run_before_the_imports_says_what_to_do(monkeypatch):
+    monkeypatch.setenv("PYTHONSTARTUP", str(ROOT / "notebooks/support/startup.py"))
+    cells = [nbformat.v4.new_code_cell(text) for text in ("exercises.check()", "lesson = 1", "exercises")]
+    book = nbformat.v4.new_notebook(cells=cells)
+    NotebookClient(book, allow_errors=True).execute()
+    early, late = ([o.get("text", o.get("ename")) for o in book.cells[n].outputs] for n in (0, 2))
+    assert early[0] == "NameError"
+    assert "run the cells above first" in early[1]
+    assert late == ["NameError"]
 
 
 def test_exercises_run_unfilled_and_can_be_checked(lesson):
