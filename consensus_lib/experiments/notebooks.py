@@ -142,7 +142,8 @@ def store(notebook: Path) -> None:
 def _is_kept(output) -> bool:
     """Say whether an output is stored: no progress, and of a widget its still, where it has one."""
     data = output.get("data", {})
-    return output.get("name") != "stderr" and (_WIDGET not in data or "image/png" in data)
+    still = "image/png" in data or "text/html" in data
+    return output.get("name") != "stderr" and (_WIDGET not in data or still)
 
 
 def _parameter(text: str) -> tuple[str, object]:

@@ -66,6 +66,24 @@ def check_component_count(function: Callable) -> None:
     return verdict(True, "")
 
 
+@expects("one share")
+def check_share_covered(function: Callable) -> None:
+    """Check a function of (complete face, occluder), bool ``[H,W]``, that returns the share that is covered."""
+    face = np.array([[0, 1, 1, 0]] * 4, bool)
+    occluder = np.zeros((4, 4), bool)
+    occluder[1, 1:] = True
+    for name, cover, right, hint in (
+        ("nothing before the face", np.zeros_like(face), 0.0, ""),
+        ("the toy of section 3", occluder, 0.25, "; what lies beside the face does not count"),
+        ("the lower left", np.tril(np.ones((4, 4), bool), -1) | occluder, 0.625, ""),
+        ("all of the image", np.ones_like(face), 1.0, "; divide by the area of the face"),
+    ):
+        answer = as_number(function(face.copy(), cover.copy()))
+        if abs(answer - right) > 1e-9:
+            return wrong(f"{name}: expected {right:g}, got {answer:.4g}{hint}")
+    return verdict(True, "")
+
+
 @expects("one number")
 def check_cross_entropy(function: Callable) -> None:
     """Check a function of (logits ``[K]``, label) that returns the cross-entropy of one pixel."""
@@ -269,6 +287,20 @@ def check_spread(function: Callable) -> None:
             hint = "; one training has no spread, and none no value" if len(values) < 2 else ""
             return wrong(f"{values} with {digits} digits: got {answer!r}{hint}")
     return verdict(True, "")
+
+
+@expects("one letter from A to D")
+def check_publish(answer: str | None) -> None:
+    """Check which of the four results of notebook 05's exercise a paper may call better."""
+    faults = {
+        "A": "one seed has no interval, and the setting was chosen on the images on which it is scored",
+        "B": "",
+        "C": "a class has collapsed: who leaves out a class has few components",
+        "D": "the best of twelve tries is expected to have p = .04 by chance; ask for it after correction",
+    }
+    if (letter := answer.strip().upper()) not in faults:
+        return wrong(f"expected one letter of {', '.join(faults)}, got {answer!r}")
+    return verdict(not faults[letter], faults[letter])
 
 
 @expects("some of the names")
