@@ -58,7 +58,8 @@ def setup(app) -> None:
 
     def drawn(display: str) -> tuple:
         def visit(page, node):
-            page.body.append(convert(node.astext(), display=display))
+            formula = convert(node.astext(), display=display)
+            page.body.append(f'<div class="formula">{formula}</div>' if display == "block" else formula)
             raise nodes.SkipNode
 
         return visit, None

@@ -79,7 +79,7 @@ def check_share_covered(function: Callable) -> None:
         ("all of the image", np.ones_like(face), 1.0, "; divide by the area of the face"),
     ):
         answer = as_number(function(face.copy(), cover.copy()))
-        if abs(answer - right) > 1e-9:
+        if not abs(answer - right) <= 1e-9:
             return wrong(f"{name}: expected {right:g}, got {answer:.4g}{hint}")
     return verdict(True, "")
 

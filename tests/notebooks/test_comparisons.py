@@ -1,17 +1,8 @@
-import matplotlib
 import numpy as np
 import pytest
-from matplotlib import pyplot as plt
 
 from consensus_lib.metrics.comparison import Difference
 from support import comparisons, verdict
-
-
-@pytest.fixture(autouse=True)
-def _close():
-    matplotlib.use("Agg")
-    yield
-    plt.close("all")
 
 
 def test_forest_plots_show_differences_and_intervals_and_shade_the_better_side():

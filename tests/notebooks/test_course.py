@@ -1,18 +1,11 @@
-import matplotlib
 import nbformat
 import numpy as np
 import pandas as pd
-import pytest
 import torch
 
 from consensus_lib.data import FaceDataset
 from consensus_lib.data.prepared import Splits
 from support import course
-
-
-@pytest.fixture(autouse=True)
-def _agg():
-    matplotlib.use("Agg")
 
 
 def test_the_constant_prediction_is_scored_on_both_splits(tiny_folder):

@@ -1,8 +1,6 @@
-import matplotlib
 import numpy as np
 import pytest
 import torch
-from matplotlib import pyplot as plt
 
 from consensus_lib.data import TASKS
 from consensus_lib.models.networks import FaceOccNet
@@ -10,13 +8,6 @@ from consensus_lib.teacher.factorise import factorise
 from support import diagrams
 
 COLOURS = ((0, 0, 0), (86, 180, 233), (213, 94, 0))
-
-
-@pytest.fixture(autouse=True)
-def _close():
-    matplotlib.use("Agg")
-    yield
-    plt.close("all")
 
 
 def test_signs_point_towards_the_class_and_numbers_are_in_hundredths():

@@ -30,11 +30,9 @@ RESULT = {
 
 @pytest.fixture(autouse=True)
 def _style(monkeypatch):
-    matplotlib.use("Agg")
-    monkeypatch.setattr(plots, "show", lambda figure, alt: plt.close(figure))
+    monkeypatch.setattr(plots, "show", lambda figure, *_: plt.close(figure))
     with plt.rc_context():
         yield
-    plt.close("all")
 
 
 @pytest.fixture

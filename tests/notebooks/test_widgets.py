@@ -4,7 +4,6 @@ import time
 import types
 
 import ipywidgets
-import matplotlib
 import numpy as np
 import pytest
 import torch
@@ -17,11 +16,6 @@ from consensus_lib.experiments.train import Config, run
 from support import diagrams, widgets
 
 COLOURS = ((0, 0, 0), (86, 180, 233), (213, 94, 0))
-
-
-@pytest.fixture(autouse=True)
-def _agg():
-    matplotlib.use("Agg")
 
 
 def pixels(control):
