@@ -39,7 +39,7 @@ class SweepProgress:
 
     def __init__(self, sweep: sweeps.Sweep, folder: str | Path, every: float = 1.0):
         self._read, self._every = lambda: read_progress(sweep, folder), every
-        self._table = ipywidgets.HTML()
+        self.table = ipywidgets.HTML()
         self._shown = False
         self.refresh()
 
@@ -61,8 +61,8 @@ class SweepProgress:
             head += f" · about {known.mean() * left / max(1, counts.get('running', 0)):.0f} s left"
         seconds = {"seconds": lambda value: "" if pd.isna(value) else f"{value:.0f}"}
         text = f"<p>{head}</p>{runs.to_html(index=False, border=0, formatters=seconds)}"
-        if text != self._table.value:
-            self._table.value = text
+        if text != self.table.value:
+            self.table.value = text
             if self._shown and not left:
                 self._display(update=True)
         return bool(left)
@@ -70,8 +70,8 @@ class SweepProgress:
     def _display(self, **more) -> None:
         from IPython.display import display
 
-        plain = self._table.value
-        data = self._table._repr_mimebundle_() | {"text/html": plain, "text/plain": "the runs of the sweep"}
+        plain = self.table.value
+        data = self.table._repr_mimebundle_() | {"text/html": plain, "text/plain": "the runs of the sweep"}
         display(data, raw=True, display_id=str(id(self)), **more)
 
     def _follow(self) -> None:

@@ -33,8 +33,8 @@ def test_what_is_shown_of_a_sweep_is_what_lies_on_the_disk(sweep, tmp_path):
     progress = sweep_view.SweepProgress(sweep, tmp_path)
     with paths.locked(tmp_path / "c" / sweep_run.LOCK):
         assert progress.refresh()
-        assert "1 of 3 done" in progress._table.value
-        assert "1 running · about 3 s left" in progress._table.value.replace("1 failed · ", "")
+        assert "1 of 3 done" in progress.table.value
+        assert "1 running · about 3 s left" in progress.table.value.replace("1 failed · ", "")
     (tmp_path / "c" / "result.json").write_text(json.dumps({"seconds": 6.0}))
     assert not progress.refresh()
-    assert "2 of 3 done" in sweep_view.SweepProgress(sweep, tmp_path)._table.value
+    assert "2 of 3 done" in sweep_view.SweepProgress(sweep, tmp_path).table.value
