@@ -223,7 +223,33 @@ def test_lab_opens_on_the_start_page_and_its_photograph_can_be_changed(lab):
 
     changes(box, choose)
     lab.picture("00_photograph")
-    move_sliders(lab, "00", range(4))
+
+
+def test_a_face_is_covered_by_mouse_and_keyboard(lab):
+    canvas = lab.page.get_by_role("img", name="The face.")
+    box = lab.page.locator(".widget-vbox", has=canvas).last
+    canvas.scroll_into_view_if_needed()
+    place = canvas.bounding_box()
+    x, y, side = place["x"], place["y"], place["width"]
+
+    def drag():
+        lab.page.mouse.move(x + 0.3 * side, y + 0.5 * side)
+        lab.page.mouse.down()
+        lab.page.mouse.move(x + 0.7 * side, y + 0.5 * side, steps=6)
+        lab.page.mouse.up()
+
+    changes(box, drag)
+
+    def press():
+        canvas.focus()
+        for key in ("ArrowUp", "ArrowUp", "ArrowUp", "ArrowUp", "Enter"):
+            lab.page.keyboard.press(key)
+
+    changes(box, press)
+    box.get_by_role("button", name="drop a hand").click()
+    changes(box, lambda: lab.page.mouse.click(x + 0.5 * side, y + 0.7 * side))
+    lab.picture("00_covered")
+    changes(box, box.get_by_role("button", name="uncover all").click)
 
 
 def test_a_saved_notebook_reopens_with_its_widgets(lab):
