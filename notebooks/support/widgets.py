@@ -204,7 +204,7 @@ def cover_the_face(
     def draw():
         masks = predict(covered)
         counts.value = " · ".join(
-            f"{name}: {_pieces(mask)} components, {truth[name]} uncovered" for name, mask in masks.items()
+            f"{name}: {_pieces(mask)} components, {truth[name]} before" for name, mask in masks.items()
         )
         shown = [covered, *(overlay(covered, mask, colours[name], 0.6) for name, mask in masks.items())]
         picture.value = _png(np.hstack([_enlarged(one) for one in shown]))

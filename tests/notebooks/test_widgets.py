@@ -115,7 +115,7 @@ def test_what_is_painted_or_dropped_on_a_face_is_what_the_networks_see():
     touch([0.125, 0.525], [0.875, 0.525])  # a line along row 10, one pixel to each side of it
     assert (seen[-1][10, 2:18] == 0).all()
     assert (seen[-1] == 0).all(-1).sum() == 18 + 2 * 16
-    assert counts.value == "dark: 1 components, 0 uncovered"
+    assert counts.value == "dark: 1 components, 0 before"
     assert canvas.picture != before
     tool.value = "uncover"
     touch([0.525, 0.525])
