@@ -81,28 +81,16 @@ def paired_bootstrap(
 
     Source: Efron and Tibshirani, *An Introduction to the Bootstrap*, 1993, Sec. 13.3.
     """
-    if not first or len(first) != len(second):
-        raise ValueError(f"second: expected trainings to pair with first, got {len(second)} and {len(first)}")
-    if resamples < 1 or not 0 < level < 1:
-        raise ValueError(
-            "resamples and level: expected at least 1 and a share between 0 and 1, "
-            f"got {resamples} and {level}"
-        )
-    total = len(first[0].per_image()["component_error"])
-    taken = np.arange(total) if images is None else np.flatnonzero(images)
-    if not len(taken):
-        raise ValueError("images: expected at least one, got none")
+    if resamples < 1:
+        raise ValueError(f"resamples: expected at least 1, got {resamples}")
+    taken = _check_pairs(first, second, images, level, least=1)
     draw = np.random.default_rng(seed)
-    counts = np.zeros((resamples + 1, total))
-    counts[0, taken] = 1  # the images as they are
-    counts[1:, taken] = draw.multinomial(len(taken), np.full(len(taken), 1 / len(taken)), size=resamples)
-    scored = np.array([[one.weighted(key, counts) for one in method] for method in (first, second)])
-    gains = scored[1] - scored[0]  # [S, R + 1]
+    drawn = draw.multinomial(len(taken), np.full(len(taken), 1 / len(taken)), size=resamples)
+    means, gains = _score_pairs(first, second, key, taken, drawn)
     trainings = draw.integers(len(first), size=(resamples, len(first)))
-    drawn = gains[trainings.T, np.arange(1, resamples + 1)].mean(0)
-    low, high = np.nanquantile(drawn, [(1 - level) / 2, (1 + level) / 2])
-    means = scored[:, :, 0].mean(1)
-    return Difference(key, *map(float, (*means, low, high)), tuple(map(float, gains[:, 0])))
+    of_resamples = gains[trainings.T, np.arange(1, resamples + 1)].mean(0)
+    low, high = np.nanquantile(of_resamples, [(1 - level) / 2, (1 + level) / 2]).tolist()
+    return Difference(key, *means, low, high, tuple(gains[:, 0].tolist()))
 
 
 def paired_difference(
@@ -133,26 +121,40 @@ def paired_difference(
 
     Source: Satterthwaite, An Approximate Distribution of Estimates of Variance Components, Biometrics 1946.
     """
-    if len(first) < 2 or len(first) != len(second):
-        raise ValueError(
-            f"second: expected as many trainings as first, at least 2, got {len(second)} and {len(first)}"
-        )
+    taken = _check_pairs(first, second, images, level, least=2)
+    means, gains = _score_pairs(first, second, key, taken, 1 - np.eye(len(taken)))
+    whole, without = gains[:, :1], gains[:, 1:]
+    of_images = len(taken) * whole - (len(taken) - 1) * without  # the jackknife's pseudo-values, [S, N]
+    low, high, p = two_level_interval(of_images, whole[:, 0], level)
+    return Difference(key, *means, low, high, tuple(whole[:, 0].tolist()), p)
+
+
+def _check_pairs(first, second, images, level: float, least: int) -> np.ndarray:
+    """Return the numbers of the images to compare on, at least ``least`` of them and of the trainings."""
+    if len(first) < least or len(first) != len(second):
+        wanted = f"expected as many trainings as first, at least {least}"
+        raise ValueError(f"second: {wanted}, got {len(second)} and {len(first)}")
     if not 0 < level < 1:
         raise ValueError(f"level: expected a share between 0 and 1, got {level}")
     total = len(first[0].per_image()["component_error"])
     taken = np.arange(total) if images is None else np.flatnonzero(images)
-    if len(taken) < 2:
-        raise ValueError(f"images: expected at least two, got {len(taken)}")
-    counts = np.zeros((len(taken) + 1, total))
-    counts[:, taken] = 1  # all of them, and all but one
-    counts[np.arange(1, len(taken) + 1), taken] = 0
+    if len(taken) < least:
+        raise ValueError(f"images: expected at least {least}, got {len(taken)}")
+    return taken
+
+
+def _score_pairs(first, second, key: str, taken: np.ndarray, weights: np.ndarray):
+    """Return both methods' means, and the gains ``[S,1+R]`` of the taken images as they are and weighted.
+
+    Args:
+        first, second, key: as for :func:`paired_bootstrap`.
+        taken: numbers of images, ``[N]``.
+        weights: how often each of them occurs, ``[R,N]``.
+    """
+    counts = np.zeros((1 + len(weights), len(first[0].per_image()["component_error"])))
+    counts[:, taken] = np.vstack([np.ones(len(taken)), weights])
     scored = np.array([[one.weighted(key, counts) for one in method] for method in (first, second)])
-    gains = scored[1] - scored[0]  # [S, 1 + N]
-    whole, without = gains[:, :1], gains[:, 1:]
-    of_images = len(taken) * whole - (len(taken) - 1) * without  # the jackknife's pseudo-values, [S, N]
-    low, high, p = two_level_interval(of_images, whole[:, 0], level)
-    means = map(float, scored[:, :, 0].mean(1))
-    return Difference(key, *means, low, high, tuple(whole[:, 0].tolist()), p)
+    return scored[:, :, 0].mean(1).tolist(), scored[1] - scored[0]
 
 
 def two_level_interval(

@@ -12,7 +12,8 @@ from typing import Protocol
 import numpy as np
 import torch
 import torch.nn.functional as F
-from scipy import ndimage
+from scipy import ndimage, spatial
+from skimage import draw
 from torch import nn
 
 from consensus_lib.models.parser import FaceParser
@@ -184,6 +185,44 @@ class TeacherExtent:
         pieces, _ = ndimage.label(mask)
         size = np.bincount(pieces.ravel(), minlength=2)[1:]
         return (pieces == 1 + size.argmax()) & (size.max() >= self.min_area * mask.size)
+
+
+class MediaPipeExtent:
+    """The convex hull of MediaPipe's landmarks of a face, whose upper end is on the forehead.
+
+    Args:
+        model: the file ``face_landmarker.task`` of MediaPipe's page on models, not in its wheels for numpy 2.
+
+    Raises:
+        ModuleNotFoundError: the extra ``mediapipe`` is not installed.
+        FileNotFoundError: there is no such model.
+    """
+
+    name = "hull of MediaPipe's landmarks"
+
+    def __init__(self, model: str | Path):
+        try:
+            import mediapipe
+            from mediapipe.tasks.python import BaseOptions, vision
+        except ModuleNotFoundError as error:
+            raise ModuleNotFoundError(f"{error}: pip install 'consensus-lib[mediapipe]'") from None
+        if not Path(model).is_file():
+            raise FileNotFoundError(f"model: expected MediaPipe's face_landmarker.task, got no file {model}")
+        self._mediapipe, self._vision = mediapipe, vision
+        self._options = vision.FaceLandmarkerOptions(BaseOptions(model_asset_path=str(model)))
+
+    def __call__(self, images: torch.Tensor) -> np.ndarray:
+        """Return the complete faces of ``images``; see :class:`FaceExtent`."""
+        pictures = (_images(images).cpu().movedim(1, -1) * 127.5 + 127.5).round().byte().numpy()
+        masks = np.zeros(pictures.shape[:3], bool)
+        with self._vision.FaceLandmarker.create_from_options(self._options) as landmarker:
+            for picture, mask in zip(np.ascontiguousarray(pictures), masks, strict=True):
+                view = self._mediapipe.Image(image_format=self._mediapipe.ImageFormat.SRGB, data=picture)
+                for face in landmarker.detect(view).face_landmarks[:1]:
+                    points = np.array([(one.y, one.x) for one in face]) * mask.shape  # [478, 2]
+                    rim = points[spatial.ConvexHull(points).vertices]
+                    mask[:] = draw.polygon2mask(mask.shape, rim - 0.5)  # pixels' centres are whole numbers
+        return masks
 
 
 def weights_version(network: nn.Module) -> str:

@@ -42,7 +42,7 @@ from consensus_lib.teacher.pseudo_labels import CONFIDENCE, prepare_pseudo_label
 from consensus_lib.teacher.teachers import ParserExtent, ParserTeacher, TeacherExtent
 from consensus_lib.training import evaluate
 from synthetic_faces import Composed, Recipe, occlude, synthetic_folder
-from weights import COMPLETE, JOINT, joint_folder
+from weights import JOINT, complete_scores, joint_folder
 
 CLASSES = ("background", "hair over the face", "face", "occlusion", "occluder beside the face")
 COLOURS = ((0, 0, 0), (213, 94, 0), (86, 180, 233), (240, 228, 66), (150, 150, 150))
@@ -195,13 +195,11 @@ def label_scores(labels: np.ndarray, joint: np.ndarray, kept: np.ndarray) -> dic
     return row
 
 
-def complete_scores(count: int) -> list[dict]:
+def rendered_rows(count: int) -> list[dict]:
     """Return rows: the IoU of the complete face on rendered test faces, by the share of it that is covered."""
     data = FaceDataset(rendered(count), "test")
     seen = predicted(data)
     joint = np.stack([data[i]["labels"].numpy() for i in range(len(data))])
-    truth = np.isin(joint, COMPLETE)
-    covered = np.isin(joint, (1, 3)).sum((1, 2)) / np.maximum(1, truth.sum((1, 2)))
     extents = {
         "complete face by the network": seen["complete"],
         "its hull": np.stack([convex_hull(mask) for mask in seen["complete"]]),
@@ -209,15 +207,9 @@ def complete_scores(count: int) -> list[dict]:
     }
     rows = []
     for name, found in extents.items():
-        iou = (found & truth).sum((1, 2)) / np.maximum(1, (found | truth).sum((1, 2)))
-        row = {"test_data": "synthetic_faces", "split": "test", "step": name, "images": len(iou)}
-        row["complete_iou"] = iou.mean()
-        for low, high in ((0.0, 0.1), (0.1, 0.4), (0.4, 0.7)):
-            within = (covered >= low) & (covered < high)
-            row[f"complete_iou_covered_{100 * low:g}_{100 * high:g}"] = (
-                iou[within].mean() if within.any() else np.nan
-            )
-        rows.append(row)
+        scores = complete_scores(found, joint, ("0_10", "10_40", "40_70"))
+        row = {"test_data": "synthetic_faces", "split": "test", "step": name, "images": len(joint)}
+        rows.append(row | {key: iou for key, iou in scores.items() if key.startswith("complete")})
     return rows
 
 
@@ -243,7 +235,7 @@ def score_labels(a, argv: list[str], table: Path) -> None:
                     continue
                 name = f"{'' if least == CONFIDENCE else 'search: '}{CHOSEN}, confidence {least:g}"
                 rows.append(about | {"step": name} | label_scores(found[CHOSEN], joint, sure >= least))
-    rows += complete_scores(a.rendered)
+    rows += rendered_rows(a.rendered)
     rows = [{k: round(v, 4) if isinstance(v, float) else v for k, v in row.items()} for row in rows]
     results.write_table(table, rows, shlex.join(["python", "notebooks/studies/occlusion_labels.py", *argv]))
     print(f"{len(rows)} rows in {paths.shown(table)}")

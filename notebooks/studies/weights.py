@@ -110,27 +110,24 @@ def visible_task() -> Task:
     return Task("occlusion", task.classes, task.colours, members)
 
 
-def complete_scores(parser: FaceParser, data: FaceDataset) -> dict[str, float]:
-    """Return the mean IoU of the complete face, over all images and by the share of it that is covered."""
-    iou, covered = [], []
-    for start in range(0, len(data), 64):
-        batch = data.__getitems__(range(start, min(start + 64, len(data))))
-        _, seen = parser.predict(batch["image"])
-        joint = batch["labels"].numpy()
-        truth = np.isin(joint, COMPLETE)
-        for found, true, labels in zip(seen.cpu().numpy() > 0.5, truth, joint, strict=True):
-            union = (found | true).sum()
-            iou.append((found & true).sum() / union if union else np.nan)
-            covered.append(((labels == 3) | (labels == 1)).sum() / max(true.sum(), 1))
-    iou, covered = np.array(iou), np.array(covered)
-    rows = {"complete_iou": float(np.nanmean(iou))}
-    for low, high in ((0.0, 0.1), (0.1, 0.4), (0.4, 0.7)):
+def complete_scores(found: np.ndarray, joint: np.ndarray, shares=("0_0.1", "0.1_0.4", "0.4_0.7")) -> dict:
+    """Return the mean IoU of complete faces, over all images and by the share of the face that is covered.
+
+    Args:
+        found: bool ``[N,H,W]``.
+        joint: the truth in joint classes, ``[N,H,W]``.
+        shares: names of the shares 0 to 0.1, 0.1 to 0.4 and 0.4 to 0.7 in the keys.
+    """
+    truth = np.isin(joint, COMPLETE)
+    union, area = (found | truth).sum((1, 2)), truth.sum((1, 2))
+    iou = np.where(union, (found & truth).sum((1, 2)) / np.maximum(union, 1), np.nan)
+    covered = np.isin(joint, (1, 3)).sum((1, 2)) / np.maximum(area, 1)
+    row = {"complete_iou": float(np.nanmean(iou))}
+    for name, (low, high) in zip(shares, ((0.0, 0.1), (0.1, 0.4), (0.4, 0.7)), strict=True):
         within = (covered >= low) & (covered < high)
-        rows[f"complete_iou_covered_{low:g}_{high:g}"] = (
-            float(np.nanmean(iou[within])) if within.any() else np.nan
-        )
-        rows[f"images_covered_{low:g}_{high:g}"] = int(within.sum())
-    return rows
+        row[f"complete_iou_covered_{name}"] = float(np.nanmean(iou[within])) if within.any() else np.nan
+        row[f"images_covered_{name}"] = int(within.sum())
+    return row
 
 
 def scored(parser: FaceParser, data: FaceDataset, about: dict) -> dict:
@@ -222,7 +219,11 @@ def main(argv: list[str] | None = None, table: Path = TABLE, weights: Path = WEI
         rendered = FaceDataset(folder, "test", shown)
         rows.append(scored(parser, rendered, about | {"subset": "all"}))
         if name == "occlusion":
-            rows[-1] |= complete_scores(parser, FaceDataset(folder, "test"))
+            test, starts = FaceDataset(folder, "test"), range(0, a.test, 64)
+            batches = [test.__getitems__(range(start, min(start + 64, len(test)))) for start in starts]
+            found = [parser.predict(batch["image"])[1].cpu().numpy() > 0.5 for batch in batches]
+            joint = [batch["labels"].numpy() for batch in batches]
+            rows[-1] |= complete_scores(np.concatenate(found), np.concatenate(joint))
         for tone, ids in by_tone(source, "test").items():
             rows.append(
                 scored(

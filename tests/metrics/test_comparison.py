@@ -100,19 +100,6 @@ def test_a_part_of_the_images(target):
     assert [found.first, found.second] == pytest.approx(expected)
 
 
-def test_what_cannot_be_compared_is_said(target):
-    one = scored(target, target)
-    for wrong, message in (
-        (dict(first=[], second=[]), "expected trainings to pair"),
-        (dict(second=[one, one]), "got 2 and 1"),
-        (dict(images=np.zeros(20, bool)), "images: expected at least one"),
-        (dict(level=1.0), "share between 0 and 1"),
-        (dict(second=[scored(target[:4], target[:4])]), "weights: expected"),
-    ):
-        with pytest.raises(ValueError, match=message):
-            paired_bootstrap(**{"first": [one], "second": [one], "key": "mean_iou"} | wrong)
-
-
 def test_where_trainings_alone_differ_the_interval_is_that_of_the_t_test_over_trainings():
     means = np.array([0.1, 0.3, 0.2, 0.5, 0.4])
     low, high, p = two_level_interval(np.repeat(means[:, None], 100, 1))
@@ -168,18 +155,30 @@ def test_paired_difference_of_a_part_of_the_images(target):
     assert (found.low, found.high, found.p) == pytest.approx(two_level_interval(gains))
 
 
+@pytest.mark.parametrize("compare", [paired_bootstrap, paired_difference])
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
         ({"first": []}, "second: expected as many trainings"),
+        ({"second": []}, "got 0 and 2"),
         ({"level": 1.0}, "level: expected a share"),
-        ({"images": np.arange(20) == 3}, "images: expected at least two, got 1"),
+        ({"images": np.zeros(20, bool)}, "images: expected at least"),
     ],
 )
-def test_what_paired_difference_refuses(target, wrong, message):
+def test_what_cannot_be_compared_is_refused(target, compare, wrong, message):
     one = scored(target, target)
     with pytest.raises(ValueError, match=message):
-        paired_difference(**{"first": [one, one], "second": [one, one], "key": "mean_iou"} | wrong)
+        compare(**{"first": [one, one], "second": [one, one], "key": "mean_iou"} | wrong)
+
+
+def test_few_images_resamples_and_other_images_are_refused(target):
+    one, few = scored(target, target), scored(target[:4], target[:4])
+    with pytest.raises(ValueError, match="resamples: expected"):
+        paired_bootstrap([one], [one], "mean_iou", resamples=0)
+    with pytest.raises(ValueError, match="weights: expected"):
+        paired_bootstrap([one], [few], "mean_iou")
+    with pytest.raises(ValueError, match="images: expected at least 2, got 1"):
+        paired_difference([one, one], [one, one], "mean_iou", images=np.arange(20) == 3)
 
 
 def test_holm_corrects_for_the_number_and_keeps_the_order():

@@ -84,7 +84,7 @@ def test_every_parameter_gets_a_gradient(kind):
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in network.parameters())
 
 
-@pytest.mark.parametrize("width", [0.125, 0.25, 0.5])
+@pytest.mark.parametrize("width", [0.125, 0.25])  # four and eight channels
 def test_narrow_networks_train_with_channels_last(kind, width):
     """A step that writes out of bounds ends the process, or leaves another gradient behind."""
     torch.manual_seed(0)

@@ -1,13 +1,18 @@
+import sys
+
 import numpy as np
 import pytest
+import skimage.data
 import torch
 from torch import nn
 
+from consensus_lib import paths
 from consensus_lib.data import FaceDataset
 from consensus_lib.data.dataset import as_images
 from consensus_lib.losses import pixelwise_loss
 from consensus_lib.models.networks import FaceOccNet, UNet
 from consensus_lib.teacher.teachers import (
+    MediaPipeExtent,
     NetworkTeacher,
     ParserExtent,
     ParserTeacher,
@@ -176,3 +181,23 @@ def test_the_shipped_parser_tells_the_complete_face(covered):
     assert iou(masks) > iou(visible) + 0.02
     with pytest.raises(ValueError, match="teacher: expected one that tells the complete face"):
         ParserExtent("parts")
+
+
+@pytest.mark.slow
+def test_landmarks_tell_the_face_of_a_photograph():
+    pytest.importorskip("mediapipe", reason="the extra mediapipe is not installed")
+    model = paths.data_dir() / "face_landmarker.task"
+    if not model.is_file():
+        pytest.skip(f"MediaPipe's model is not in the data folder, {model}")
+    portrait = skimage.data.astronaut()[20:230, 110:320]
+    face, nothing = MediaPipeExtent(model)(as_images(np.stack([portrait, np.zeros_like(portrait)])))
+    assert not nothing.any()
+    assert face[75:150, 80:155].all()  # from the eyes to the mouth
+    assert 0.15 < face.mean() < 0.35
+    assert not face[:, :60].any()
+
+
+def test_what_landmarks_need_is_named(monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "mediapipe", None)
+    with pytest.raises(ModuleNotFoundError, match=r"pip install 'consensus-lib\[mediapipe\]'"):
+        MediaPipeExtent(tmp_path / "face_landmarker.task")
