@@ -165,8 +165,8 @@ class FaceDataset(Dataset):
         pixels otherwise, the moved labels are cut, for each batch anew.
 
         Args:
-            cut: keyword arguments of :func:`~consensus_lib.losses.label_blobs`, such as the ``cut`` of a
-                :class:`~consensus_lib.losses.ConsensusLoss`.
+            cut: keyword arguments of :func:`~consensus_lib.losses.label_blobs`, such as the
+                ``blob_options`` of a :class:`~consensus_lib.losses.ConsensusLoss`.
         """
         data = copy.copy(self)
         data._cut, data._kept = cut, {}

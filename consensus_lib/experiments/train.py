@@ -193,10 +193,10 @@ def run(
         if on_epoch:
             on_epoch(history)
 
-    cut = getattr(loss, "cut", None)
+    blob_options = getattr(loss, "blob_options", None)
     history = fit(
         model,
-        data.train.with_blobs(**cut) if cut else data.train,
+        data.train.with_blobs(**blob_options) if blob_options else data.train,
         loss,
         epochs=config.epochs,
         batch_size=config.batch_size,

@@ -250,7 +250,7 @@ class ConsensusLoss(nn.Module):
 
     Attributes:
         batch_keys: names of what it takes from a batch beside labels, where the batch has it.
-        cut: keyword arguments of :func:`label_blobs`, by which it makes blobs.
+        blob_options: keyword arguments of :func:`label_blobs`, by which it makes blobs.
         progress: the share of the training that is done, in [0, 1), for schedules.
             :func:`consensus_lib.training.fit` sets it before each step; another loop assigns
             ``loss.progress = step / steps``.
@@ -268,22 +268,22 @@ class ConsensusLoss(nn.Module):
         **options,
     ):
         super().__init__()
-        self.cut = {"kind": kind, "connectivity": connectivity, "min_size": min_size, "specks": specks}
+        blobs = {"kind": kind, "connectivity": connectivity, "min_size": min_size, "specks": specks}
+        self.blob_options, self.options, self.progress = blobs, options, 0.0
         merge_defaults(consensus_loss, options)  # refuses an option that there is not
-        self.options, self.progress = options, 0.0
 
     def forward(
         self, logits: torch.Tensor, labels: torch.Tensor, blobs: Blobs | torch.Tensor | None = None
     ) -> torch.Tensor:
         """Return the loss."""
         if blobs is None:
-            blobs = label_blobs(labels, **self.cut)
+            blobs = label_blobs(labels, **self.blob_options)
         now = {k: v(self.progress) if callable(v) else v for k, v in self.options.items()}
         return consensus_loss(logits, labels, blobs, **now)
 
     def extra_repr(self) -> str:
         """Return the settings, for printing and for checkpoints; functions by name."""
-        return format_kwargs({**self.cut, **self.options})
+        return format_kwargs({**self.blob_options, **self.options})
 
 
 fused.differentiate_twice_by(weighted_terms)

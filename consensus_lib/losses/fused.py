@@ -3,18 +3,19 @@
 It keeps one tensor of the size of the logits where autograd would keep four, ``torch.compile`` takes it as a
 whole, and on CUDA, where torch brings Triton, it runs in the kernels of :mod:`consensus_lib.losses.triton`.
 M blobs, R runs of equal ids.
+
+On the CPU blobs are summed run by run, and the sums over runs are a product with a sparse matrix of ones,
+which MKL computes on all threads. All else of the logits' size is a torch operator: threads of Python would
+wait for the cores on which torch's own threads still spin.
 """
 
 import functools
 import importlib.util
-import itertools
 import math
-import os
+import warnings
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
-import scipy.sparse
 import torch
 import torch.nn.functional as F
 
@@ -24,8 +25,8 @@ from consensus_lib.losses.inputs import accumulator, check_range
 LONGEST_RUN = 256
 """Pixels; so few can be added in float32, one after the other, without a loss that shows."""
 
-SHARED_FROM = 1 << 16
-"""Pixels of a batch; fewer are not worth a second thread."""
+NONZEROS = 1 << 20
+"""Entries of one sparse matrix, about; more logits take several."""
 
 
 def serves(logits: torch.Tensor) -> bool:
@@ -47,29 +48,27 @@ def consensus(
     stop_gradient: bool,
 ) -> torch.Tensor:
     """Return what :func:`consensus_lib.losses.consensus.weighted_terms` returns, for float32 or float64."""
-    ids, labels = blobs.ids, blobs.labels
-    return _consensus(
-        logits, ids, _runs(ids), blobs.size, labels, match_weight, deviation_weight, stop_gradient
-    )[0]
+    tables = blobs.ids, blobs.size, blobs.labels, match_weight, deviation_weight
+    return _consensus(logits, *tables, stop_gradient)[0]
 
 
 def differentiate_twice_by(equations: Callable[..., torch.Tensor]) -> None:
     """Register the gradient, whose own gradient is that of the equations."""
 
     def keep(ctx, inputs, output):
-        logits, ids, first, size, labels, match_weight, deviation_weight, ctx.stop_gradient = inputs
+        logits, ids, size, labels, match_weight, deviation_weight, ctx.stop_gradient = inputs
         ctx.set_materialize_grads(False)
-        ctx.save_for_backward(logits, ids, first, size, labels, match_weight, deviation_weight, *output[1:])
+        ctx.save_for_backward(logits, ids, size, labels, match_weight, deviation_weight, *output[1:])
 
     def backward(ctx, grad, *_):
         if grad is None:
-            return (None,) * 8
-        logits, ids, first, size, labels, match_weight, deviation_weight, *made = ctx.saved_tensors
+            return (None,) * 7
+        logits, ids, size, labels, match_weight, deviation_weight, *made = ctx.saved_tensors
         if torch.is_grad_enabled():  # a graph of the gradient is asked for
             blobs = Blobs(ids, labels, torch.empty_like(labels), size)  # the equations ask for no image
             loss = equations(logits, blobs, match_weight, deviation_weight, ctx.stop_gradient)
-            return *torch.autograd.grad(loss, logits, grad, create_graph=True), *[None] * 7
-        return _consensus_gradient(grad, logits, ids, first, labels, match_weight, *made), *[None] * 7
+            return *torch.autograd.grad(loss, logits, grad, create_graph=True), *[None] * 6
+        return _consensus_gradient(grad, logits, ids, labels, match_weight, *made), *[None] * 6
 
     _consensus.register_autograd(backward, setup_context=keep)
 
@@ -88,7 +87,6 @@ def _kernels(device_type: str):
 def _consensus(
     logits: torch.Tensor,
     ids: torch.Tensor,
-    first: torch.Tensor,
     size: torch.Tensor,
     labels: torch.Tensor,
     match_weight: torch.Tensor,
@@ -99,8 +97,8 @@ def _consensus(
 
     Args:
         logits: float32 or float64 ``[B,K,H,W]``.
-        ids, first, size: the blobs' map ``[B,H,W]``, its runs as of :func:`_runs`, the sizes ``[M]``.
-        labels, match_weight, deviation_weight: of each blob, ``[M]``.
+        ids: the blobs' map ``[B,H,W]``.
+        size, labels, match_weight, deviation_weight: of each blob, ``[M]``.
         stop_gradient: hold the mean constant in the deviation.
 
     Returns:
@@ -111,14 +109,14 @@ def _consensus(
     if kernels := _kernels(logits.device.type):
         return kernels.consensus(logits, ids, size, labels, match_weight, deviation_weight, stop_gradient)
     check_range("labels", labels, 0, logits.shape[1] - 1)
-    pixels = _Pixels(ids, first, len(size))
+    sums = _sums_by_blob(ids, len(size), logits)
     log_p = logits.log_softmax(1)  # [B, K, H, W]
-    sum_log_p = pixels.sums(log_p)  # [K, M+1]
+    sum_log_p = sums(log_p)  # [K, M+1]
     mean_log_p = sum_log_p[:, 1:] / size  # [K, M]
     p = log_p.exp_()  # in place: for large batches, fresh memory costs more than exp
     if sum_log_p[:, 0].isnan().any():  # logits of pixels in no blob: whatever they are, their gradient is 0
         p.masked_fill_((ids < 0)[:, None], 0)
-    sum_p = pixels.sums(p)[:, 1:]  # [K, M]
+    sum_p = sums(p)[:, 1:]  # [K, M]
     mean_p = sum_p / size
     label_sum = sum_p.gather(0, labels[None])[0]  # [M]
 
@@ -151,7 +149,6 @@ def _consensus_gradient(
     grad: torch.Tensor,
     logits: torch.Tensor,
     ids: torch.Tensor,
-    first: torch.Tensor,
     labels: torch.Tensor,
     match_weight: torch.Tensor,
     p: torch.Tensor,
@@ -162,23 +159,23 @@ def _consensus_gradient(
     """Return the gradient ``[B,K,H,W]`` by the logits: g - p Σ g, for g = p ∂/∂p + ∂/∂log p."""
     if kernels := _kernels(logits.device.type):
         return kernels.gradient(grad, logits, ids, labels, match_weight, p, by_p, by_log_p, low_log_sum)
-    by_p, by_log_p = by_p * grad, by_log_p * grad  # [K, M+1]
-    pixels = _Pixels(ids, first, len(labels))
-    gradient = pixels.look_up(by_p).mul_(p)  # [B, K, H, W]
-    total = pixels.look_up(by_log_p.sum(0, keepdim=True))[:, 0]  # [B, H, W], Σ g
-    for g_k in gradient.unbind(1):
-        total += g_k
+    column = (ids.flatten(1) + 1)[:, None]  # [B, 1, N]; column 0 is for pixels in no blob
+
+    def look_up(table):  # [K, M+1] -> [B, K, H, W]
+        found = table.expand(len(ids), -1, -1).gather(2, column.expand(-1, len(table), -1))
+        return found.view(p.shape)
+
+    gradient = look_up(by_p * grad).mul_(p).add_(look_up(by_log_p * grad))
     low = low_log_sum < torch.inf
     if low.any():
         where, blob, label_log_p = _low_pixels(logits, ids, labels, low)
         share = (match_weight[blob] * (label_log_p - low_log_sum[blob]).exp()).to(p) * grad
         gradient[where[0], labels[blob], where[1], where[2]] -= share
-        total[where] -= share
-    return gradient.addcmul_(p, total[:, None], value=-1).add_(pixels.look_up(by_log_p))
+    return gradient.addcmul_(p, gradient.sum(1, keepdim=True), value=-1)
 
 
 @_consensus.register_fake
-def _(logits, ids, first, size, labels, match_weight, deviation_weight, stop_gradient):
+def _(logits, ids, size, labels, match_weight, deviation_weight, stop_gradient):
     table = logits.new_empty(logits.shape[1], len(labels) + 1)
     return (
         logits.new_empty(()),
@@ -194,110 +191,68 @@ def _(grad, logits, *_):
     return torch.empty_like(logits, memory_format=torch.contiguous_format)
 
 
-def _runs(ids: torch.Tensor) -> torch.Tensor:
-    """Return where the runs of equal ids begin, int64 ``[R]``, by position in the flat map.
+def _sums_by_blob(ids: torch.Tensor, count: int, like: torch.Tensor) -> Callable:
+    """Return the function from values ``[B,K,H,W]`` to their sums over blobs, float64 ``[K,M+1]``.
 
-    Empty where taking each pixel by itself is faster: on a GPU, or where the runs are short.
+    Column 0 is for pixels in no blob. Elsewhere than on the CPU each pixel is a run.
     """
-    if ids.device.type != "cpu" or not ids.numel() or torch.compiler.is_compiling():
-        return ids.new_empty(0)
+    if like.device.type == "cpu":
+        column, over_runs = _sums_by_run(ids, like)
+    else:
+        column, over_runs = (ids + 1).flatten(), lambda values: values
+    check_range("blobs.ids", column - 1, -1, count - 1)
+
+    def sums(values):
+        rows = over_runs(values).transpose(0, 1).flatten(1).to(accumulator(values.device))  # [K, B*R]
+        return rows.new_zeros(len(rows), count + 1).scatter_add_(1, column.expand_as(rows), rows)
+
+    return sums
+
+
+def _sums_by_run(ids: torch.Tensor, like: torch.Tensor) -> tuple[torch.Tensor, Callable]:
+    """Return the columns ``[B*R]`` of the runs of equal ids, and the function that sums values over them.
+
+    An image with fewer runs than another is filled up with empty ones, of column 0.
+    """
+    images, classes, pixels = len(ids), like.shape[1], max(1, math.prod(ids.shape[1:]))
     flat = ids.flatten().numpy()
-    begins = np.append(True, flat[1:] != flat[:-1])
-    begins[::LONGEST_RUN] = begins[:: math.prod(ids.shape[1:])] = True
+    begins = np.ones(len(flat), bool)
+    np.not_equal(flat[1:], flat[:-1], out=begins[1:])
+    begins[::LONGEST_RUN] = begins[::pixels] = True
     first = np.flatnonzero(begins)
-    return torch.from_numpy(first if 8 * len(first) < len(flat) else first[:0])
+    image = first // pixels
+    count = np.bincount(image, minlength=images)
+    real = np.arange(count.max(initial=0)) < count[:, None]  # [B, R]
+    start, column = np.full(real.shape, pixels, np.int32), np.zeros(real.shape, np.int64)
+    start[real], column[real] = first - image * pixels, flat[first] + 1
+    # [B*K, R], of a plane of pixels for each image and class, several planes to a matrix
+    start = torch.from_numpy(start)[:, None].expand(-1, classes, -1)
+    step = max(1, NONZEROS // pixels)
+    products = []
+    for part in start.flatten(0, 1).split(step):
+        offset = pixels * torch.arange(len(part) + 1, dtype=torch.int32)
+        rows = torch.cat([(part + offset[:-1, None]).flatten(), offset[-1:]])
+        if torch.backends.mkl.is_available():
+            at, ones = (entries[: len(part) * pixels] for entries in _entries(step * pixels, like.dtype))
+            shape = len(rows) - 1, len(at)
+            products.append(torch.sparse_csr_tensor(rows, at, ones, shape, check_invariants=False).mv)
+        else:  # ARM, say: on one thread
+            products.append(functools.partial(torch.segment_reduce, reduce="sum", offsets=rows.long()))
+
+    def over_runs(values):
+        planes = values.flatten(0, 1).flatten(1).split(step)
+        sums = [of_runs(part.flatten()) for of_runs, part in zip(products, planes, strict=True)]
+        return torch.cat(sums).view(start.shape) if sums else values.new_empty(start.shape)
+
+    return torch.from_numpy(column).flatten(), over_runs
 
 
-class _Pixels:
-    """The pixels of an id map ``[B,H,W]`` of M blobs, to sum over blobs and to look up in tables of them.
-
-    Where runs are given, blobs are summed and filled run by run: they are many times fewer than pixels, and
-    adding pixel after pixel to one number would wait for each addition. Torch uses all its threads for the
-    logits and one for this, so that the images are shared among as many threads here.
-    """
-
-    def __init__(self, ids: torch.Tensor, first: torch.Tensor, count: int):
-        self.shape, self.count, column = ids.shape, count, ids.flatten()
-        self.runs = first.numpy() if len(first) else None
-        if self.runs is not None:
-            self.length = np.diff(self.runs, append=len(column))
-            column = column.index_select(0, first)
-        check_range("blobs.ids", column, -1, count - 1)
-        self.column = column + 1  # [R] or [N]; column 0 is for pixels in no blob
-        shared = ids.device.type == "cpu" and ids.numel() > SHARED_FROM
-        parts = min(len(ids), torch.get_num_threads()) if shared else 1
-        pixels = [at * len(ids) // parts * math.prod(ids.shape[1:]) for at in range(parts + 1)]
-        runs = pixels if self.runs is None else np.searchsorted(self.runs, pixels).tolist()
-        slices = ([slice(*ends) for ends in itertools.pairwise(of)] for of in (pixels, runs))
-        self.parts = list(zip(*slices, strict=True))  # of the images: their pixels and their runs
-
-    def sums(self, values: torch.Tensor) -> torch.Tensor:
-        """Return the sums of ``values`` ``[B,K,H,W]`` by column, float64 ``[K,M+1]``."""
-        type_ = accumulator(values.device)
-        if values.device.type != "cpu":
-            sums = values.new_zeros(values.shape[1], self.count + 1, dtype=type_)
-            for total, row in zip(sums, values.unbind(1), strict=True):
-                total.scatter_add_(0, self.column, row.flatten().to(total))
-            return sums
-        per_image = math.prod(self.shape[1:])
-
-        def of_part(part: tuple[slice, slice]) -> torch.Tensor:
-            pixels, runs = part
-            images = slice(pixels.start // max(1, per_image), pixels.stop // max(1, per_image))
-            sums = torch.zeros(values.shape[1], self.count + 1, dtype=type_)
-            add = self._adder(pixels, runs, values.shape[1], values.numpy().dtype)
-            for total, row in zip(sums, values[images].unbind(1), strict=True):
-                row = add(np.ascontiguousarray(row.numpy()).ravel()).astype(np.float64)
-                total.scatter_add_(0, self.column[runs], torch.from_numpy(row))
-            return sums
-
-        first, *others = _share(of_part, self.parts)
-        for other in others:
-            first += other  # an id belongs to one image: one of the two is 0
-        return first
-
-    def _adder(self, pixels: slice, runs: slice, classes: int, dtype) -> Callable[[np.ndarray], np.ndarray]:
-        """Return the function from a channel of some ``pixels`` to its sums over their runs ``[R]``."""
-        if self.runs is None:
-            return lambda channel: channel
-        first, count = self.runs[runs] - pixels.start, pixels.stop - pixels.start
-        if count > 16 * len(first) or classes < 8:
-            return lambda channel: np.add.reduceat(channel, first)
-        # Where runs are short, the call that reduceat makes for each costs more than its additions. A sparse
-        # matrix of ones has no such calls, but must be made: that takes as long as some channels.
-        ones = np.ones(count, dtype), np.arange(count), np.append(first, count)
-        return scipy.sparse.csr_array(ones, shape=(len(first), count)).__matmul__
-
-    def look_up(self, tables: torch.Tensor) -> torch.Tensor:
-        """Return each pixel's entries of tables ``[K,M+1]``, ``[B,K,H,W]``."""
-        if tables.device.type != "cpu":
-            at = tables.index_select(1, self.column).view(len(tables), *self.shape)
-            return at.transpose(0, 1).contiguous()
-        found = tables.new_empty(self.shape[0], len(tables), *self.shape[1:])
-        column, out = self.column.numpy(), found.flatten(2).numpy()
-
-        def fill(part: tuple[slice, slice]) -> None:
-            pixels, runs = part
-            images = slice(*(edge // max(1, out.shape[2]) for edge in (pixels.start, pixels.stop)))
-            for k, table in enumerate(tables.numpy()):
-                at = table.take(column[runs])
-                at = at if self.runs is None else np.repeat(at, self.length[runs])
-                out[images, k] = at.reshape(-1, out.shape[2])
-
-        _share(fill, self.parts)
-        return found
-
-
-def _share(task: Callable, parts: list) -> list:
-    """Return the results of ``task`` for all parts, each but the first in a thread of its own."""
-    others = [_pool(os.getpid(), len(parts) - 1).submit(task, part) for part in parts[1:]]
-    return [task(parts[0]), *(other.result() for other in others)]
-
-
-@functools.cache
-def _pool(process: int, threads: int) -> ThreadPoolExecutor:
-    """Return threads of this process: after a fork, those of its parent are not there."""
-    return ThreadPoolExecutor(threads)
+@functools.lru_cache(maxsize=2)
+def _entries(count: int, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the columns and the ones of a sparse matrix with one entry in each column."""
+    with warnings.catch_warnings(action="ignore"):  # once in a process, that sparse tensors are in beta
+        torch.sparse_csr_tensor([0], [], [], (0, 0))
+    return torch.arange(count, dtype=torch.int32), torch.ones(count, dtype=dtype)
 
 
 def _low_pixels(

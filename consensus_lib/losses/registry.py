@@ -51,26 +51,26 @@ class ComponentDiceLoss(FunctionLoss):
     """:func:`~consensus_lib.losses.baselines.component_dice_loss` as a module.
 
     Attributes:
-        batch_keys, cut: as those of :class:`ConsensusLoss`.
+        batch_keys, blob_options: as those of :class:`ConsensusLoss`.
     """
 
     batch_keys = ("blobs",)
 
     def __init__(self, connectivity: int = 4, *, min_size: int = 0, **options):
         super().__init__(baselines.component_dice_loss, **options)
-        self.cut = {"kind": "component", "connectivity": connectivity, "min_size": min_size}
+        self.blob_options = {"kind": "component", "connectivity": connectivity, "min_size": min_size}
 
     def forward(
         self, logits: torch.Tensor, labels: torch.Tensor, blobs: Blobs | torch.Tensor | None = None
     ) -> torch.Tensor:
         """Return the loss."""
         check_classes(logits, labels)
-        blobs = label_blobs(labels, **self.cut) if blobs is None else blobs
+        blobs = label_blobs(labels, **self.blob_options) if blobs is None else blobs
         return self.function(logits, labels, blobs, **self.options)
 
     def extra_repr(self) -> str:
         """Return all settings, for printing and for checkpoints."""
-        return format_kwargs({**self.cut, **self.options})
+        return format_kwargs({**self.blob_options, **self.options})
 
 
 class WithConsensus(nn.Module):
@@ -85,7 +85,7 @@ class WithConsensus(nn.Module):
 
     def __init__(self, loss: nn.Module, consensus: ConsensusLoss):
         super().__init__()
-        self.loss, self.consensus, self.cut = loss, consensus, consensus.cut
+        self.loss, self.consensus, self.blob_options = loss, consensus, consensus.blob_options
 
     @property
     def progress(self) -> float:

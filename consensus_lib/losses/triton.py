@@ -138,7 +138,7 @@ def _gradient(
     tl.store(out + at, (g - one * tl.sum(g, 0)) * tl.load(grad), inside)
 
 
-def _cut(x: torch.Tensor) -> tuple[tuple, int, int, dict]:
+def _tiles(x: torch.Tensor) -> tuple[tuple, int, int, dict]:
     """Return logits and their steps (image, class, pixel), H·W, the number of tiles, and their shape."""
     if x.stride(2) != x.shape[3] * x.stride(3):
         x = x.clone(memory_format=torch.contiguous_format)
@@ -150,7 +150,7 @@ def _cut(x: torch.Tensor) -> tuple[tuple, int, int, dict]:
 
 def consensus(logits, ids, size, labels, match_weight, deviation_weight, stop_gradient):
     """Return what the operator ``consensus_lib::consensus`` returns."""
-    x, pixels, tiles, tile = _cut(logits)
+    x, pixels, tiles, tile = _tiles(logits)
     M, K, limits = len(labels), logits.shape[1], torch.finfo(logits.dtype)
     ids, size, labels = ids.contiguous(), size.contiguous(), labels.contiguous()
     zeros = torch.zeros((2 * K + 1) * M + 1, dtype=torch.float64, device=ids.device)
@@ -174,7 +174,7 @@ def consensus(logits, ids, size, labels, match_weight, deviation_weight, stop_gr
 
 def gradient(grad, logits, ids, labels, match_weight, p, by_p, by_log_p, low_log_sum):
     """Return what the operator ``consensus_lib::consensus_gradient`` returns."""
-    x, pixels, tiles, tile = _cut(logits)
+    x, pixels, tiles, tile = _tiles(logits)
     maps = ids.contiguous(), labels.contiguous()
     out = torch.empty_like(p)
     with torch.cuda.device_of(logits):

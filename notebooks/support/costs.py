@@ -57,7 +57,7 @@ def measure_costs(
     chosen = methods if names is None else {name: methods[name] for name in names}
 
     def backward(loss):
-        more = {"blobs": label_blobs(labels, **loss.cut)} if hasattr(loss, "cut") else {}
+        more = {"blobs": label_blobs(labels, **loss.blob_options)} if hasattr(loss, "blob_options") else {}
 
         def run():
             leaf = logits.detach().requires_grad_()

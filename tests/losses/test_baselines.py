@@ -157,8 +157,8 @@ def test_the_module_is_its_function_and_says_its_settings(name, options):
     logits, labels = case(5)
     loss, more = MODULES[name](**options), dict(options)
     if name == "component_dice":
-        cut = {key: more.pop(key) for key in ("connectivity", "min_size") if key in more}
-        more["blobs"] = label_blobs(labels, "component", **cut)
+        of_blobs = {key: more.pop(key) for key in ("connectivity", "min_size") if key in more}
+        more["blobs"] = label_blobs(labels, "component", **of_blobs)
     assert loss(logits, labels) == loss.function(logits, labels, **more)
     assert loss.function in (*vars(baselines).values(), *vars(neighbours).values())
     for key, value in options.items():
@@ -303,7 +303,7 @@ def test_consensus_is_added_to_any_loss():
     both = WithConsensus(MODULES["dice"](), consensus)
     expected = MODULES["dice"]()(logits, labels) + consensus(logits, labels)
     torch.testing.assert_close(both(logits, labels), expected)
-    blobs = label_blobs(labels, **both.cut)
+    blobs = label_blobs(labels, **both.blob_options)
     torch.testing.assert_close(both(logits, labels, blobs=blobs), expected)
     assert "beta=2.0" in repr(both)  # it stands in checkpoints
     consensus = ConsensusLoss("component", alpha=0.0, beta=lambda progress: 2 * progress)

@@ -103,7 +103,9 @@ def test_the_fast_loss_equals_the_equations(seed, k, kind, options):
     assert (gradient.movedim(1, -1)[labels == IGNORE] == 0).all()
 
 
-def test_long_runs_are_summed_as_pixels_are():
+@pytest.mark.parametrize("mkl", [torch.backends.mkl.is_available(), False])
+def test_long_runs_are_summed_as_pixels_are(mkl, monkeypatch):
+    monkeypatch.setattr(torch.backends.mkl, "is_available", lambda: mkl)
     logits, labels = case(0, 3, (2, 20, 30))
     labels = torch.zeros_like(labels)
     labels[:, 5:9], labels[:, 12, 4:6], labels[1, 15:] = 1, 2, IGNORE

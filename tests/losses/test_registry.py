@@ -45,7 +45,7 @@ def test_each_name_makes_a_loss(name):
 def test_options_reach_the_loss(own):
     assert make_loss("focal", gamma=1.0).options["gamma"] == 1.0
     assert make_loss("consensus", beta=2.0).options == {"beta": 2.0}
-    assert make_loss("consensus", kind="class").cut["kind"] == "class"
+    assert make_loss("consensus", kind="class").blob_options["kind"] == "class"
     ones = torch.ones(1, 2, 4, 4), torch.zeros(1, 4, 4, dtype=torch.int64)
     assert make_loss("own_losses:TopoLoss", weight=2.0)(*ones) == 2
     assert make_loss("own_losses:scaled", scale=3.0)(*ones) == 3

@@ -123,8 +123,8 @@ def test_kernels_compile_without_spilling(classes, capability, tmp_path, monkeyp
     from consensus_lib.losses import triton as kernels
 
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
-    cut = kernels._cut(torch.empty(1, classes, 16, 16))[-1]
-    constants = {"ss": 1, "LOW": -70.0, "TINY": 1e-38, "EPS": 1e-7, "STOP": False, **cut}
+    tile = kernels._tiles(torch.empty(1, classes, 16, 16))[-1]
+    constants = {"ss": 1, "LOW": -70.0, "TINY": 1e-38, "EPS": 1e-7, "STOP": False, **tile}
     wide = dict.fromkeys(
         ["top", "rest", "match_weight", "deviation_weight", "loss", "low_log_sum", "sums"], "*fp64"
     )
@@ -133,7 +133,7 @@ def test_kernels_compile_without_spilling(classes, capability, tmp_path, monkeyp
     dump = Path(triton.__file__).parent / "backends/nvidia/bin/cuobjdump"
     for kernel in (kernels._sums, kernels._low_sums, kernels._tables, kernels._gradient):
         signature = {name: types.get(name, "*fp32") for name in kernel.arg_names}
-        block = {"BLOCK": max(1, min(64, 512 // cut["KP"]))} if kernel is kernels._tables else {}
+        block = {"BLOCK": max(1, min(64, 512 // tile["KP"]))} if kernel is kernels._tables else {}
         known = {
             name: {**constants, **block}[name] for name, kind in signature.items() if kind == "constexpr"
         }
@@ -141,7 +141,7 @@ def test_kernels_compile_without_spilling(classes, capability, tmp_path, monkeyp
         source = triton.compiler.ASTSource(
             kernel, signature, known, {(i,): [["tt.divisibility", 16]] for i in divisible}
         )
-        options = {"num_warps": 4 if block else cut["num_warps"], "debug": True, "sanitize_overflow": False}
+        options = {"num_warps": 4 if block else tile["num_warps"], "debug": True, "sanitize_overflow": False}
         built = triton.compile(source, target=GPUTarget("cuda", capability, 32), options=options)
         assert built.asm["cubin"]
         if dump.is_file():

@@ -256,7 +256,7 @@ def test_workers_do_not_change_the_result(data):
 
 def test_blobs_from_the_data_do_not_change_the_result(data):
     loss = ConsensusLoss("component", min_size=4)
-    runs = [train(made, loss=loss) for made in (data, data.with_blobs(**loss.cut))]
+    runs = [train(made, loss=loss) for made in (data, data.with_blobs(**loss.blob_options))]
     losses = [[row["loss"] for row in history] for _, history in runs]
     assert losses[0] == losses[1]
 

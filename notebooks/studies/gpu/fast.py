@@ -172,7 +172,7 @@ def step(profile, device: torch.device, resident: data.Resident) -> dict:
     batches that are there already. The row also has what making one takes alone.
     """
     learner = Learner(STEP, profile, device, 3, 1e-4)
-    given = 0, profile.batch, STEP.augment, learner.cut
+    given = 0, profile.batch, STEP.augment, learner.blob_options
     fixed = resident.epoch(0, 0, *given[1:])
 
     def epoch(batches):

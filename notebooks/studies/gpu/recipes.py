@@ -18,7 +18,7 @@ class Recipe(NamedTuple):
 
     Attributes:
         name: in tables and ids; new for whatever trains otherwise.
-        loss: makes the loss, a module of (logits, labels); blobs are handed to one that has a ``cut``.
+        loss: makes the loss, a module of (logits, labels); blobs are handed to one that has ``blob_options``.
         tuned_as: the entry of ``TUNED`` whose learning rate it takes.
         dropout: of the network.
         augment: variation of the training images, or None.

@@ -34,7 +34,10 @@ class Learner:
         cuda = device.type == "cuda"
         self.optimizer = torch.optim.Adam(self.network.parameters(), lr=rate, fused=cuda)
         self.loss = recipe.loss()
-        self.cut, self.takes = getattr(self.loss, "cut", None), getattr(self.loss, "batch_keys", ())
+        self.blob_options, self.takes = (
+            getattr(self.loss, "blob_options", None),
+            getattr(self.loss, "batch_keys", ()),
+        )
         self.half = pick_precision(profile.precision, device) == "bfloat16"
 
     def step(self, batch: data.Batch) -> torch.Tensor:
@@ -63,7 +66,7 @@ def train(
     schedule = cosine(learner.optimizer, epochs * steps)
     losses, begin = [], time.perf_counter()
     for epoch, batches in enumerate(
-        resident.epochs(epochs, seed, profile.batch, recipe.augment, learner.cut)
+        resident.epochs(epochs, seed, profile.batch, recipe.augment, learner.blob_options)
     ):
         torch.manual_seed(int(np.random.SeedSequence((seed, epoch)).generate_state(1)[0]))
         total = torch.zeros((), device=resident.labels.device)
