@@ -9,11 +9,10 @@ from types import SimpleNamespace
 import numpy as np
 
 from synthetic_faces.chance import choose, field, line, normal
-from synthetic_faces.classes import HAIR
-from synthetic_faces.colour import skin_colour
 from synthetic_faces.head import sections
 from synthetic_faces.mesh import azimuths, grid_normals, tube
-from synthetic_faces.paint import Paint
+from synthetic_faces.paint import Paint, skin_colour
+from synthetic_faces.recipe import HAIR
 
 ANGLES = (0, 18, 36, 52, 64, 76, 88, 100, 114, 130, 180)
 
@@ -24,8 +23,8 @@ MASCULINE = {
 }  # fmt: skip
 
 
-def draw_style(rng: np.random.Generator, shape, look) -> SimpleNamespace:
-    """Draw a style that fits age and look; lengths in millimetres, angles in degrees."""
+def sample_style(rng: np.random.Generator, shape, look) -> SimpleNamespace:
+    """Sample a style that fits age and look; lengths in millimetres, angles in degrees."""
     odds = dict(FEMININE if look.feminine else MASCULINE)
     if not look.feminine:
         old = max(0.0, shape.age - 0.45)
@@ -56,7 +55,7 @@ def draw_style(rng: np.random.Generator, shape, look) -> SimpleNamespace:
 
 
 def _particular(rng: np.random.Generator, kind: str, h: float, front: list, burn: float) -> dict:
-    """Return the values that set a ``kind`` apart, as for :func:`draw_style`.
+    """Return the values that set a ``kind`` apart, as for :func:`sample_style`.
 
     ``h`` is the hairline's height above the eyes, ``front`` the usual hairline at five of ``ANGLES``, and
     ``burn`` the height y where sideburns end.

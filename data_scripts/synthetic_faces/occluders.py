@@ -10,13 +10,12 @@ import numpy as np
 from scipy import ndimage
 
 from synthetic_faces.chance import choose, normal
-from synthetic_faces.classes import GLASSES, HAIR, OCCLUDER, SUNGLASSES
-from synthetic_faces.colour import linear
 from synthetic_faces.head import head_grid
 from synthetic_faces.layers import Layer, Stage, coverage, flat_colour, limb
 from synthetic_faces.light import shade
 from synthetic_faces.mesh import Solid, grid_normals, power, rasterise
-from synthetic_faces.paint import Paint
+from synthetic_faces.paint import Paint, linear
+from synthetic_faces.recipe import GLASSES, HAIR, OCCLUDER, SUNGLASSES
 from synthetic_faces.scene import random_colour
 from synthetic_faces.skin import azimuth
 
