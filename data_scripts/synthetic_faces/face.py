@@ -82,20 +82,20 @@ def draw_face(seed: int, index: int, size: int = 128, *, recipe: Recipe | None =
     picture = _develop(image, outside, rng) if recipe.camera else paint.screen(image)
     hidden = np.count_nonzero(face & covered) / max(np.count_nonzero(face), 1)
     counts = np.bincount(labels.ravel(), minlength=len(CLASSES)).tolist()
-    record = {"seed": seed, "index": index, "size": size, **_describe(person, lamps), **record}
-    record |= {"occlusion": round(hidden, 6), "pixels": dict(zip(CLASSES, counts, strict=True))}
-    return FaceSample(picture, labels, complete, face, record)
-
-
-def _describe(person, lamps: light.Light) -> dict:
-    """Return the record's entries about the person and the light."""
-    pose = (round(float(angle), 2) for angle in person.pose)
-    return {
-        "pose": dict(zip(("yaw", "pitch", "roll"), pose, strict=True)),
+    yaw, pitch, roll = (round(float(angle), 2) for angle in person.pose)
+    described = {
+        "seed": seed,
+        "index": index,
+        "size": size,
+        "pose": {"yaw": yaw, "pitch": pitch, "roll": roll},
         "skin_tone": {"scale": "Monk", "value": round(person.look.tone, 2)},
         "hair": {"kind": person.style.kind, "colour": person.look.hair, "beard": person.look.beard},
         "light": {"key": [round(float(v), 3) for v in lamps.key], "softness": round(lamps.softness, 3)},
+        **record,
+        "occlusion": round(hidden, 6),
+        "pixels": dict(zip(CLASSES, counts, strict=True)),
     }
+    return FaceSample(picture, labels, complete, face, described)
 
 
 def _aim(rng: np.random.Generator, person, size: int) -> View:

@@ -22,31 +22,24 @@ FABRICS = (
     "#c9b28a", "#5b4632", "#2f4b36", "#a8c0d8", "#d88aa0", "#e0b030",
 )  # fmt: skip
 
-# Package, file, and (left, top, right, bottom) of the usable part in pixels, or None for all of it.
+# Files, and (left, top, right, bottom) of the usable part in pixels, or None for all of it.
 PHOTOGRAPHS = (
-    ("skimage", "data/coffee.png", None),
-    ("skimage", "data/camera.png", (230, 0, 512, 512)),
-    ("skimage", "data/brick.png", None),
-    ("skimage", "data/grass.png", None),
-    ("skimage", "data/gravel.png", None),
-    ("skimage", "data/motorcycle_left.png", None),
-    ("skimage", "data/rocket.jpg", None),
-    ("skimage", "data/chelsea.png", None),
-    ("skimage", "data/coins.png", None),
-    ("skimage", "data/hubble_deep_field.jpg", None),
-    ("skimage", "data/page.png", None),
-    ("skimage", "data/astronaut.png", (0, 0, 128, 300)),
-    ("skimage", "data/astronaut.png", (120, 300, 512, 512)),
-    ("matplotlib", "mpl-data/sample_data/grace_hopper.jpg", (60, 400, 460, 600)),
-)
+    ("coffee.png", None), ("camera.png", (230, 0, 512, 512)), ("brick.png", None), ("grass.png", None),
+    ("gravel.png", None), ("motorcycle_left.png", None), ("rocket.jpg", None), ("chelsea.png", None),
+    ("coins.png", None), ("hubble_deep_field.jpg", None), ("page.png", None),
+    ("astronaut.png", (0, 0, 128, 300)), ("astronaut.png", (120, 300, 512, 512)),
+    ("grace_hopper.jpg", (60, 400, 460, 600)),
+)  # fmt: skip
+FOLDERS = {"skimage": "data", "matplotlib": "mpl-data/sample_data"}
 
 
 @functools.cache
 def photographs() -> list[tuple[Path, tuple | None]]:
     """Return file and usable part of the photographs that the installed packages really hold."""
-    found = [(importlib.util.find_spec(package), file, part) for package, file, part in PHOTOGRAPHS]
-    files = [(Path(spec.origin).parent / file, part) for spec, file, part in found if spec]
-    return [(file, part) for file, part in files if file.is_file()]
+    found = ((importlib.util.find_spec(package), folder) for package, folder in FOLDERS.items())
+    folders = [Path(spec.origin).parent / folder for spec, folder in found if spec]
+    places = ((folder / name, part) for name, part in PHOTOGRAPHS for folder in folders)
+    return [(file, part) for file, part in places if file.is_file()]
 
 
 @functools.cache

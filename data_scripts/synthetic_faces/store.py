@@ -40,19 +40,16 @@ SOURCE = "rendered by synthetic_faces; backgrounds from scikit-image's and matpl
 
 
 def _notes(seed: int, recipe: Recipe, counts: Mapping[str, int]) -> dict:
-    notes = {"version": VERSION, "seed": seed, "recipe": dataclasses.asdict(recipe), "asked": dict(counts)}
-    return json.loads(json.dumps(notes))  # tuples become lists, as they are read back
-
-
-def _checked(counts: Mapping[str, int]) -> dict[str, int]:
-    unknown = set(counts) - set(FIRST)
-    if unknown:
+    """Return what a data set is made of, checked, as ``dataset.json`` is read back."""
+    if unknown := set(counts) - set(FIRST):
         raise ValueError(f"counts: expected splits among {list(FIRST)}, got {sorted(unknown)}")
     for split, count in counts.items():
         check_integer(f"counts[{split!r}]", count, 0, 1_000_000_000)
     if not sum(counts.values()):
         raise ValueError(f"counts: expected at least one sample, got {dict(counts)}")
-    return {split: counts[split] for split in FIRST if counts.get(split)}
+    asked = {split: counts[split] for split in FIRST if counts.get(split)}
+    notes = {"version": VERSION, "seed": seed, "recipe": dataclasses.asdict(recipe), "asked": asked}
+    return json.loads(json.dumps(notes))  # tuples become lists
 
 
 def _encode(task: tuple) -> tuple[str, str, bytes, np.ndarray, bytes]:
@@ -75,19 +72,18 @@ def _encoded(tasks: list[tuple], workers: int) -> Iterator[tuple]:
     if workers == 0:
         yield from map(_encode, tasks)
         return
-    # Fresh interpreters: forking a process that has threads (any that imported torch) can hang.
-    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
-        # A new process runs the caller's script first. One without `if __name__ == "__main__":` would come
-        # back here and wait for the lock that this process holds, so new processes see an empty script.
-        script, sys.modules["__main__"] = sys.modules["__main__"], ModuleType("__main__")
-        try:
-            try:
-                encoded = pool.map(_encode, tasks, chunksize=max(1, min(32, len(tasks) // (4 * workers))))
-            finally:
-                sys.modules["__main__"] = script
-            yield from encoded
-        finally:
-            pool.shutdown(cancel_futures=True)
+    # Fresh interpreters: forking a process that has threads (any that imported torch) can hang. They run the
+    # caller's script first. One without `if __name__ == "__main__":` would come back here and wait for the
+    # lock that this process holds, so they see an empty script.
+    pool = ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"))
+    script, sys.modules["__main__"] = sys.modules["__main__"], ModuleType("__main__")
+    try:
+        encoded = pool.map(_encode, tasks, chunksize=max(1, min(32, len(tasks) // (4 * workers))))
+        sys.modules["__main__"] = script
+        yield from encoded
+    finally:
+        sys.modules["__main__"] = script
+        pool.shutdown(cancel_futures=True)
 
 
 def prepare_synthetic(
@@ -115,16 +111,16 @@ def prepare_synthetic(
         ValueError: an argument is out of its range.
         DatasetError: ``folder`` holds something else.
     """
-    folder, recipe, counts = Path(folder), recipe or Recipe(), _checked(counts)
-    draw_face(seed, 0, size, recipe=recipe)  # complains about seed and size before anything is written
+    folder, recipe = Path(folder), recipe or Recipe()
     notes = _notes(seed, recipe, counts)
+    draw_face(seed, 0, size, recipe=recipe)  # complains about seed and size before anything is written
     if is_made(folder, size, notes, "the same parameters"):
         return folder
     info = DatasetInfo("synthetic_faces", CLASSES, COLOURS, SOURCE, "MIT", size, notes=notes)
     with DatasetWriter(folder, info, plan={}) as writer:
         (writer.partial / "complete").mkdir(exist_ok=True)
         tasks = []
-        for split, count in counts.items():
+        for split, count in notes["asked"].items():
             for number in range(count):
                 id = f"{split}_{number:06d}"
                 if writer.has(id):
@@ -152,7 +148,7 @@ def synthetic_folder(
     parameters and the renderer's version.
     """
     recipe = recipe or Recipe()
-    key = json.dumps([_notes(seed, recipe, _checked(counts)), size], sort_keys=True)
+    key = json.dumps([_notes(seed, recipe, counts), size], sort_keys=True)
     folder = data_dir() / f"synthetic-{hashlib.sha256(key.encode()).hexdigest()[:10]}"
     with locked(folder.with_name(f".{folder.name}.lock")):  # another run of a sweep may be rendering them
         return prepare_synthetic(folder, seed=seed, counts=counts, size=size, recipe=recipe, **options)
