@@ -1,7 +1,7 @@
 """Augmentation: random views of an image and of its label map, moved together.
 
 What happens to a sample depends on (seed, epoch, index) alone: not on the batch that it lies in, nor on
-the worker that draws it, so a run is repeated exactly with any number of workers. Geometry is one affine
+the worker that makes it, so a run is repeated exactly with any number of workers. Geometry is one affine
 map per sample, applied once to the whole batch; labels are never interpolated.
 """
 
@@ -40,17 +40,11 @@ class Augment:
     colour: float = 0.0
 
     def __post_init__(self):
-        ranges = {
-            "flip": (0, 1),
-            "rotation": (0, 180),
-            "scale": (0.1, 1),
-            "shift": (0, 1),
-            "crop": (0.1, 1),
-            "colour": (0, 0.9),
-        }
-        for name, (low, high) in ranges.items():
-            if not low <= getattr(self, name) <= high:
-                raise ValueError(f"{name}: expected a value in [{low}, {high}], got {getattr(self, name)}")
+        lowest, highest = {"scale": 0.1, "crop": 0.1}, {"rotation": 180, "colour": 0.9}
+        for name, value in vars(self).items():
+            low, high = lowest.get(name, 0), highest.get(name, 1)
+            if not low <= value <= high:
+                raise ValueError(f"{name}: expected a value in [{low}, {high}], got {value}")
 
     @property
     def flips_only(self) -> bool:
@@ -59,7 +53,7 @@ class Augment:
 
     def flipped(self, seed: int, epoch: int, indices: Sequence[int]) -> torch.Tensor:
         """Return which samples are flipped, bool ``[B]``."""
-        return _flips(np.stack([self._draw(seed, epoch, index) for index in indices]))
+        return _flips(np.stack([self._sample(seed, epoch, index) for index in indices]))
 
     def __call__(
         self,
@@ -76,7 +70,7 @@ class Augment:
             images: float ``[B,3,H,W]`` in [-1, 1]. Channels beyond the third move along with these, but
                 keep their values: probabilities of the K classes, say.
             labels: int64 ``[B,H,W]``.
-            seed, epoch: which variation to draw.
+            seed, epoch: which variation.
             indices: the samples' positions in their data set, length B.
             mirror: which class each class is in a flipped image, length K; see
                 :attr:`consensus_lib.data.tasks.Task.mirror`. Labels of flipped samples, and their
@@ -89,20 +83,24 @@ class Augment:
         Raises:
             ValueError: there are other channels than three, and than three and one for each class.
         """
-        draws = np.stack([self._draw(seed, epoch, index) for index in indices])  # [B, 12]
-        flipped = _flips(draws).to(images.device)
-        draws = torch.from_numpy(draws).to(images)
-        images, labels = self._move(images, labels, draws[:, :6])
+        numbers = np.stack([self._sample(seed, epoch, index) for index in indices])  # [B, 12]
+        flipped = _flips(numbers).to(images.device)
+        numbers = torch.from_numpy(numbers).to(images)
+        if self.flips_only:  # exact, and much cheaper than resampling
+            images = torch.where(flipped[:, None, None, None], images.flip(3), images)
+            labels = torch.where(flipped[:, None, None], labels.flip(2), labels)
+        else:
+            images, labels = _moved(images, labels, numbers[:, :6])
         if mirror is not None:
             images, labels = _exchanged(images, labels, flipped, torch.as_tensor(mirror))
         if self.colour:
-            images = torch.cat([self._recolour(images[:, :3], draws[:, 6:]), images[:, 3:]], 1)
+            images = torch.cat([self._recolour(images[:, :3], numbers[:, 6:]), images[:, 3:]], 1)
         return images, labels
 
-    def _draw(self, seed: int, epoch: int, index: int) -> np.ndarray:
+    def _sample(self, seed: int, epoch: int, index: int) -> np.ndarray:
         """Return the affine map (2×3, output to input, row by row) and 6 colour numbers of one sample."""
         rng = np.random.default_rng((seed, epoch, index))
-        # One uniform number for each decision, always drawn, so that switching one part off leaves
+        # One uniform number for each decision, always sampled, so that switching one part off leaves
         # the others as they were.
         u = rng.uniform(-1, 1, size=14)
         mirror = -1.0 if (u[0] + 1) / 2 < self.flip else 1.0
@@ -112,27 +110,6 @@ class Augment:
         centre = self.shift * 2 * u[4:6] + (1 - side) * u[6:8]  # the frame spans -1..1
         cos, sin = math.cos(angle) * zoom, math.sin(angle) * zoom
         return np.array([mirror * cos, -sin, centre[0], mirror * sin, cos, centre[1], *u[8:14]])
-
-    @staticmethod
-    def _move(images, labels, rows):
-        still = torch.tensor([1.0, 0, 0, 0, 1, 0]).to(rows)
-        mirrored = torch.tensor([-1.0, 0, 0, 0, 1, 0]).to(rows)
-        flipped = (rows == mirrored).all(1)
-        if ((rows == still).all(1) | flipped).all():  # exact and much cheaper than resampling
-            images = torch.where(flipped[:, None, None, None], images.flip(3), images)
-            return images, torch.where(flipped[:, None, None], labels.flip(2), labels)
-        grid = F.affine_grid(rows.view(-1, 2, 3), list(images.shape), align_corners=False)  # [B, H, W, 2]
-        images = F.grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=False)
-        # Class numbers shifted by one: zero padding then means "outside", told from background 0.
-        shifted = F.grid_sample(
-            labels[:, None].to(images.dtype) + 1,
-            grid,
-            mode="nearest",
-            padding_mode="zeros",
-            align_corners=False,
-        )[:, 0]  # [B, H, W]
-        moved = shifted.round().to(labels.dtype) - 1
-        return images, torch.where(moved < 0, IGNORE, moved)
 
     def _recolour(self, images, numbers):
         gain = 1 + self.colour * numbers[:, :3, None, None] / 2  # white balance, [B, 3, 1, 1]
@@ -144,9 +121,20 @@ class Augment:
         return (grey + (images - grey) * (1 + saturation)).clamp(-1, 1)
 
 
-def _flips(draws: np.ndarray) -> torch.Tensor:
+def _flips(numbers: np.ndarray) -> torch.Tensor:
     """Return which affine maps ``[B,>=6]`` flip, bool ``[B]``: those of negative determinant."""
-    return torch.from_numpy(draws[:, 0] * draws[:, 4] < draws[:, 1] * draws[:, 3])
+    return torch.from_numpy(numbers[:, 0] * numbers[:, 4] < numbers[:, 1] * numbers[:, 3])
+
+
+def _moved(images, labels, rows):
+    """Return images and labels moved by affine maps ``[B,6]`` from places of the output to the input."""
+    grid = F.affine_grid(rows.view(-1, 2, 3), list(images.shape), align_corners=False)  # [B, H, W, 2]
+    images = F.grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=False)
+    # Class numbers shifted by one: zero padding then means "outside", told from background 0.
+    numbers = labels[:, None].to(images.dtype) + 1
+    shifted = F.grid_sample(numbers, grid, mode="nearest", padding_mode="zeros", align_corners=False)[:, 0]
+    moved = shifted.round().to(labels.dtype) - 1  # [B, H, W]
+    return images, torch.where(moved < 0, IGNORE, moved)
 
 
 def _exchanged(images, labels, flipped, mirror):

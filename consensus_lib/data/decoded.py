@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from consensus_lib import IGNORE, paths
 from consensus_lib.data.folder import DatasetInfo, Row

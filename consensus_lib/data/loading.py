@@ -51,7 +51,7 @@ def loader(
     elif world > 1:
         places = np.array_split(places, world)[rank]
     order = _EpochOrder(len(data), places, data.seed if shuffle else None, first_epoch)
-    # A generator of its own: starting workers then draws nothing from the one that dropout reads.
+    # A generator of its own: starting workers then takes nothing from the one that dropout reads.
     return DataLoader(
         data,
         max(1, batch_size // world),

@@ -1,11 +1,10 @@
-"""Open a data set by its name or folder: drawn faces are made when first asked for, real ones beforehand.
+"""Open a data set by its name or folder: rendered faces are made when first asked for, real ones beforehand.
 
-A data set's script prepares it; this library only reads the folder that the script leaves.
+A data set's script or renderer prepares it; this library only reads the folder that it leaves.
 """
 
+import importlib
 import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,9 +19,9 @@ SCRIPTS = {
 }
 """Data sets that somebody must prepare → how."""
 
-DRAWN = {"synthetic": "synthetic_faces"}
-"""Data sets that are drawn when first asked for → the module that ``python -m`` runs. It takes ``--size`` and
-the images of each split, and its last line names the folder."""
+RENDERED = {"synthetic": "synthetic_faces"}
+"""Data sets that are rendered when first asked for → the module whose ``synthetic_folder`` takes ``size`` and
+the ``counts`` of each split, and returns the folder."""
 
 
 class Splits(NamedTuple):
@@ -35,30 +34,33 @@ class Splits(NamedTuple):
 
 def is_prepared(name: str | os.PathLike, size: int = 128) -> bool:
     """Say whether the data set, a name or a folder, can be opened without a download."""
-    return name in DRAWN or _folder(name, size).is_dir()
+    return name in RENDERED or _folder(name, size).is_dir()
 
 
 def prepared_folder(name: str | os.PathLike, *, size: int = 128, images: int = 600) -> Path:
-    """Return the folder of a prepared data set; draw it if it is one of those that are drawn.
+    """Return the folder of a prepared data set; render it if it is one of those that are rendered.
 
     Args:
         name: ``"synthetic"``; a data set that was prepared as ``NAME-SIZE`` in the data folder, such as
             ``"lfw_part_labels"``; or the path of any prepared folder.
         size: side in pixels at which it was prepared. A path has its own.
-        images: training images to draw, for drawn data sets only. Validation gets a sixth as many, at
+        images: training images to render, for rendered data sets only. Validation gets a sixth as many, at
             least 24, and test a third, at least 48.
 
     Raises:
-        ValueError: the name is unknown, or ``images`` is below 1 for drawn ones.
-        DatasetError: the data set is not prepared, and the message says how to do it; or drawing failed.
+        ValueError: the name is unknown, or ``images`` is below 1 for rendered ones.
+        DatasetError: the data set is not prepared, and the message says how to do it.
     """
-    if name in DRAWN:
-        return _draw(DRAWN[name], size, images)
+    if name in RENDERED:
+        if images < 1:
+            raise ValueError(f"images: expected at least 1 (0 means all, for real data), got {images}")
+        counts = {"train": images, "validation": max(24, images // 6), "test": max(48, images // 3)}
+        return importlib.import_module(RENDERED[name]).synthetic_folder(counts=counts, size=size)
     folder = _folder(name, size)
     if folder.is_dir() or folder == Path(name):
         return folder
     if name not in SCRIPTS:
-        known = [*DRAWN, *SCRIPTS]
+        known = [*RENDERED, *SCRIPTS]
         raise ValueError(f"dataset: expected one of {known}, got {name!r} and no {folder}")
     raise DatasetError(
         f"{name}: expected a prepared data set in {folder}, found none. Prepare it with: "
@@ -81,7 +83,7 @@ def open_splits(
         name: a name or a folder; see :func:`prepared_folder`.
         task: a name, a task, or None; see :class:`FaceDataset`.
         size: side in pixels to train at; prepared data of 128 (or of ``size``, if larger) are resized to it.
-        images: training images: how many to draw, or how many prepared ones to keep at most. 0 keeps all
+        images: training images: how many to render, or how many prepared ones to keep at most. 0 keeps all
             prepared ones.
         augment: variation of the training images.
         seed: of the augmentation, the order, and the choice of ``images`` prepared ones.
@@ -100,20 +102,3 @@ def _folder(name: str | os.PathLike, size: int) -> Path:
     """Return the folder of a data set: a prepared folder, or any path with a separator in it, is its own."""
     named = isinstance(name, str) and Path(name).name == name and not is_folder(name)
     return paths.data_dir() / f"{name}-{size}" if named else Path(name)
-
-
-def _draw(module: str, size: int, images: int) -> Path:
-    """Run ``python -m module``, which draws the data set unless it is there, and return its folder."""
-    if images < 1:
-        raise ValueError(f"images: expected at least 1 (0 means all, for real data), got {images}")
-    counts = {"train": images, "validation": max(24, images // 6), "test": max(48, images // 3)}
-    options = {"size": size, **counts}
-    command = [sys.executable, "-m", module, *(f"--{key}={value}" for key, value in options.items())]
-    found = {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}  # what this process can import, it can
-    # Not `run`, which on Ctrl-C would kill it before it has ended its own processes.
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=os.environ | found) as process:
-        said = process.communicate()[0]
-    if process.returncode:
-        shown = " ".join(["python", *command[1:]])
-        raise DatasetError(f"{module}: expected `{shown}` to draw them, but it failed; it says why above")
-    return Path(said.splitlines()[-1])

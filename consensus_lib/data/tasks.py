@@ -116,7 +116,7 @@ class Task:
 _FACE = ("face", "skin", "brows", "eyes", "nose", "mouth", "glasses")
 
 TASKS = {
-    # As Part Labels draws it: neck, ears and glasses of any kind belong to the face, beards to the hair.
+    # As Part Labels defines it: neck, ears and glasses of any kind belong to the face, beards to the hair.
     "parts": Task(
         "parts",
         ("background", "face", "hair"),
@@ -128,8 +128,8 @@ TASKS = {
         },
         needs=("hair",),
     ),
-    # As COFW and the paper's transfer data draw it: the face alone, and what covers it. Clear glasses belong
-    # to the face, dark ones cover it.
+    # As COFW and the paper's transfer data define it: the face alone, and what covers it. Clear glasses
+    # belong to the face, dark ones cover it.
     "occlusion": Task(
         "occlusion",
         ("background", "face", "occlusion"),

@@ -124,59 +124,48 @@ class DatasetWriter:
         if image is None and not self.has(id, jpeg):
             raise DatasetError(f"image of {id}: expected an image, or one stored before, got neither")
         image_name = f"images/{id}{'.jpg' if jpeg else '.png'}"
-        label_name, superpixel_name = f"labels/{id}.png", f"superpixels/{id}.png"
-        if image is not None:  # all is checked before anything is written
-            known = [*range(len(self.info.classes)), IGNORE]
-            maps = {"labels": (labels, known), "superpixels": (superpixels, range(65_536))}
-            for name, (numbers, allowed) in maps.items():
-                if numbers is not None:
-                    self._check(id, name, numbers, integer=True)
-                    if strange := [number for number in np.unique(numbers).tolist() if number not in allowed]:
-                        expected = f"0..{allowed[-2]} or {allowed[-1]}"
-                        raise DatasetError(f"{name} of {id}: expected {expected}, got {strange[:9]}")
-            if isinstance(image, bytes):
-                read_image(image, f"image of {id}")
-            else:
-                self._check(id, "image", image, channels=3)
-            self._store(label_name, labels, np.uint8)
-            self._store(superpixel_name, superpixels, np.uint16)
+        maps = {"labels": labels, "superpixels": superpixels}
+        if image is not None:
+            self._check(id, image, maps)  # all of it, before anything is written
+            for name, numbers in maps.items():
+                self._store(self.partial / f"{name}/{id}.png", numbers, name == "labels")
             with atomic(self.partial / image_name) as part:
                 if isinstance(image, bytes):
                     part.write_bytes(image)
                 else:
                     Image.fromarray(image).save(part, **({"quality": 95} if jpeg else {}))
-        self._rows[id] = Row(
-            id,
-            split,
-            subject,
-            image_name,
-            label_name if (self.partial / label_name).is_file() else "",
-            superpixel_name if (self.partial / superpixel_name).is_file() else "",
-        )
-        if self._rows[id].labels:
+        stored = {name: f"{name}/{id}.png" for name in maps if (self.partial / f"{name}/{id}.png").is_file()}
+        self._rows[id] = Row(id, split, subject, image_name, **stored)
+        if "labels" in stored:
             if image is None:
-                labels = read_labels(self.partial / label_name, len(self.info.classes))
+                labels = read_labels(self.partial / stored["labels"], len(self.info.classes))
             counts = self._counts.setdefault(split, np.zeros(256, np.int64))
             counts += np.bincount(labels.ravel(), minlength=256)
 
-    def _check(self, id: str, name: str, array: np.ndarray, channels: int = 0, integer: bool = False) -> None:
-        shape = (self.info.size, self.info.size, *([channels] if channels else []))
-        right_type = np.issubdtype(array.dtype, np.integer) if integer else array.dtype == np.uint8
-        if array.shape != shape or not right_type:
-            kind = "integers" if integer else "uint8"
-            raise DatasetError(
-                f"{name} of {id}: expected {kind} {list(shape)}, got {array.dtype} {list(array.shape)}"
-            )
+    def _check(self, id: str, image: np.ndarray | bytes, maps: dict[str, np.ndarray | None]) -> None:
+        side, given = self.info.size, {name: array for name, array in maps.items() if array is not None}
+        if isinstance(image, bytes):
+            read_image(image, f"image of {id}")
+        elif image.dtype != np.uint8 or image.shape != (side, side, 3):
+            got = f"{image.dtype} {list(image.shape)}"
+            raise DatasetError(f"image of {id}: expected uint8 [{side}, {side}, 3], got {got}")
+        for name, numbers in given.items():
+            if numbers.dtype.kind not in "iu" or numbers.shape != (side, side):
+                got = f"{numbers.dtype} {list(numbers.shape)}"
+                raise DatasetError(f"{name} of {id}: expected integers [{side}, {side}], got {got}")
+            last, ignore = (len(self.info.classes) - 1, IGNORE) if name == "labels" else (65_535, 65_535)
+            found = np.unique(numbers)
+            if strange := found[((found < 0) | (found > last)) & (found != ignore)].tolist():
+                raise DatasetError(f"{name} of {id}: expected 0..{last} or {ignore}, got {strange[:9]}")
 
-    def _store(self, name: str, numbers: np.ndarray | None, kind: type) -> None:
+    def _store(self, file: Path, numbers: np.ndarray | None, palette: bool) -> None:
         """Save a map, or remove what an unfinished sample of this id left."""
         if numbers is None:
-            (self.partial / name).unlink(missing_ok=True)
-            return
-        picture = Image.fromarray(numbers.astype(kind))
-        if kind == np.uint8:
+            return file.unlink(missing_ok=True)
+        picture = Image.fromarray(numbers.astype(np.uint8 if palette else np.uint16))
+        if palette:
             picture.putpalette(self._palette.tobytes())  # turns mode L into P, pixel values kept
-        with atomic(self.partial / name) as part:
+        with atomic(file) as part:
             picture.save(part)
 
     def _complete(self) -> None:

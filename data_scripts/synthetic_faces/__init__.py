@@ -13,10 +13,9 @@ may cover it. Every label comes from the geometry that also made the picture::
     mesh  paint  colour  chance  photographs   rasteriser, painting, colours, noise, bundled pictures
 """
 
-from synthetic_faces.classes import CLASSES, COLOURS
 from synthetic_faces.compose import Composed, occlude
-from synthetic_faces.draw import FaceSample, draw_face
-from synthetic_faces.recipe import OCCLUDERS, Recipe
+from synthetic_faces.face import FaceSample, draw_face
+from synthetic_faces.recipe import CLASSES, COLOURS, OCCLUDERS, Recipe
 from synthetic_faces.store import prepare_synthetic, read_truth, synthetic_folder
 
 __all__ = [

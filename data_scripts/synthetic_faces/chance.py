@@ -1,7 +1,7 @@
 """Chance: one generator for each purpose of each sample, and the noise fields that give surfaces their grain.
 
-A purpose ("hair", "camera") has its own stream, so that switching one ingredient off, or drawing one more
-number for it, leaves everything else of the sample as it was. Noise is drawn on grids of a fixed number of
+A purpose ("hair", "camera") has its own stream, so that switching one ingredient off, or sampling one more
+number for it, leaves everything else of the sample as it was. Noise is sampled on grids of a fixed number of
 cells and interpolated, so that a sample shows the same pattern at every image size.
 """
 
@@ -11,6 +11,12 @@ from collections.abc import Callable
 import numpy as np
 
 
+def check_integer(name: str, value, low: int, high: int) -> None:
+    """Raise ValueError unless ``value``, called ``name``, is an integer from ``low`` to ``high``."""
+    if not isinstance(value, int | np.integer) or isinstance(value, bool) or not low <= value <= high:
+        raise ValueError(f"{name}: expected an integer from {low} to {high}, got {value!r}")
+
+
 def stream(seed: int, index: int, purpose: str) -> np.random.Generator:
     """Return the generator of one purpose of sample ``index``; equal arguments give equal numbers."""
     key = (index, zlib.crc32(purpose.encode()))
@@ -18,12 +24,12 @@ def stream(seed: int, index: int, purpose: str) -> np.random.Generator:
 
 
 def normal(rng: np.random.Generator, mean: float, deviation: float, bound: float = 2.0) -> float:
-    """Draw from a normal distribution cut off at ``bound`` standard deviations."""
+    """Sample a normal distribution cut off at ``bound`` standard deviations."""
     return mean + deviation * min(max(float(rng.standard_normal()), -bound), bound)
 
 
 def choose(rng: np.random.Generator, odds: dict):
-    """Draw a key of ``odds`` with probability proportional to its value."""
+    """Sample a key of ``odds`` with probability proportional to its value."""
     names, ends = list(odds), np.cumsum(list(odds.values()))
     return names[np.searchsorted(ends, rng.random() * ends[-1], side="right")]
 
@@ -62,27 +68,3 @@ def _split(u: np.ndarray, cells: int) -> tuple[np.ndarray, np.ndarray]:
     whole = np.floor(u)
     part = u - whole
     return whole.astype(np.int32) & (cells - 1), part * part * (3 - 2 * part)
-
-
-class Middle:
-    """A generator that draws the middle of every distribution: of a mean person."""
-
-    def standard_normal(self) -> float:
-        """Return the mean of a normal distribution."""
-        return 0.0
-
-    def random(self) -> float:
-        """Return the middle of 0 to 1."""
-        return 0.5
-
-    def uniform(self, low: float, high: float) -> float:
-        """Return the middle between two values."""
-        return (low + high) / 2
-
-    def choice(self, values, p=None):
-        """Return the first value."""
-        return values[0]
-
-    def beta(self, a: float, b: float) -> float:
-        """Return the mean of a beta distribution."""
-        return a / (a + b)

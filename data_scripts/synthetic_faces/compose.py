@@ -7,21 +7,31 @@ shading of the face; its blur and noise are the photograph's.
 
 import dataclasses
 import functools
+import math
+from types import SimpleNamespace
 
 import numpy as np
 from scipy import ndimage, optimize
 
 from synthetic_faces import layers, occluders, skin
-from synthetic_faces.chance import Middle, stream
-from synthetic_faces.colour import linear, screen
-from synthetic_faces.draw import choose_occluders
-from synthetic_faces.head import draw_shape, ear_grid, head_grid, neck_grid
+from synthetic_faces.chance import check_integer, stream
+from synthetic_faces.face import choose_occluders
+from synthetic_faces.head import ear_grid, head_grid, neck_grid, sample_shape
 from synthetic_faces.light import Light
-from synthetic_faces.mesh import Fragments, Solid, View, rasterise, rotation
+from synthetic_faces.mesh import Fragments, Solid, View, mask, rasterise, rotation
+from synthetic_faces.paint import linear, screen
 from synthetic_faces.recipe import Recipe
 
 FACE, HAIR = 1, 2
-_SHAPE = draw_shape(Middle())
+# A generator that gives the middle of every distribution: of a mean person.
+_MIDDLE = SimpleNamespace(
+    standard_normal=lambda: 0.0,
+    random=lambda: 0.5,
+    uniform=lambda low, high: (low + high) / 2,
+    choice=lambda values, p: values[0],
+    beta=lambda a, b: a / (a + b),
+)
+_SHAPE = sample_shape(_MIDDLE)
 _SOLIDS = head_grid(_SHAPE), neck_grid(52), ear_grid(_SHAPE, -1), ear_grid(_SHAPE, 1)
 _START = np.array([np.log(0.00295), 0.5, 0.448, 0, 0, 0])  # log scale, place (sides), yaw, pitch, roll
 _SPREAD = np.array([0.12, 0.04, 0.04, 25.0, 10.0, 10.0])
@@ -35,9 +45,7 @@ class Composed:
     labels: np.ndarray  # uint8 [S,S]: 0 background, 1 face, 2 occlusion, that is occluder before the face
     complete: np.ndarray  # bool [S,S], the face without the occluder: its face and its occlusion
     occluder: np.ndarray  # bool [S,S], the whole occluder, beside the face too
-    hair: (
-        np.ndarray
-    )  # bool [S,S], hair that is still seen where the fitted head has its face: fringe or beard
+    hair: np.ndarray  # bool [S,S], hair still seen where the fitted head has its face: fringe or beard
     share: float  # of the complete face that is covered, 0 to 1
     kinds: tuple[str, ...]  # of the occluders, keys of OCCLUDERS
 
@@ -54,7 +62,7 @@ def occlude(photo: np.ndarray, labels: np.ndarray, seed: int, recipe: Recipe | N
         photo: uint8 ``[S,S,3]``, cut out as a prepared folder's images or a ``FaceParser``'s window.
         labels: integers ``[S,S]``, classes of the task ``"parts"``: 0 background, 1 face, 2 hair.
         seed: chooses kinds and places, 0 to 2³²-1.
-        recipe: odds and most occluders; at least one is drawn whatever ``occluded`` is.
+        recipe: odds and most occluders; at least one is laid over whatever ``occluded`` is.
 
     Raises:
         ValueError: an argument differs from the above, or less than 1% of the labels is face.
@@ -63,15 +71,15 @@ def occlude(photo: np.ndarray, labels: np.ndarray, seed: int, recipe: Recipe | N
     """
     photo, labels = _checked(photo, labels, seed)
     size, picture = len(labels), linear(photo)
-    view, turn = _fitted(labels.astype(np.uint8).tobytes(), size)
+    view, turn = _fitted(labels.astype(np.uint8).tobytes())
     seen = _rasterise(view, turn)
     depth = np.full(size * size, -np.inf, np.float32)
     depth[seen[0].pixel] = seen[0].depth
-    on_face = np.zeros(size * size, bool)
-    on_face[seen[0].pixel[skin.on_face(seen[0].place, _SHAPE)]] = True
-    on_face = on_face.reshape(size, size)
-    picture /= (white := estimate_white(picture, labels == FACE))
-    lamps = estimate_light(picture, labels == FACE, seen[0])
+    on_face = mask(size, seen[0].pixel[skin.on_face(seen[0].place, _SHAPE)])
+    # Something white: the 98th percentile, but at least twice as bright as the skin.
+    white = np.clip(np.quantile(picture.mean(2), 0.98), 2 * _median(picture, labels == FACE).mean(), 1.0)
+    picture /= (white := float(white))
+    lamps = _explain(picture, labels == FACE, seen[0])
     flesh, hair = (_median(picture, labels == part) for part in (FACE, HAIR))
     stage = layers.Stage(view, turn, _SHAPE, flesh, hair, lamps, depth)
     recipe = dataclasses.replace(recipe or Recipe(), occluded=1.0)
@@ -99,19 +107,11 @@ def occlude(photo: np.ndarray, labels: np.ndarray, seed: int, recipe: Recipe | N
 
 
 @functools.lru_cache(1024)  # the same photograph is often given several occluders
-def _fitted(labels: bytes, size: int) -> tuple[View, np.ndarray]:
-    return fit_head(np.frombuffer(labels, np.uint8).reshape(size, size))
-
-
-def fit_head(labels: np.ndarray) -> tuple[View, np.ndarray]:
-    """Return the view ``[S,S]`` and the turn ``[3,3]`` in which the mean head explains labels of parts best.
-
-    Args:
-        labels: integers ``[S,S]``: 0 background, 1 face, with neck and ears, 2 hair.
-    """
-    size = len(labels)
+def _fitted(labels: bytes) -> tuple[View, np.ndarray]:
+    """Return the view and the turn ``[3,3]`` in which the mean head explains labels ``[S,S]`` best."""
+    size = math.isqrt(len(labels))
     step = max(1, size // 64)
-    small = labels[step // 2 :: step, step // 2 :: step]
+    small = np.frombuffer(labels, np.uint8).reshape(size, size)[step // 2 :: step, step // 2 :: step]
     face, hair = small == FACE, small == HAIR
 
     def posed(values: np.ndarray, side: int) -> tuple[View, np.ndarray]:
@@ -119,15 +119,9 @@ def fit_head(labels: np.ndarray) -> tuple[View, np.ndarray]:
         return View(np.exp(scale) * side, (across * side, down * side), 1500.0, side), rotation(*angles)
 
     def cost(values: np.ndarray) -> float:
-        head, neck, *ears = _rasterise(*posed(values, len(small)), coarse=True)
-        model = np.zeros((4, face.size), bool)  # head, face, neck, ears
-        model[0, head.pixel] = True
-        model[1, head.pixel[skin.on_face(head.place, _SHAPE)]] = True
-        model[2, neck.pixel] = True
-        for ear in ears:
-            model[3, ear.pixel] = True
-        whole, within, throat, ear = model.reshape(4, *face.shape)
-        missing = face & ~(whole | throat | ear)
+        head, *others = _rasterise(*posed(values, len(small)), coarse=True)
+        within = mask(len(small), head.pixel[skin.on_face(head.place, _SHAPE)])
+        missing = face & ~mask(len(small), head.pixel, *(seen.pixel for seen in others))
         wrong = (within & ~face & ~hair).sum() + 0.3 * (within & hair).sum()
         away = (((values - _START) / _SPREAD) ** 2).sum()
         return (missing.sum() + wrong) / max(1, face.sum()) + 0.03 * away
@@ -138,26 +132,11 @@ def fit_head(labels: np.ndarray) -> tuple[View, np.ndarray]:
     return posed(best.x, size)
 
 
-def estimate_white(picture: np.ndarray, face: np.ndarray) -> float:
-    """Return the brightness of something white: the 98th percentile, but at least twice that of the skin.
-
-    Args:
-        picture: linear float32 ``[S,S,3]``.
-        face: bool ``[S,S]``.
-    """
-    return float(np.clip(np.quantile(picture.mean(2), 0.98), 2 * _median(picture, face).mean(), 1.0))
-
-
-def estimate_light(picture: np.ndarray, face: np.ndarray, head: Fragments) -> Light:
+def _explain(picture: np.ndarray, face: np.ndarray, head: Fragments) -> Light:
     """Return the light that explains the shading of a face: a key light and an even one (Lambert's law).
 
-    Both are fitted to the brightness over the head's normals, so that skin of the median colour is as bright
-    as in the picture.
-
-    Args:
-        picture: linear float32 ``[S,S,3]``.
-        face: bool ``[S,S]``.
-        head: what the fitted head shows.
+    Both are fitted to the brightness of a linear ``picture`` over the normals of the fitted head, so that
+    skin of the median colour is as bright as in it.
     """
     seen = head[face.ravel()[head.pixel]]
     slope = np.array([0.0, -0.1, 0.3])
@@ -231,6 +210,5 @@ def _checked(photo, labels, seed) -> tuple[np.ndarray, np.ndarray]:
     if not 0 <= labels.min() <= labels.max() <= HAIR or (labels == FACE).mean() < 0.01:
         values = np.unique(labels)[:9].tolist()
         raise ValueError(f"labels: expected 0 background, 1 face (at least 1%) and 2 hair, got {values}")
-    if not isinstance(seed, int | np.integer) or isinstance(seed, bool) or not 0 <= seed < 2**32:
-        raise ValueError(f"seed: expected an integer from 0 to {2**32 - 1}, got {seed!r}")
+    check_integer("seed", seed, 0, 2**32 - 1)
     return photo, labels

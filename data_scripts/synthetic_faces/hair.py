@@ -9,11 +9,10 @@ from types import SimpleNamespace
 import numpy as np
 
 from synthetic_faces.chance import choose, field, line, normal
-from synthetic_faces.classes import HAIR
-from synthetic_faces.colour import skin_colour
 from synthetic_faces.head import sections
 from synthetic_faces.mesh import azimuths, grid_normals, tube
-from synthetic_faces.paint import Paint
+from synthetic_faces.paint import Paint, skin_colour
+from synthetic_faces.recipe import HAIR
 
 ANGLES = (0, 18, 36, 52, 64, 76, 88, 100, 114, 130, 180)
 
@@ -24,8 +23,8 @@ MASCULINE = {
 }  # fmt: skip
 
 
-def draw_style(rng: np.random.Generator, shape, look) -> SimpleNamespace:
-    """Draw a style that fits age and look; lengths in millimetres, angles in degrees."""
+def sample_style(rng: np.random.Generator, shape, look) -> SimpleNamespace:
+    """Sample a style that fits age and look; lengths in millimetres, angles in degrees."""
     odds = dict(FEMININE if look.feminine else MASCULINE)
     if not look.feminine:
         old = max(0.0, shape.age - 0.45)
@@ -36,7 +35,7 @@ def draw_style(rng: np.random.Generator, shape, look) -> SimpleNamespace:
     kind = choose(rng, odds)
     h, peak, burn = shape.hairline, rng.uniform(0, 6), rng.uniform(0, 30)
     front = [-h + peak, -h, -h + 2, -h + 12, -34]
-    usual = {
+    style = {
         "kind": kind,
         "top": rng.uniform(6, 30) if kind == "short" else rng.uniform(6, 18),  # thickness of the shell
         "sides": rng.uniform(4, 14),
@@ -50,36 +49,25 @@ def draw_style(rng: np.random.Generator, shape, look) -> SimpleNamespace:
         "flare": 0.0,
         "drape": 0.0,
     }
-    style = SimpleNamespace(**usual | _particular(rng, kind, h, front, burn))
-    style.hangs = style.length > 80  # below the ears
-    return style
-
-
-def _particular(rng: np.random.Generator, kind: str, h: float, front: list, burn: float) -> dict:
-    """Return the values that set a ``kind`` apart, as for :func:`draw_style`.
-
-    ``h`` is the hairline's height above the eyes, ``front`` the usual hairline at five of ``ANGLES``, and
-    ``burn`` the height y where sideburns end.
-    """
     if kind == "buzz":
-        return {"top": rng.uniform(2, 4), "sides": rng.uniform(1.5, 3), "ragged": 2.0, "curl": 0.5}
-    if kind == "receding":
+        style |= {"top": rng.uniform(2, 4), "sides": rng.uniform(1.5, 3), "ragged": 2.0, "curl": 0.5}
+    elif kind == "receding":
         far = rng.uniform(10, 40)
         edge = [-h - far, -h - far - 3, -h - far, -h - 0.6 * far, -45, burn, -8, -10, 35, 62, 74]
         if rng.random() < 0.45:  # only a wreath is left
             edge[:5] = [-140, -140, -140, -140, rng.uniform(-75, -45)]
-        return {"line": edge, "top": rng.uniform(3, 9)}
-    if kind == "bowl":
-        return {"top": rng.uniform(8, 16), "sides": rng.uniform(8, 16), "fringe": rng.uniform(12, 42)}
-    if kind == "afro":
+        style |= {"line": edge, "top": rng.uniform(3, 9)}
+    elif kind == "bowl":
+        style |= {"top": rng.uniform(8, 16), "sides": rng.uniform(8, 16), "fringe": rng.uniform(12, 42)}
+    elif kind == "afro":
         size = rng.uniform(18, 60)
-        return {"top": size, "sides": 0.8 * size, "curl": 1.0, "ragged": 6.0}
-    if kind == "tied":
+        style |= {"top": size, "sides": 0.8 * size, "curl": 1.0, "ragged": 6.0}
+    elif kind == "tied":
         edge = [*front, -20, -12, 10, 50, 66, 74]
-        return {"line": edge, "top": rng.uniform(4, 10), "sides": rng.uniform(3, 6)}
-    if kind in ("bob", "long"):
+        style |= {"line": edge, "top": rng.uniform(4, 10), "sides": rng.uniform(3, 6)}
+    elif kind in ("bob", "long"):
         length = rng.uniform(85, 140) if kind == "bob" else rng.uniform(150, 290)
-        return {
+        style |= {
             "line": [*front[:3], -h + rng.uniform(6, 16), -38 + rng.uniform(-20, 15), *(6 * [length])],
             "length": length,
             "top": rng.uniform(6, 26),
@@ -90,7 +78,8 @@ def _particular(rng: np.random.Generator, kind: str, h: float, front: list, burn
             "fringe": rng.uniform(8, 46) * (rng.random() < 0.4),
             "ragged": rng.uniform(2, 7),
         }
-    return {}
+    style["hangs"] = style["length"] > 80  # below the ears
+    return SimpleNamespace(**style)
 
 
 def hair_grid(shape, style, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:

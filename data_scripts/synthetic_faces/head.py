@@ -55,8 +55,8 @@ MODES = {
 }
 
 
-def draw_shape(rng: np.random.Generator) -> SimpleNamespace:
-    """Draw a person's head shape and expression: lengths in millimetres, y down from the line of the eyes."""
+def sample_shape(rng: np.random.Generator) -> SimpleNamespace:
+    """Sample head shape and expression: lengths in millimetres, y down from the line of the eyes."""
     weights = {name: normal(rng, 0, 1) for name in MODES}
     stretch = 1 + weights["length"] * 6.0 / 117
     smile = float(rng.choice([0.0, rng.uniform(0.3, 1.0)], p=[0.35, 0.65]))

@@ -12,10 +12,10 @@ import numpy as np
 from PIL import Image, ImageDraw
 from scipy import ndimage
 
-from synthetic_faces.classes import OCCLUDER
 from synthetic_faces.light import Light, shade
 from synthetic_faces.mesh import View
 from synthetic_faces.paint import Paint
+from synthetic_faces.recipe import OCCLUDER
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Layer:
 def coverage(size: int, shapes: Iterable[np.ndarray], width: float | None = None) -> np.ndarray:
     """Return how much of each pixel polygons cover, or lines of a ``width``, float32 ``[size,size]``, 0-1.
 
-    ``shapes`` are their corners ``[P,2]``, all in pixels; they are drawn finer than the image and averaged.
+    ``shapes`` are their corners ``[P,2]``, all in pixels; rendered finer than the image and averaged.
     """
     finer = max(1, min(4, 2048 // size))  # large images need less
     picture = Image.new("L", (finer * size, finer * size))

@@ -40,8 +40,8 @@ def flat_light() -> Light:
     return Light(_towards(0, 0), _towards(0, 0), 0.25 * ones, 0 * ones, 0.8 * ones, 0.7 * ones, 1.0)
 
 
-def draw_light(rng: np.random.Generator) -> Light:
-    """Draw flash, daylight, stage or window light."""
+def sample_light(rng: np.random.Generator) -> Light:
+    """Sample flash, daylight, stage or window light."""
     if rng.random() < 0.4:  # on-camera flash
         key = _towards(normal(rng, 0, 12), rng.uniform(0, 35))
         strength, ambient = rng.uniform(0.9, 1.2), rng.uniform(0.06, 0.22)
@@ -87,26 +87,18 @@ def lit(light: Light, depths: np.ndarray, points: np.ndarray) -> np.ndarray:
     # A fine map's edge shows steps; the mean over some millimetres around a point does not.
     steps = [0.0] if side == 96 else np.array([-1.0, -0.4, 0.4, 1.0]) * 5 * side / (2 * _REACH)
     u, v = (c * np.float32(side / (2 * _REACH)) + np.float32(side / 2 - 0.5) for c in (u, v))
+    edge = np.float32(4 + 10 * light.softness)  # millimetres over which a shadow begins
     share = np.zeros(len(u), np.float32)
     for du, dv in itertools.product(steps, steps):
-        share += _reached(light, depths, u + np.float32(du), v + np.float32(dv), depth)
+        near_u, near_v = (np.clip(c, 0, side - 1.001) for c in (u + np.float32(du), v + np.float32(dv)))
+        iu, iv = near_u.astype(np.intp), near_v.astype(np.intp)
+        fu, fv, here = near_u - iu, near_v - iv, np.zeros(len(u), np.float32)
+        weights = (1 - fu) * (1 - fv), fu * (1 - fv), (1 - fu) * fv, fu * fv
+        for offset, weight in zip((0, 1, side, side + 1), weights, strict=True):
+            behind = depths.take(iv * side + iu + offset) - depth - 7  # a map's pixel is that deep on a slope
+            here += weight * np.clip(1 - behind / edge, 0, 1)
+        share += here
     return share / len(steps) ** 2
-
-
-def _reached(light: Light, depths: np.ndarray, u: np.ndarray, v: np.ndarray, depth: np.ndarray) -> np.ndarray:
-    """Return the share 0-1 of light at ``depth`` at the places (u, v) of a shadow map, all ``[N]``."""
-    side = len(depths)
-    u, v = (np.clip(c, 0, side - 1.001) for c in (u, v))
-    iu, iv = u.astype(np.intp), v.astype(np.intp)
-    fu, fv = u - iu, v - iv
-    edge = np.float32(4 + 10 * light.softness)  # millimetres over which a shadow begins
-    flat, at = depths.ravel(), iv * side + iu
-    share = np.zeros(len(u), np.float32)
-    weights = (1 - fu) * (1 - fv), fu * (1 - fv), (1 - fu) * fv, fu * fv
-    for offset, weight in zip((0, 1, side, side + 1), weights, strict=True):
-        behind = flat[at + offset] - depth - 7  # 7 mm: a map's pixel is that deep on a slanting surface
-        share += weight * np.clip(1 - behind / edge, 0, 1)
-    return share
 
 
 def shade(light: Light, paint, normal: np.ndarray, reached: np.ndarray) -> np.ndarray:

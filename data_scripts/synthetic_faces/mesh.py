@@ -70,6 +70,13 @@ class Fragments:
         return normal
 
 
+def mask(size: int, *pixels: np.ndarray) -> np.ndarray:
+    """Return bool ``[size,size]``, True at flat pixels."""
+    found = np.zeros(size * size, bool)
+    found[np.concatenate(pixels)] = True
+    return found.reshape(size, size)
+
+
 def _mix(values: np.ndarray, corner: np.ndarray, weight: np.ndarray) -> np.ndarray:
     """Return ``values`` ``[V,A]`` of vertices interpolated between ``corner`` ``[N,3]``: ``[N,A]``."""
     return sum(values.take(corner[:, k], axis=0) * weight[:, k : k + 1] for k in range(3))
@@ -101,7 +108,7 @@ def azimuths(columns: int) -> np.ndarray:
 
 @functools.cache
 def _spline(knots: int, rows: int) -> np.ndarray:
-    """Return the matrix ``[rows,knots]`` that draws a Catmull-Rom curve through evenly spaced knots."""
+    """Return the matrix ``[rows,knots]`` that evaluates a Catmull-Rom curve through evenly spaced knots."""
     slopes = np.gradient(np.eye(knots), axis=0)
     curve = CubicHermiteSpline(np.arange(knots), np.eye(knots), slopes)
     return curve(np.linspace(0, knots - 1, rows))
@@ -144,7 +151,7 @@ def grid_normals(grid: np.ndarray, closed: bool = True) -> np.ndarray:
 
 @dataclasses.dataclass(frozen=True)
 class Solid:
-    """A mesh and how to draw it."""
+    """A mesh and how to render it."""
 
     grid: np.ndarray  # [R,C,3] in millimetres
     turn: np.ndarray  # rotation [3,3], or rotation and shift [3,4]
@@ -188,15 +195,9 @@ def rasterise(view: View, solids: list[Solid]) -> list[Fragments]:
 def _cover(screen: np.ndarray, faces: np.ndarray, sign: np.ndarray, layer: np.ndarray, size: int):
     """Find the triangle of each layer at each pixel.
 
-    Args:
-        screen: projected vertices, float32 ``[V,3]``.
-        faces: their triangles, ``[F,3]``.
-        sign: 1 for a face to be seen from outside only, -1 from inside, 0 from both, ``[F]``.
-        layer: its number for each face, int32 ``[F]``; faces of one layer hide each other.
-        size: image size in pixels.
-
-    Returns:
-        pixel plus size² for each layer, sorted, ``[N]``; face ``[N]``; barycentric weights ``[N,3]``.
+    Projected vertices ``screen`` ``[V,3]`` make triangles ``faces`` ``[F,3]``, each seen from outside
+    (``sign`` 1), inside (-1) or both (0); those of one ``layer`` hide each other. Returns pixel plus size²
+    for each layer, sorted, ``[N]``, face ``[N]`` and barycentric weights ``[N,3]``.
     """
     x, y, depth = screen.T.take(faces.T, axis=1)  # [3, F] each
     area = (x[1] - x[0]) * (y[2] - y[0]) - (y[1] - y[0]) * (x[2] - x[0])

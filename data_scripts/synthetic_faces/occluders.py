@@ -10,13 +10,12 @@ import numpy as np
 from scipy import ndimage
 
 from synthetic_faces.chance import choose, normal
-from synthetic_faces.classes import GLASSES, HAIR, OCCLUDER, SUNGLASSES
-from synthetic_faces.colour import linear
 from synthetic_faces.head import head_grid
 from synthetic_faces.layers import Layer, Stage, coverage, flat_colour, limb
 from synthetic_faces.light import shade
 from synthetic_faces.mesh import Solid, grid_normals, power, rasterise
-from synthetic_faces.paint import Paint
+from synthetic_faces.paint import Paint, linear
+from synthetic_faces.recipe import GLASSES, HAIR, OCCLUDER, SUNGLASSES
 from synthetic_faces.scene import random_colour
 from synthetic_faces.skin import azimuth
 
@@ -55,25 +54,6 @@ def mask(stage: Stage, rng: np.random.Generator) -> list[Layer]:
     return [cords, Layer(cover.reshape(size, size), lit.reshape(size, size, 3))]
 
 
-def _frame(stage: Stage, half_w: float, half_h: float, square: float) -> tuple[list, list]:
-    """Return the outlines of two lenses, and bridge and visible temples, ``[P,2]`` in pixels.
-
-    Half the width and height of a lens are in millimetres; ``square`` is 1 for ellipses, less for others.
-    """
-    angle = np.linspace(0, 2 * np.pi, 33)
-    ring_x, ring_y = half_w * power(np.cos(angle), square), half_h * power(np.sin(angle), square)
-    z = 86 + 0.25 * stage.shape.nose_height
-    apart = max(stage.shape.eye_x, half_w + 6)
-    lenses, wires = [], [stage.at((-apart + half_w, -2, z), (0, -5, z + 4), (apart - half_w, -2, z))]
-    for side in (-1, 1):
-        x = side * apart + ring_x
-        lenses.append(stage.at(*np.column_stack([x, 3 + ring_y, z - 0.007 * x**2])))  # bent round the face
-        if side * stage.turn[0, 2] < 0.12:  # the other temple is behind the face
-            ends = (side * (apart + half_w), -2, z - 18), (side * 79, -2, 30), (side * 80, 2, -14)
-            wires.append(stage.at(*ends))
-    return lenses, wires
-
-
 def spectacles(stage: Stage, rng: np.random.Generator, dark: bool = False) -> list[Layer]:
     """Glasses: two lenses before the eyes, bridge and temples; clear with glare, or ``dark``.
 
@@ -82,7 +62,16 @@ def spectacles(stage: Stage, rng: np.random.Generator, dark: bool = False) -> li
     size, label = stage.view.size, SUNGLASSES if dark else GLASSES
     half_w = rng.uniform(24, 31) if dark else rng.uniform(19, 27)
     half_h = half_w * (rng.uniform(0.65, 0.95) if dark else rng.uniform(0.5, 0.95))
-    lenses, wires = _frame(stage, half_w, half_h, square=rng.uniform(0.45, 1.0))
+    square, angle = rng.uniform(0.45, 1.0), np.linspace(0, 2 * np.pi, 33)  # 1 is an ellipse
+    ring_x, ring_y = half_w * power(np.cos(angle), square), half_h * power(np.sin(angle), square)
+    z, apart = 86 + 0.25 * stage.shape.nose_height, max(stage.shape.eye_x, half_w + 6)
+    lenses, wires = [], [stage.at((-apart + half_w, -2, z), (0, -5, z + 4), (apart - half_w, -2, z))]
+    for side in (-1, 1):
+        x = side * apart + ring_x
+        lenses.append(stage.at(*np.column_stack([x, 3 + ring_y, z - 0.007 * x**2])))  # bent round the face
+        if side * stage.turn[0, 2] < 0.12:  # the other temple is behind the face
+            ends = (side * (apart + half_w), -2, z - 18), (side * 79, -2, 30), (side * 80, 2, -14)
+            wires.append(stage.at(*ends))
     frame_colour = random_colour(rng, 0.4) * 0.3 if rng.random() < 0.75 else linear("#b99a58")
     thick = rng.uniform(3.0, 5.5) if dark or rng.random() < 0.5 else rng.uniform(1.2, 2.4)
     glass = coverage(size, lenses)

@@ -1,4 +1,4 @@
-"""A person, sitter or bystander: shape, look, hair, clothes and pose, drawn at random and rendered."""
+"""A person, sitter or bystander: shape, look, hair, clothes and pose, sampled and rendered."""
 
 import dataclasses
 from types import SimpleNamespace
@@ -8,18 +8,18 @@ import numpy as np
 from synthetic_faces import hair, head, light, scene, skin
 from synthetic_faces.chance import normal, stream
 from synthetic_faces.mesh import Solid, View, rasterise, resolve, rotation
-from synthetic_faces.paint import Paint
-from synthetic_faces.recipe import Recipe
+from synthetic_faces.paint import Paint, bump, ridge
+from synthetic_faces.recipe import EARS, NECK, Recipe
 
 
-def draw_person(seed: int, index: int, key: str = "person") -> SimpleNamespace:
-    """Draw a person; ``key`` names the streams, so that bystanders differ from the sitter."""
+def sample_person(seed: int, index: int, key: str = "person") -> SimpleNamespace:
+    """Sample a person; ``key`` names the streams, so that bystanders differ from the sitter."""
 
     def random(purpose: str) -> np.random.Generator:
         return stream(seed, index, f"{key}/{purpose}")
 
-    shape, rng = head.draw_shape(random("shape")), random("pose")
-    look = skin.draw_look(random("look"), shape)
+    shape, rng = head.sample_shape(random("shape")), random("pose")
+    look = skin.sample_look(random("look"), shape)
     pose = yaw, pitch, roll = [normal(rng, 0, deviation, 2.2) for deviation in (19, 8, 5)]  # degrees
     turn, across = rotation(yaw, pitch, roll), rotation(0.35 * yaw + normal(rng, 0, 14), 0, 0.2 * roll)
     # The neck is fixed below the skull's base, which moves a little as the head nods and tilts.
@@ -27,8 +27,8 @@ def draw_person(seed: int, index: int, key: str = "person") -> SimpleNamespace:
     return SimpleNamespace(
         shape=shape,
         look=look,
-        style=hair.draw_style(random("hair"), shape, look),
-        outfit=scene.draw_outfit(random("clothes"), look),
+        style=hair.sample_style(random("hair"), shape, look),
+        outfit=scene.sample_outfit(random("clothes"), look),
         pose=pose,
         turn=turn,  # of the head [3,3]
         body=np.column_stack([across, turn @ base - across @ base]),  # rotation and shift of the torso [3,4]
@@ -102,11 +102,16 @@ def _paint(name: str, place: np.ndarray, person: SimpleNamespace, pixel: float) 
     flesh = skin.flesh(place, person.look, pixel, person.random("paint skin"))
     if name == "head":
         skin.paint_head(flesh, place, person.shape, person.look, pixel, rng)
-    elif name.endswith(" ear"):
-        skin.paint_ear(flesh, place)
-    else:
-        skin.paint_neck(flesh, place)
-    if name != "torso":
+        return flesh
+    if name.endswith(" ear"):  # redder than the face, dark inside the bowl
+        flesh.label[:] = EARS
+        flesh.albedo *= np.array([1.05, 0.9, 0.88], np.float32)
+        flesh.darken(0.45 * bump(place[:, 1], place[:, 2], 10, -15, 16, 8))
+        return flesh
+    flesh.label[:] = NECK
+    cord = np.abs(place[:, 0]) - (52 - 0.3 * (place[:, 1] - 80))  # from the ears to the breastbone
+    flesh.darken(0.12 * ridge(cord, 7))
+    if name == "neck":
         return flesh
     bare = np.flatnonzero(scene.is_bare(place, person.outfit, person.drop))
     paint[bare] = flesh[bare]

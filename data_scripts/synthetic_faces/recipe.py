@@ -1,6 +1,23 @@
-"""The ingredients of the pictures: a frozen record of switches and odds, so that an ablation drops any."""
+"""What a picture holds: classes of its labels, and ingredients, of which an ablation drops any."""
 
 import dataclasses
+
+from synthetic_faces.chance import check_integer
+
+CLASSES = (
+    "background", "skin", "hair", "brows", "eyes", "nose", "mouth", "ears", "neck", "cloth", "glasses",
+    "occluder", "sunglasses",
+)  # fmt: skip
+
+# Wong's palette for colour-blind readers (Nature Methods 8, 441, 2011), with tints of it for the classes
+# that lie inside or beside the face, so that neighbours differ in lightness too.
+COLOURS = (
+    (0, 0, 0), (230, 159, 0), (0, 114, 178), (92, 58, 0), (255, 255, 255), (240, 228, 66), (213, 94, 0),
+    (204, 121, 167), (255, 205, 130), (0, 158, 115), (86, 180, 233), (150, 150, 150), (85, 85, 85),
+)  # fmt: skip
+
+# Sunglasses hide the face as an occluder does, but Part Labels counts them as face: they are a class apart.
+BACKGROUND, SKIN, HAIR, BROWS, EYES, NOSE, MOUTH, EARS, NECK, CLOTH, GLASSES, OCCLUDER, SUNGLASSES = range(13)
 
 OCCLUDERS = {"sunglasses": 1.0, "mask": 1.5, "strands": 1.0, "hand": 2.5, "phone": 1.0, "microphone": 1.6}
 """The kinds of occluder and their odds."""
@@ -37,5 +54,4 @@ class Recipe:
             raise ValueError(f"occluders: expected names among {sorted(OCCLUDERS)}, got {sorted(unknown)}")
         if self.occluded and self.most and not any(value > 0 for _, value in odds):
             raise ValueError("occluders: expected at least one positive odds while occluded > 0, got none")
-        if not isinstance(self.most, int) or self.most < 0:
-            raise ValueError(f"most: expected a non-negative integer, got {self.most!r}")
+        check_integer("most", self.most, 0, len(OCCLUDERS))

@@ -1,21 +1,55 @@
-"""The scene: backgrounds (walls, flags, lettering, photographs) and clothes."""
+"""The scene: backgrounds (walls, flags, lettering, photographs) and clothes.
 
+scikit-image and matplotlib carry a few freely usable photographs. Only those are read, none
+is downloaded. Pictures of faces are cropped to the parts without one: no network here sees a real face.
+"""
+
+import functools
+import importlib.util
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 from PIL import Image, ImageDraw
 from scipy import ndimage
 
-from synthetic_faces import photographs
 from synthetic_faces.chance import choose, field, normal
-from synthetic_faces.classes import CLOTH
-from synthetic_faces.colour import linear
-from synthetic_faces.paint import Paint, ridge, soft
+from synthetic_faces.paint import Paint, linear, ridge, soft
+from synthetic_faces.recipe import CLOTH
 
 FABRICS = (
     "#101114", "#1b1e27", "#24304a", "#3b3d42", "#6b6d70", "#8c1f2b", "#2f5f8f", "#d9d7d2", "#f2f1ee",
     "#c9b28a", "#5b4632", "#2f4b36", "#a8c0d8", "#d88aa0", "#e0b030",
 )  # fmt: skip
+
+# Files, and (left, top, right, bottom) of the usable part in pixels, or None for all of it.
+PHOTOGRAPHS = (
+    ("coffee.png", None), ("camera.png", (230, 0, 512, 512)), ("brick.png", None), ("grass.png", None),
+    ("gravel.png", None), ("motorcycle_left.png", None), ("rocket.jpg", None), ("chelsea.png", None),
+    ("coins.png", None), ("hubble_deep_field.jpg", None), ("page.png", None),
+    ("astronaut.png", (0, 0, 128, 300)), ("astronaut.png", (120, 300, 512, 512)),
+    ("grace_hopper.jpg", (60, 400, 460, 600)),
+)  # fmt: skip
+FOLDERS = {"skimage": "data", "matplotlib": "mpl-data/sample_data"}
+
+
+@functools.cache
+def photographs() -> list[tuple[Path, tuple | None]]:
+    """Return file and usable part of the photographs that the installed packages really hold."""
+    found = ((importlib.util.find_spec(package), folder) for package, folder in FOLDERS.items())
+    folders = [Path(spec.origin).parent / folder for spec, folder in found if spec]
+    places = ((folder / name, part) for name, part in PHOTOGRAPHS for folder in folders)
+    return [(file, part) for file, part in places if file.is_file()]
+
+
+@functools.cache
+def _opened(number: int) -> Image.Image:
+    """Return one of them as RGB, its longer side at most 320 pixels."""
+    file, part = photographs()[number]
+    picture = Image.open(file).convert("RGB")
+    picture = picture.crop(part) if part else picture
+    picture.thumbnail((320, 320), Image.Resampling.LANCZOS)
+    return picture
 
 
 def random_colour(rng: np.random.Generator, strength: float = 1.0) -> np.ndarray:
@@ -96,9 +130,13 @@ def clouds(rng: np.random.Generator, size: int) -> np.ndarray:
 
 
 def _photo(rng: np.random.Generator, size: int) -> np.ndarray:
-    """Return a piece of a bundled photograph in other colours, now and then mixed with a drawn interior."""
-    names = photographs.names()
-    picture = photographs.crop(rng, names[rng.integers(len(names))], size, rng.uniform(0.35, 1))
+    """Return a piece of a bundled photograph in other colours, now and then mixed with an interior."""
+    picture = _opened(int(rng.integers(len(photographs()))))
+    side = max(8.0, rng.uniform(0.35, 1) * min(picture.size))
+    left, top = rng.uniform(0, picture.width - side), rng.uniform(0, picture.height - side)
+    box = (left, top, left + side, top + side)
+    tile = np.asarray(picture.resize((size, size), Image.Resampling.BILINEAR, box))
+    picture = linear(tile[:, ::-1] if rng.random() < 0.5 else tile)
     picture = picture * np.exp(rng.uniform(-0.36, 0.36, 3) + normal(rng, -0.2, 0.5)).astype(np.float32)
     if rng.random() < 0.3:
         picture += np.float32(rng.uniform(0.2, 0.7)) * (blocks(rng, size) - picture)
@@ -109,7 +147,7 @@ def background(rng: np.random.Generator, size: int, photos: bool = True) -> tupl
     """Return what stands behind the person, linear float32 ``[size,size,3]``, and what it is."""
     kinds = {"wall": wall, "blocks": blocks, "clouds": clouds, "photo": _photo}
     odds = {"wall": 0.25, "blocks": 0.3, "clouds": 0.15, "photo": 0.3}
-    if not (photos and photographs.names()):
+    if not (photos and photographs()):
         del odds["photo"]
     kind = choose(rng, odds)
     focus = choose(rng, {"sharp": 0.25, "soft": 0.4, "far": 0.35})
@@ -123,8 +161,8 @@ def background(rng: np.random.Generator, size: int, photos: bool = True) -> tupl
     return picture.astype(np.float32), kind
 
 
-def draw_outfit(rng: np.random.Generator, look: SimpleNamespace) -> dict:
-    """Draw clothes: ``suit`` (jacket, shirt, tie), ``shirt`` or ``low`` (an open neckline)."""
+def sample_outfit(rng: np.random.Generator, look: SimpleNamespace) -> dict:
+    """Sample clothes: ``suit`` (jacket, shirt, tie), ``shirt`` or ``low`` (an open neckline)."""
     odds = {"suit": 0.2, "shirt": 0.45, "low": 0.35} if look.feminine else {"suit": 0.5, "shirt": 0.5}
     kind = choose(rng, odds)
 

@@ -9,16 +9,15 @@ from types import SimpleNamespace
 import numpy as np
 
 from synthetic_faces.chance import choose, field, line, normal
-from synthetic_faces.classes import BROWS, EARS, EYES, HAIR, MOUTH, NECK, NOSE, SKIN
-from synthetic_faces.colour import HAIR_COLOURS, IRIS_COLOURS, linear, skin_colour
-from synthetic_faces.paint import Paint, bump, ridge, soft
+from synthetic_faces.paint import HAIR_COLOURS, IRIS_COLOURS, Paint, bump, linear, ridge, skin_colour, soft
+from synthetic_faces.recipe import BROWS, EYES, HAIR, MOUTH, NOSE, SKIN
 
 TONES = (1.5, 3, 4, 4, 4, 2.5, 1.5, 1.0, 0.6, 0.4)
 """Odds of the ten tones of the Monk scale, lightest first."""
 
 
-def draw_look(rng: np.random.Generator, shape: SimpleNamespace) -> SimpleNamespace:
-    """Draw a person's colours, linear ``[3]``, and beard."""
+def sample_look(rng: np.random.Generator, shape: SimpleNamespace) -> SimpleNamespace:
+    """Sample a person's colours, linear ``[3]``, and beard."""
     tone = float(np.clip(choose(rng, dict(enumerate(TONES, 1))) + rng.uniform(-0.5, 0.5), 1, 10))
     feminine = int(rng.random() < 0.4)
     dark = np.clip((tone - 4) / 3, 0, 1)
@@ -76,20 +75,6 @@ def flesh(place: np.ndarray, look: SimpleNamespace, pixel: float, rng: np.random
         # Where blood shines through, red stays and the rest darkens.
         paint.albedo *= (1 + grain)[:, None] + blotch[:, None] * np.array([0.2, 1.2, 1.2], np.float32)
     return paint
-
-
-def paint_neck(paint: Paint, place: np.ndarray) -> None:
-    """Turn plain skin at ``place`` ``[N,3]`` into a neck."""
-    paint.label[:] = NECK
-    cord = np.abs(place[:, 0]) - (52 - 0.3 * (place[:, 1] - 80))  # from the ears to the breastbone
-    paint.darken(0.12 * ridge(cord, 7))
-
-
-def paint_ear(paint: Paint, place: np.ndarray) -> None:
-    """Turn plain skin at ``place`` ``[N,3]`` into an ear: redder than the face, dark inside the bowl."""
-    paint.label[:] = EARS
-    paint.albedo *= np.array([1.05, 0.9, 0.88], np.float32)
-    paint.darken(0.45 * bump(place[:, 1], place[:, 2], 10, -15, 16, 8))
 
 
 def paint_head(paint: Paint, place: np.ndarray, shape, look, pixel: float, rng) -> None:

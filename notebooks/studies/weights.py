@@ -97,7 +97,7 @@ def joint_folder(source: Path, progress: bool = True) -> Path:
     with DatasetWriter(folder, about) as writer:
         for row in read_index(source):
             labels = table[np.asarray(Image.open(source / row.labels))]
-            _, face, _, _ = read_truth(source, row.id)
+            _, face, _ = read_truth(source, row.id)
             image = (source / row.image).read_bytes()
             writer.add(row.id, row.split, row.subject, image=image, labels=joint_labels(labels, face))
     return folder
@@ -147,7 +147,7 @@ def by_tone(folder: Path, split: str) -> dict[str, list[str]]:
     groups: dict[str, list[str]] = {"light": [], "medium": [], "dark": []}
     for row in read_index(folder):
         if row.split == split:
-            tone = read_truth(folder, row.id)[3]["skin_tone"]["value"]
+            tone = read_truth(folder, row.id)[2]["skin_tone"]["value"]
             groups["light" if tone <= 3 else "medium" if tone <= 6 else "dark"].append(row.id)
     return {name: ids for name, ids in groups.items() if ids}
 

@@ -1,4 +1,4 @@
-"""How many synthetic faces one core draws in a second."""
+"""How many synthetic faces one core renders in a second."""
 
 import time
 

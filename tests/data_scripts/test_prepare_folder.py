@@ -1,5 +1,7 @@
 """data_scripts/prepare_folder.py: a folder of images and masks, of any kind, becomes a prepared data set."""
 
+import functools
+import re
 import subprocess
 import sys
 import unicodedata
@@ -20,6 +22,7 @@ from consensus_lib.experiments.sweep_plan import read_parameters
 from prepare_folder import main, prepare_folder, verify
 
 CHECKOUT = Path(__file__).resolve().parents[2]
+prepare = functools.partial(prepare_folder, progress=False)
 COLOURS = np.array([(0, 0, 0), (0, 200, 0), (220, 30, 30)], np.uint8)
 # As CelebAMask-HQ calls them; with the background, 19 classes.
 CELEBA = list(prepare_celebamask_hq.CLASSES)[1:]
@@ -105,12 +108,11 @@ def paletted(labels):
     ids=["colours", "rgba", "palette", "numbers", "grey as rgb", "16 bits", "ignore"],
 )
 def test_what_masks_hold_is_understood(tmp_path, mask, values, kind):
-    info, sheet = prepare_folder(*write(tmp_path, mask=mask), tmp_path / "out", 48, progress=False)
+    info, sheet = prepare(*write(tmp_path, mask=mask), tmp_path / "out", 48)
     proposal = yaml.safe_load((tmp_path / "out.yaml").read_text(encoding="utf-8"))
     assert proposal["kind"] == kind
     if values:
-        order = lambda found: sorted(map(str, found))  # noqa: E731
-        assert order(proposal["values"]) == order(values)
+        assert sorted(map(str, proposal["values"])) == sorted(map(str, values))
         assert proposal["values"][0] == values[0]
     assert sheet == tmp_path / "out.png"
     with Image.open(sheet) as picture:
@@ -128,9 +130,11 @@ def test_what_masks_hold_is_understood(tmp_path, mask, values, kind):
 
 
 def test_masks_of_0_and_255_are_two_classes_whatever_their_edges(tmp_path):
-    smooth = lambda labels: Image.fromarray(255 * (labels > 0).astype(np.uint8))  # noqa: E731
+    def smooth(labels):
+        return Image.fromarray(255 * (labels > 0).astype(np.uint8))
+
     images, masks = write(tmp_path, mask=smooth, suffix="jpg", quality=40)
-    info, _ = prepare_folder(images, masks, tmp_path / "out", 48, progress=False)
+    info, _ = prepare(images, masks, tmp_path / "out", 48)
     assert info.classes == ("background", "face")
     for number, row in enumerate(read_index(tmp_path / "out")):
         found, truth = labels_of(tmp_path / "out", row), scene(number)[1] > 0
@@ -141,17 +145,17 @@ def test_masks_of_0_and_255_are_two_classes_whatever_their_edges(tmp_path):
 
 def test_jpeg_masks_go_to_the_nearest_colour_or_are_refused(tmp_path, capsys):
     images, masks = write(tmp_path, suffix="JPG", quality=75, subsampling=0)
-    info, _ = prepare_folder(images, masks, tmp_path / "out", 48, progress=False)
+    info, _ = prepare(images, masks, tmp_path / "out", 48)
     assert len(info.classes) == 3
     assert info.notes["unclear_pixels"] > 0
     assert "of no clear class" in capsys.readouterr().out
     spoiled = masks / "p00_000.JPG"
     Image.new("RGB", (48, 48), (90, 90, 250)).save(spoiled)
     with pytest.raises(DatasetError, match=r"p00_000\.JPG: expected the colours"):
-        prepare_folder(images, masks, tmp_path / "again", 48, config=tmp_path / "out.yaml", progress=False)
+        prepare(images, masks, tmp_path / "again", 48, config=tmp_path / "out.yaml")
     assert not (tmp_path / "again").exists()
-    options = {"config": tmp_path / "out.yaml", "skip_bad": True, "progress": False}
-    info, _ = prepare_folder(images, masks, tmp_path / "again", 48, **options)
+    options = {"config": tmp_path / "out.yaml", "skip_bad": True}
+    info, _ = prepare(images, masks, tmp_path / "again", 48, **options)
     assert sum(info.counts.values()) == 9
     assert list(info.notes["left_out"]) == ["p00_000"]
     assert "left out p00_000: " in capsys.readouterr().out
@@ -159,7 +163,7 @@ def test_jpeg_masks_go_to_the_nearest_colour_or_are_refused(tmp_path, capsys):
 
 def test_one_mask_for_each_class_and_image(tmp_path):
     images, masks = write_celeba(tmp_path)
-    info, _ = prepare_folder(images, masks, tmp_path / "out", 48, progress=False)
+    info, _ = prepare(images, masks, tmp_path / "out", 48)
     assert len(info.classes) == 19
     assert info.classes[:2] == ("background", "skin")  # the largest first: smaller ones cover it
     assert {frozenset(pair) for pair in info.mirrored} == {
@@ -175,38 +179,38 @@ def test_one_mask_for_each_class_and_image(tmp_path):
 
 def test_splits_keep_subjects_together(tmp_path):
     images, masks = write(tmp_path, count=24)
-    prepare_folder(images, masks, tmp_path / "out", 16, progress=False)
+    prepare(images, masks, tmp_path / "out", 16)
     shares = {"train": 0.5, "validation": 0.25, "test": 0.25}
     config = set_up(tmp_path, subject=r"^(p\d+)_", splits=shares)
-    info, _ = prepare_folder(images, masks, tmp_path / "by_pattern", 16, config=config, progress=False)
+    info, _ = prepare(images, masks, tmp_path / "by_pattern", 16, config=config)
     assert info.counts == {"train": 12, "validation": 6, "test": 6}
     assert verify(tmp_path / "by_pattern") == []
     lines = ["stem,subject,split"]
     lines += [f"p{n // 2:02d}_{n:03d},s{n // 4},{'test' if n < 8 else ''}" for n in range(24)]
     (tmp_path / "people.csv").write_text("\n".join(lines))
     config = set_up(tmp_path, subject="people.csv", splits={"train": 0.5, "validation": 0.5})
-    info, _ = prepare_folder(images, masks, tmp_path / "by_column", 16, config=config, progress=False)
+    info, _ = prepare(images, masks, tmp_path / "by_column", 16, config=config)
     assert info.counts == {"train": 8, "validation": 8, "test": 8}
     assert {row.subject for row in read_index(tmp_path / "by_column") if row.split == "test"} == {"s0", "s1"}
     lists = set_up(tmp_path, splits={"test": ["p00_000", "p00_001"], "train": 1.0})
-    info, _ = prepare_folder(images, masks, tmp_path / "by_lists", 16, config=lists, progress=False)
+    info, _ = prepare(images, masks, tmp_path / "by_lists", 16, config=lists)
     assert info.counts == {"train": 22, "test": 2}
     config = set_up(tmp_path, subject="people.csv")
     (tmp_path / "people.csv").write_text("stem,subject\np00_000,s0\n")
     with pytest.raises(DatasetError, match="subject: expected one for each image"):
-        prepare_folder(images, masks, tmp_path / "none", 16, config=config, progress=False)
+        prepare(images, masks, tmp_path / "none", 16, config=config)
 
 
 def test_a_task_takes_the_classes_as_the_file_says(tmp_path):
     images, masks = write(tmp_path)
-    prepare_folder(images, masks, tmp_path / "out", 16, progress=False)
+    prepare(images, masks, tmp_path / "out", 16)
     names = ["wall", "front", "top"]
     tasks = {
         "parts": {"wall": "background", "front": "face", "top": "hair"},
         "head": {"wall": "rest", "front": "head", "top": "head"},
     }
     config = set_up(tmp_path, classes=names, tasks=tasks)
-    prepare_folder(images, masks, tmp_path / "named", 16, config=config, progress=False)
+    prepare(images, masks, tmp_path / "named", 16, config=config)
     assert FaceDataset(tmp_path / "named", "train", "parts").task.classes == ("background", "face", "hair")
     head = FaceDataset(tmp_path / "named", "train", "head")
     assert head.task.classes == ("rest", "head")
@@ -214,70 +218,65 @@ def test_a_task_takes_the_classes_as_the_file_says(tmp_path):
     assert FaceDataset(tmp_path / "named", "train").task.classes == tuple(names)
 
 
-def spoil_size(images, masks):
-    Image.new("RGB", (24, 30)).save(masks / "p00_000.png")
-    return r"p00_000\.png: expected .*48×48 .*got 24×30"
+FIRST = "p00_000"
 
 
 def spoil_scale(images, masks):
-    Image.fromarray(COLOURS[scene(0, 24)[1]]).save(masks / "p00_000.png")
-    return r"p00_000\.png: expected .*48×48 .*got 24×24; --rescale"
+    Image.fromarray(COLOURS[scene(0, 24)[1]]).save(masks / f"{FIRST}.png")
 
 
-def spoil_image(images, masks):
-    (images / "p00_000.jpg").write_bytes((images / "p00_000.jpg").read_bytes()[:200])
-    return r"p00_000\.jpg: expected a readable image"
+def cut(path):
+    path.write_bytes(path.read_bytes()[:200])
 
 
-def spoil_mask(images, masks):
-    (masks / "p00_000.png").write_bytes(b"no image")
-    return r"p00_000\.png: expected a readable image"
-
-
-def spoil_pair(images, masks):
-    (images / "p00_000.jpg").unlink()
-    return r"p00_000\.png: expected an image of this stem"
-
-
-def spoil_twice(images, masks):
-    Image.new("RGB", (48, 48)).save(images / "p00_000.png")
-    return r"p00_000\.(png|jpg): expected one image of this stem"
-
-
-@pytest.mark.parametrize("spoil", [spoil_size, spoil_scale, spoil_image, spoil_mask, spoil_pair, spoil_twice])
-def test_what_is_wrong_names_the_file(tmp_path, spoil, capsys):
+@pytest.mark.parametrize(
+    ("spoil", "expected"),
+    [
+        (lambda i, m: Image.new("RGB", (24, 30)).save(m / f"{FIRST}.png"), r"\.png: .*48×48 .*got 24×30"),
+        (spoil_scale, r"\.png: expected .*48×48 .*got 24×24; --rescale"),
+        (lambda i, m: cut(i / f"{FIRST}.jpg"), r"\.jpg: expected a readable image"),
+        (lambda i, m: (m / f"{FIRST}.png").write_bytes(b"no image"), r"\.png: expected a readable image"),
+        (lambda i, m: (i / f"{FIRST}.jpg").unlink(), r"\.png: expected an image of this stem"),
+        (
+            lambda i, m: Image.new("RGB", (48, 48)).save(i / f"{FIRST}.png"),
+            r"\.(png|jpg): expected one image",
+        ),
+    ],
+)
+def test_what_is_wrong_names_the_file(tmp_path, spoil, expected, capsys):
     images, masks = write(tmp_path, count=6)
-    expected = spoil(images, masks)
+    spoil(images, masks)
     assert main([str(images), str(masks), "--out", str(tmp_path / "out"), "--size", "16"]) == 1
-    error = capsys.readouterr().err
-    assert "error: " in error
-    with pytest.raises(DatasetError, match=expected):
-        prepare_folder(images, masks, tmp_path / "other", 16, progress=False)
+    assert re.search(f"error: .*{FIRST}{expected}", capsys.readouterr().err)
     assert not (tmp_path / "out").exists()
 
 
-def mix_numbers(images, masks):
-    Image.fromarray(scene(0)[1]).save(masks / "p00_000.png")
-    return r"numbers \(mode L\) in .*p00_000\.png and colours \(mode RGB\) in .*p00_001\.png"
-
-
-def mix_255(images, masks):
+def mix_255(masks):
     for number, path in enumerate(sorted(masks.iterdir())):
         labels = scene(number)[1]
         Image.fromarray(labels if number else 255 * (labels > 0).astype(np.uint8)).save(path)
-    return r"0 and 255 in .*p00_000\.png, and \[0, 1, 2\] in .*p00_001\.png"
 
 
-def mix_files(images, masks):
-    (masks / "p00_000.png").rename(masks / "p00_000_skin.png")
-    return r"for each image, .*p00_001\.png, and one for each class and image, .*p00_000_skin\.png"
-
-
-@pytest.mark.parametrize("mix", [mix_numbers, mix_255, mix_files])
-def test_masks_of_two_kinds_are_refused_with_a_file_of_each(tmp_path, mix):
+@pytest.mark.parametrize(
+    ("mix", "expected"),
+    [
+        (
+            lambda masks: Image.fromarray(scene(0)[1]).save(masks / f"{FIRST}.png"),
+            r"numbers \(mode L\) in .*p00_000\.png and colours \(mode RGB\) in .*p00_001\.png",
+        ),
+        (mix_255, r"0 and 255 in .*p00_000\.png, and \[0, 1, 2\] in .*p00_001\.png"),
+        (
+            lambda masks: (masks / f"{FIRST}.png").rename(masks / f"{FIRST}_skin.png"),
+            r"for each image, .*p00_001\.png, and one for each class and image, .*p00_000_skin\.png",
+        ),
+    ],
+    ids=["numbers", "255", "files"],
+)
+def test_masks_of_two_kinds_are_refused_with_a_file_of_each(tmp_path, mix, expected):
     images, masks = write(tmp_path, count=6)
-    with pytest.raises(DatasetError, match=f"expected masks of one kind, got .*{mix(images, masks)}"):
-        prepare_folder(images, masks, tmp_path / "out", 16, progress=False)
+    mix(masks)
+    with pytest.raises(DatasetError, match=f"expected masks of one kind, got .*{expected}"):
+        prepare(images, masks, tmp_path / "out", 16)
     assert not (tmp_path / "out.yaml").exists()
 
 
@@ -286,7 +285,7 @@ def test_palettes_that_differ_from_mask_to_mask_are_colours(tmp_path):
     swapped = Image.fromarray(np.array([2, 1, 0], np.uint8)[scene(0)[1]])
     swapped.putpalette(COLOURS[::-1].tobytes())
     swapped.save(masks / "p00_000.png")
-    info, _ = prepare_folder(images, masks, tmp_path / "out", 48, progress=False)
+    info, _ = prepare(images, masks, tmp_path / "out", 48)
     place = [info.colours.index(tuple(colour)) for colour in COLOURS.tolist()]
     for number, row in enumerate(read_index(tmp_path / "out")):
         assert np.array_equal(labels_of(tmp_path / "out", row), np.array(place)[scene(number)[1]])
@@ -295,7 +294,7 @@ def test_palettes_that_differ_from_mask_to_mask_are_colours(tmp_path):
 def test_masks_of_another_scale_are_brought_to_the_image_when_asked(tmp_path):
     images, masks = write(tmp_path, count=6)
     spoil_scale(images, masks)
-    prepare_folder(images, masks, tmp_path / "out", 48, rescale=True, progress=False)
+    prepare(images, masks, tmp_path / "out", 48, rescale=True)
     found = labels_of(tmp_path / "out", read_index(tmp_path / "out")[0])
     values = yaml.safe_load((tmp_path / "out.yaml").read_text(encoding="utf-8"))["values"]
     truth = np.array([values.index(colour.tolist()) for colour in COLOURS])[scene(0)[1]]
@@ -326,7 +325,7 @@ def test_images_that_are_not_square_turned_or_of_other_modes(tmp_path, crop):
         picture.save(images / f"deep/er/{name}.{suffix}")
     (images / "p02_005.jpg").unlink()
     Image.fromarray(scene(5)[0][..., 0].astype(np.uint16) * 257).save(images / "p02_005.tif")
-    info, _ = prepare_folder(images, masks, tmp_path / "out", 48, crop=crop, progress=False)
+    info, _ = prepare(images, masks, tmp_path / "out", 48, crop=crop)
     rows = read_index(tmp_path / "out")
     assert "été 安 1" in {row.id for row in rows}
     assert sum(info.counts.values()) == 6
@@ -338,11 +337,9 @@ def test_images_that_are_not_square_turned_or_of_other_modes(tmp_path, crop):
 def test_images_without_masks_are_unlabelled(tmp_path):
     images, masks = write(tmp_path)
     (masks / "p00_000.png").unlink()
-    info, _ = prepare_folder(images, masks, tmp_path / "out", 16, progress=False)
+    info, _ = prepare(images, masks, tmp_path / "out", 16)
     assert info.counts["unlabelled"] == 1
-    info, _ = prepare_folder(
-        images, None, tmp_path / "bare", 16, config=tmp_path / "out.yaml", progress=False
-    )
+    info, _ = prepare(images, None, tmp_path / "bare", 16, config=tmp_path / "out.yaml")
     assert info.counts == {"unlabelled": 10}
 
 
@@ -352,7 +349,7 @@ def test_two_photographs_of_one_name_lie_in_folders_of_their_own(tmp_path):
         for path, kind in ((images, "images"), (masks, "masks")):
             (tmp_path / "all" / kind).mkdir(parents=True, exist_ok=True)
             path.rename(tmp_path / "all" / kind / who)
-    prepare_folder(tmp_path / "all/images", tmp_path / "all/masks", tmp_path / "out", 16, progress=False)
+    prepare(tmp_path / "all/images", tmp_path / "all/masks", tmp_path / "out", 16)
     assert [row.id for row in read_index(tmp_path / "out")][::3] == ["anna-p00_000", "bob-p00_000"]
 
 
@@ -371,9 +368,9 @@ def test_two_photographs_of_one_name_lie_in_folders_of_their_own(tmp_path):
 )
 def test_a_wrong_file_is_named(tmp_path, changes, expected):
     images, masks = write(tmp_path, count=4)
-    prepare_folder(images, masks, tmp_path / "out", 16, progress=False)
+    prepare(images, masks, tmp_path / "out", 16)
     with pytest.raises(ValueError, match=expected):
-        prepare_folder(images, masks, tmp_path / "b", 16, config=set_up(tmp_path, **changes), progress=False)
+        prepare(images, masks, tmp_path / "b", 16, config=set_up(tmp_path, **changes))
 
 
 def test_verify_repairs_only_what_is_broken(tmp_path, tiny_folder):
@@ -382,7 +379,7 @@ def test_verify_repairs_only_what_is_broken(tmp_path, tiny_folder):
     Image.new("RGB", (48, 40)).save(images / "p00_000.jpg")  # of one class, and with a border to ignore
     Image.new("RGB", (48, 40)).save(masks / "p00_000.png")
     out = tmp_path / "out"
-    prepare_folder(images, masks, out, 32, progress=False)
+    prepare(images, masks, out, 32)
     rows = read_index(out)
     before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
     (out / rows[1].labels).unlink()
@@ -406,7 +403,7 @@ def test_verify_repairs_only_what_is_broken(tmp_path, tiny_folder):
 
 def test_verify_sees_people_in_two_splits(tmp_path):
     images, masks = write(tmp_path, count=12)
-    prepare_folder(images, masks, tmp_path / "out", 16, progress=False)
+    prepare(images, masks, tmp_path / "out", 16)
     lines = [
         "stem,subject,split",
         *(f"p{n // 2:02d}_{n:03d},same{n % 6},{('train', 'test')[n > 5]}" for n in range(12)),
@@ -414,7 +411,7 @@ def test_verify_sees_people_in_two_splits(tmp_path):
     (tmp_path / "people.csv").write_text("\n".join(lines))
     (masks / "p05_011.png").unlink()
     config = set_up(tmp_path, subject="people.csv")
-    prepare_folder(images, masks, tmp_path / "shared", 16, config=config, progress=False)
+    prepare(images, masks, tmp_path / "shared", 16, config=config)
     wrong = verify(tmp_path / "shared")
     assert len(wrong) == 6
     assert any("unlabelled" in line for line in wrong)
@@ -432,33 +429,25 @@ def test_its_path_stands_for_the_data_set_in_the_notebooks(tiny_folder):
 
 
 @pytest.mark.slow
-def test_every_notebook_runs_on_such_folders(tmp_path):
-    """As a user does it: ``prepare_folder.py``, ``train``, ``make run``, ``make figures``; two at a time."""
-    sources = {"coloured": write(tmp_path / "70", 70), "celeba": write_celeba(tmp_path / "parts")}
+def test_every_notebook_runs_on_such_a_folder(tmp_path):
+    """As a user does it: ``prepare_folder.py``, ``train``, ``make run``, ``make figures``."""
 
     def do(*words):
-        """Run a command for each of both; {images}, {masks}, {out} are its folders."""
-        started = []
-        for name, (images, masks) in sources.items():
-            given = [str(word).format(images=images, masks=masks, out=tmp_path / name) for word in words]
-            started.append(
-                subprocess.Popen([sys.executable, *given], cwd=CHECKOUT, stderr=subprocess.PIPE, text=True)
-            )
-        for one in started:
-            said = one.communicate()[1]
-            assert one.returncode == 0, said[-2000:]
+        done = subprocess.run([sys.executable, *words], cwd=CHECKOUT, stderr=subprocess.PIPE, text=True)
+        assert done.returncode == 0, done.stderr[-2000:]
 
-    do("data_scripts/prepare_folder.py", "{images}", "{masks}", "--out", "{out}", "--size", "32")
+    images, masks = write_celeba(tmp_path / "parts")
+    out, runs = str(tmp_path / "celeba"), str(tmp_path / "run")
+    do("data_scripts/prepare_folder.py", str(images), str(masks), "--out", out, "--size", "32")
     settings = "--size 32 --epochs 1 --batch-size 2 --width 0.125 --device cpu"
-    do("-m", "consensus_lib", "train", "--data", "{out}", "--out", "{out}-run/own", *settings.split())
-    do("-m", "consensus_lib", "run", "--data", "{out}", "--profile", "smoke", "--out", "{out}-run")
-    do("-m", "consensus_lib", "run", "--only", "07", "--out", "{out}-run")  # make figures
-    for name, classes in {"coloured": 3, "celeba": 19}.items():
-        names = read_info(tmp_path / name).classes
-        assert len(names) == classes
-        found = [one for one in read_results(tmp_path / f"{name}-run") if one["dataset"] == name]
-        trained = {"training", "02_pixelwise_baseline", "03_consensus_loss", "05_artifact_analysis"}
-        assert trained <= {one["notebook"] for one in found}
-        assert all({f"iou_{name}" for name in names} <= set(one) for one in found)
-        drawn = {path.stem for path in (tmp_path / f"{name}-run/07_paper_figures/figures").glob("*.pdf")}
-        assert {"fig3b", "fig4a", "fig4c", "fig6"} <= drawn
+    do("-m", "consensus_lib", "train", "--data", out, "--out", f"{runs}/own", *settings.split())
+    do("-m", "consensus_lib", "run", "--data", out, "--profile", "smoke", "--out", runs)
+    do("-m", "consensus_lib", "run", "--only", "07", "--out", runs)  # make figures
+    names = read_info(out).classes
+    assert len(names) == 19
+    found = [one for one in read_results(runs) if one["dataset"] == "celeba"]
+    trained = {"training", "02_pixelwise_baseline", "03_consensus_loss", "05_artifact_analysis"}
+    assert trained <= {one["notebook"] for one in found}
+    assert all({f"iou_{name}" for name in names} <= set(one) for one in found)
+    figures = {path.stem for path in (tmp_path / "run/07_paper_figures/figures").glob("*.pdf")}
+    assert {"fig3b", "fig4a", "fig4c", "fig6"} <= figures

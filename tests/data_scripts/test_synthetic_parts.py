@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from synthetic_faces import chance, layers, light, mesh
-from synthetic_faces.person import draw_person, solids
+from synthetic_faces.person import sample_person, solids
 
 VIEW = mesh.View(scale=1.0, centre=(64.0, 64.0), distance=1e9, size=128)
 
@@ -69,8 +69,8 @@ def test_streams_differ_by_every_key_and_noise_repeats():
 
 
 def test_hair_covers_some_of_its_shell():
-    for index in range(40):
-        parts = solids(draw_person(5, index))
+    for index in range(20):
+        parts = solids(sample_person(5, index))
         assert all(np.isfinite(solid.grid).all() for solid in parts.values())
         if "hair" in parts:
             assert 0 < parts["hair"].keep(parts["hair"].place.reshape(-1, 3)).mean() < 1
@@ -80,7 +80,7 @@ def test_layer_covers_and_shades():
     image, labels = np.ones((32, 32, 3), np.float32), np.ones((32, 32), np.uint8)
     cover = np.zeros((32, 32), np.float32)
     cover[10:20, 10:20] = 1
-    lamps = light.draw_light(np.random.default_rng(0))
+    lamps = light.sample_light(np.random.default_rng(0))
     covered = layers.lay(image, labels, layers.Layer(cover, np.zeros(3, np.float32), 11, 0.8), lamps)
     assert np.array_equal(covered, cover == 1)
     assert np.array_equal(labels, np.where(covered, 11, 1))
@@ -90,7 +90,7 @@ def test_layer_covers_and_shades():
 
 def test_shadow_falls_behind_what_the_lamp_sees():
     for seed in range(4):
-        lamps = light.draw_light(np.random.default_rng(seed))
+        lamps = light.sample_light(np.random.default_rng(seed))
         depths = light.shadow_map(lamps, [ball(40.0)], 128)
         points = np.stack([40 * lamps.key, -90 * lamps.key, 90 * lamps.key]).astype(np.float32)
         on, behind, before = light.lit(lamps, depths, points.T)

@@ -1,16 +1,19 @@
-"""Drawing a sample: from (seed, index) to a photograph with exact labels."""
+"""One sample: from (seed, index) to a photograph with exact labels, by way of scene, light and camera."""
 
 import dataclasses
+import io
 
 import numpy as np
+from PIL import Image
 from scipy import ndimage
 
-from synthetic_faces import camera, colour, layers, light, occluders, scene
-from synthetic_faces.chance import choose, normal, stream
-from synthetic_faces.classes import BACKGROUND, CLASSES
+from synthetic_faces import layers, light, occluders, paint, scene
+from synthetic_faces.chance import check_integer, choose, normal, stream
 from synthetic_faces.mesh import View
-from synthetic_faces.person import draw_person, render
-from synthetic_faces.recipe import Recipe
+from synthetic_faces.person import render, sample_person
+from synthetic_faces.recipe import BACKGROUND, CLASSES, Recipe
+
+_ROOTS = np.linspace(0, 1, 1024)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,12 +24,11 @@ class FaceSample:
     labels: np.ndarray  # uint8 [H,W], the class of each pixel, numbered as in CLASSES
     complete: np.ndarray  # uint8 [H,W], the labels if nothing covered the person
     face: np.ndarray  # bool [H,W], the complete face from hairline to jaw, hidden parts included
-    contour: np.ndarray  # float64 [64,2], its outline: (x, y) in pixels, pixel centres at +0.5
     record: dict  # pose, skin tone, hair, light, occluders and so on, ready for JSON
 
 
 def draw_face(seed: int, index: int, size: int = 128, *, recipe: Recipe | None = None) -> FaceSample:
-    """Draw sample ``index`` of the endless series ``seed``, with equal bytes in any order and process.
+    """Render sample ``index`` of the endless series ``seed``, with equal bytes in any order and process.
 
     Args:
         seed: names the series, 0 to 2³²-1.
@@ -41,22 +43,21 @@ def draw_face(seed: int, index: int, size: int = 128, *, recipe: Recipe | None =
     >>> sample.image.shape, sample.labels.dtype.name
     ((64, 64, 3), 'uint8')
     """
-    for name, value in {"seed": seed, "index": index, "size": size}.items():
-        low, high = (32, 1024) if name == "size" else (0, 2**32 - 1)
-        if not isinstance(value, int | np.integer) or isinstance(value, bool) or not low <= value <= high:
-            raise ValueError(f"{name}: expected an integer from {low} to {high}, got {value!r}")
+    check_integer("seed", seed, 0, 2**32 - 1)
+    check_integer("index", index, 0, 2**32 - 1)
+    check_integer("size", size, 32, 1024)
     seed, index, size = int(seed), int(index), int(size)
     recipe = recipe or Recipe()
-    person = draw_person(seed, index)
+    person = sample_person(seed, index)
     view = _aim(stream(seed, index, "view"), person, size)
-    lamps = light.draw_light(stream(seed, index, "light")) if recipe.light else light.flat_light()
+    lamps = light.sample_light(stream(seed, index, "light")) if recipe.light else light.flat_light()
     image, record = _backdrop(seed, index, recipe, view, lamps)
-    drawn = render(person, view, lamps, recipe)
-    image.reshape(-1, 3)[drawn.pixel] = drawn.colour
+    shown = render(person, view, lamps, recipe)
+    image.reshape(-1, 3)[shown.pixel] = shown.colour
     labels, face = np.zeros((size, size), np.uint8), np.zeros((size, size), bool)
-    labels.flat[drawn.pixel], face.flat[drawn.face] = drawn.label, True
-    flesh = colour.skin_colour(person.look.tone, person.look.blood + 0.3)
-    stage = layers.Stage(view, person.turn, person.shape, flesh, person.look.hair_rgb, lamps, drawn.depth)
+    labels.flat[shown.pixel], face.flat[shown.face] = shown.label, True
+    flesh = paint.skin_colour(person.look.tone, person.look.blood + 0.3)
+    stage = layers.Stage(view, person.turn, person.shape, flesh, person.look.hair_rgb, lamps, shown.depth)
     rng = stream(seed, index, "glasses")
     record["glasses"] = bool(rng.random() < 0.08 + 0.25 * person.shape.age)
     for layer in occluders.spectacles(stage, rng) if record["glasses"] else ():
@@ -67,32 +68,34 @@ def draw_face(seed: int, index: int, size: int = 128, *, recipe: Recipe | None =
     for number, kind in enumerate(record["occluders"]):
         for layer in occluders.KINDS[kind](stage, stream(seed, index, f"occluder {number}")):
             covered |= layers.lay(image, labels, layer, lamps)
-    outside = camera.corners(stream(seed, index, "corners"), size, face) & recipe.camera
+    outside = _corners(stream(seed, index, "corners"), size, face) & recipe.camera
     labels[outside] = complete[outside] = BACKGROUND
     covered &= ~outside
 
     rng = stream(seed, index, "camera")
     # A camera meters the whole picture: dark skin stays darker, or the background would burn out.
     level = np.exp(normal(rng, np.log(0.20), 0.32) - 0.09 * max(0, person.look.tone - 4))
-    image = camera.expose(image, face & ~covered, level, pull=rng.uniform(0.5, 0.85))
+    pull, bare = rng.uniform(0.5, 0.85), face & ~covered
+    if bare.any():  # pull 1 would bring every face to the same level
+        image = image * np.float32((level / max(float(image[bare].mean()), 1e-4)) ** pull)
     image[outside] = 0
-    picture = camera.develop(image, outside, rng) if recipe.camera else colour.screen(image)
+    picture = _develop(image, outside, rng) if recipe.camera else paint.screen(image)
     hidden = np.count_nonzero(face & covered) / max(np.count_nonzero(face), 1)
     counts = np.bincount(labels.ravel(), minlength=len(CLASSES)).tolist()
-    record = {"seed": seed, "index": index, "size": size, **_describe(person, lamps), **record}
-    record |= {"occlusion": round(hidden, 6), "pixels": dict(zip(CLASSES, counts, strict=True))}
-    return FaceSample(picture, labels, complete, face, outline(face), record)
-
-
-def _describe(person, lamps: light.Light) -> dict:
-    """Return the record's entries about the person and the light."""
-    pose = (round(float(angle), 2) for angle in person.pose)
-    return {
-        "pose": dict(zip(("yaw", "pitch", "roll"), pose, strict=True)),
+    yaw, pitch, roll = (round(float(angle), 2) for angle in person.pose)
+    described = {
+        "seed": seed,
+        "index": index,
+        "size": size,
+        "pose": {"yaw": yaw, "pitch": pitch, "roll": roll},
         "skin_tone": {"scale": "Monk", "value": round(person.look.tone, 2)},
         "hair": {"kind": person.style.kind, "colour": person.look.hair, "beard": person.look.beard},
         "light": {"key": [round(float(v), 3) for v in lamps.key], "softness": round(lamps.softness, 3)},
+        **record,
+        "occlusion": round(hidden, 6),
+        "pixels": dict(zip(CLASSES, counts, strict=True)),
     }
+    return FaceSample(picture, labels, complete, face, described)
 
 
 def _aim(rng: np.random.Generator, person, size: int) -> View:
@@ -117,19 +120,61 @@ def _backdrop(seed: int, index: int, recipe: Recipe, view: View, lamps: light.Li
     side = rng.choice([-1, 1])
     half = (size + 1) // 2  # they are out of focus: half the resolution will do
     for number in range(others):
-        person = draw_person(seed, index, key=f"other {number}")
+        person = sample_person(seed, index, key=f"other {number}")
         scale = view.scale * rng.uniform(0.55, 1.15) / 2
         x = half * (0.5 + side * rng.uniform(0.36, 0.62))
         centre, side = (x, view.centre[1] / 2 + rng.normal(0, 0.12) * half), -side
-        drawn = render(person, View(scale, centre, 2500, half), lamps, recipe, rough=True)
+        shown = render(person, View(scale, centre, 2500, half), lamps, recipe, rough=True)
         small = np.zeros((half, half, 4), np.float32)
-        small.reshape(-1, 4)[drawn.pixel] = np.column_stack([drawn.colour, np.ones(len(drawn.pixel))])
+        small.reshape(-1, 4)[shown.pixel] = np.column_stack([shown.colour, np.ones(len(shown.pixel))])
         small[..., :3] *= np.float32(rng.uniform(0.4, 1.1))
         blur = max(0.5, rng.uniform(0, 0.015) * half)
         small = ndimage.gaussian_filter(small, (blur, blur, 0), truncate=2.0)
         large = small.repeat(2, axis=0).repeat(2, axis=1)[:size, :size]
         image += large[..., :3] - large[..., 3:] * image
     return image, {"background": kind, "others": others}
+
+
+def _develop(image: np.ndarray, outside: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Turn linear light ``[H,W,3]`` into a uint8 picture: cast, contrast, blur, noise and JPEG.
+
+    ``outside`` ``[H,W]`` stays black.
+    """
+    image = image * np.exp(np.array([1, 0, -1]) * normal(rng, 0.0, 0.07)).astype(np.float32)
+    # A shoulder, so that highlights roll off instead of clipping hard.
+    bright = image > 0.6
+    image[bright] = 0.6 + 0.4 * np.tanh((image[bright] - 0.6) / 0.4)
+    blur = (0.45 + 0.7 * rng.uniform() ** 2) * image.shape[0] / 128
+    image = ndimage.gaussian_filter(image, (blur, blur, 0), truncate=2.5)
+    # The curve, looked up by the root of the light, which keeps the dark end fine.
+    curve = 255 * np.minimum(0.2 * (_ROOTS**2 / 0.2) ** normal(rng, 1.15, 0.15), 1) ** (1 / 2.2)
+    root = np.sqrt(np.clip(image, 0, 1)) * np.float32(len(_ROOTS) - 1)
+    picture = curve.astype(np.float32).take((root + np.float32(0.5)).astype(np.intp))
+    noise = rng.uniform(0, 1) ** 2 * 7
+    if noise > 0.7:  # less is lost in rounding
+        picture += noise * rng.standard_normal(picture.shape, dtype=np.float32)
+    picture = np.clip(picture + 0.5, 0, 255).astype(np.uint8)
+    picture[outside] = 0
+    file = io.BytesIO()
+    Image.fromarray(picture).save(file, "JPEG", quality=int(rng.integers(55, 98)))
+    return np.asarray(Image.open(file))
+
+
+def _corners(rng: np.random.Generator, size: int, face: np.ndarray) -> np.ndarray:
+    """Return the pixels, bool ``[H,W]``, that lie outside the original photograph after an alignment.
+
+    It turns and moves photographs, which leaves black corners; one that would touch the face is left out.
+    """
+    outside = np.zeros((size, size), bool)
+    if rng.random() < 0.15:
+        return outside
+    angle, place = np.radians(normal(rng, 0, 5)), np.arange(size) + 0.5 - size / 2
+    for turn in angle + np.arange(4) * np.pi / 2:
+        inset = size * (0.5 - max(0.0, normal(rng, 0.012, 0.04)))
+        away = np.cos(turn) * place[None, :] + np.sin(turn) * place[:, None]
+        if not ((away > inset - size / 64) & face).any():
+            outside |= away > inset
+    return outside
 
 
 def choose_occluders(rng: np.random.Generator, recipe: Recipe, hair: str) -> list[str]:
@@ -144,27 +189,3 @@ def choose_occluders(rng: np.random.Generator, recipe: Recipe, hair: str) -> lis
     for _ in range(count):
         kinds.add(choose(rng, {name: value for name, value in odds.items() if name not in kinds}))
     return [kind for kind in occluders.KINDS if kind in kinds]
-
-
-def outline(face: np.ndarray) -> np.ndarray:
-    """Return the outline of a mask ``[H,W]`` that is star-shaped as seen from its centroid up to small dents.
-
-    Returns:
-        float64 ``[64,2]``, (x, y) in pixels with pixel centres at +0.5; the first point lies to the right
-        of the middle, the others follow clockwise. Zeros if the mask is empty.
-    """
-    if not face.any():
-        return np.zeros((64, 2))
-    y, x = np.nonzero(face)
-    middle = np.array([x.mean(), y.mean()])
-    angle = 2 * np.pi * np.arange(64) / 64
-    aim = np.stack([np.cos(angle), np.sin(angle)], axis=1)
-    far = np.sqrt(((x - middle[0]) ** 2 + (y - middle[1]) ** 2).max())
-    steps = np.arange(0, far + 2, 0.5)
-    rays = steps[:, None] * aim.T[:, None, :] + (middle + 1.5)[:, None, None]  # [2, S, P]
-    # A frame of empty pixels answers for rays that leave the image.
-    framed = np.pad(face, 1)
-    column, row = np.minimum(np.maximum(rays, 0), face.shape[0] + 1).astype(np.intp)
-    last = len(steps) - 1 - framed[row, column][::-1].argmax(0)
-    edge = middle + 0.5 + (steps[last] + 0.25)[:, None] * aim
-    return np.clip(edge, 0, face.shape[0])
