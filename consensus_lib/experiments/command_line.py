@@ -1,13 +1,14 @@
 """Command lines: a wrong value ends in one line and exit code 2, before data are made or files written.
 
-:func:`whole`, :func:`number` and :func:`folder` make types for ``add_argument``, so that argparse names it.
+:func:`whole`, :func:`number` and :func:`folder` are for ``add_argument(type=…)``: argparse names it.
 """
 
 import argparse
+import ast
 import contextlib
 import math
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import NoReturn
 
@@ -25,12 +26,19 @@ class Parser(argparse.ArgumentParser):
 
 def whole(least: int, most: float = math.inf) -> Callable[[str], int]:
     """Return a type: whole numbers from ``least`` to ``most``."""
-    return _number(int, "a whole number", least, most)
+    return number(least, most, int)
 
 
-def number(least: float = -math.inf, most: float = math.inf) -> Callable[[str], float]:
-    """Return a type: finite numbers from ``least`` to ``most``."""
-    return _number(float, "a finite number", least, most)
+def number(least: float = -math.inf, most: float = math.inf, kind: type = float) -> Callable[[str], float]:
+    """Return a type: finite numbers from ``least`` to ``most``, of the Python type ``kind``."""
+
+    def read(text: str):
+        with contextlib.suppress(ValueError):
+            if math.isfinite(value := kind(text)) and least <= value <= most:
+                return value
+        raise argparse.ArgumentTypeError(f"expected {kind.__name__} from {least} to {most}, got {text}")
+
+    return read
 
 
 def folder(text: str) -> Path:
@@ -54,14 +62,22 @@ def refusing(parser: argparse.ArgumentParser) -> Iterator[None]:
         parser.error(str(error))
 
 
-def _number(kind: type, name: str, least: float, most: float) -> Callable[[str], float]:
-    def read(text: str):
-        with contextlib.suppress(ValueError):
-            value = kind(text)
-            if math.isfinite(value) and least <= value <= most:
-                return value
-        bounds = [f"at least {least}"] * (least > -math.inf) + [f"at most {most}"] * (most < math.inf)
-        wanted = " of ".join([name, *[" and ".join(bounds)] * bool(bounds)])
-        raise argparse.ArgumentTypeError(f"expected {wanted}, got {text}")
+def parse_options(words: Iterable[str]) -> dict:
+    """Return options from words ``NAME=VALUE``; a value is a Python literal, or else text.
 
-    return read
+    Raises:
+        ValueError: a word is of another form.
+
+    >>> parse_options("beta=2 kind=class".split())
+    {'beta': 2, 'kind': 'class'}
+    """
+    options = {}
+    for word in words:
+        name, equals, value = word.partition("=")
+        if not (equals and name.isidentifier()):
+            raise ValueError(f"options: expected NAME=VALUE, got {word!r}")
+        try:
+            options[name] = ast.literal_eval(value)
+        except (ValueError, SyntaxError):
+            options[name] = value
+    return options

@@ -5,8 +5,6 @@ one folder for each notebook: the executed notebook, its figures, its checkpoint
 trainings (:mod:`consensus_lib.experiments.results`).
 """
 
-import argparse
-import contextlib
 import datetime
 import os
 import sys
@@ -146,14 +144,6 @@ def _is_kept(output) -> bool:
     return output.get("name") != "stderr" and (_WIDGET not in data or still)
 
 
-def _parameter(text: str) -> tuple[str, object]:
-    name, given, value = text.partition("=")
-    with contextlib.suppress(yaml.YAMLError):
-        if given:
-            return name, yaml.safe_load(value)
-    raise argparse.ArgumentTypeError(f"expected NAME=VALUE, got {text}")
-
-
 def _chosen(numbers: list[str] | None) -> list[Path]:
     """Return the notebooks of these numbers, or all."""
     known = {book.stem[:2]: book for book in notebooks()}
@@ -165,9 +155,8 @@ def _chosen(numbers: list[str] | None) -> list[Path]:
 def _given(chosen: list[Path], values: dict[str, object]) -> dict[str, dict]:
     """Return the given values for each notebook that declares them, in the type that it declares."""
     declared = {book.stem: read_parameters(book) for book in chosen}
-    for name in values:
-        if not any(name in own for own in declared.values()):
-            raise ValueError(f"--set: expected a parameter of {list(declared)}, got {name}")
+    if unknown := set(values).difference(*declared.values()):
+        raise ValueError(f"--set: expected a parameter of {list(declared)}, got {', '.join(unknown)}")
     return {
         stem: {name: check(name, value, own) for name, value in values.items() if name in own}
         for stem, own in declared.items()
@@ -186,7 +175,7 @@ def main(argv: list[str] | None = None) -> int:
     new = "run folder (default: a new one under the runs folder)"
     add("--out", type=command_line.folder, help=new)
     change = "parameters of the notebooks to change, such as seed=1"
-    add("--set", nargs="+", type=_parameter, default=[], metavar="NAME=VALUE", help=change)
+    add("--set", nargs="+", default=[], metavar="NAME=VALUE", help=change)
     in_place = (
         "execute with the notebooks' defaults and store the outputs in place; without --only also studies"
     )
@@ -195,7 +184,7 @@ def main(argv: list[str] | None = None) -> int:
     with command_line.refusing(parser):
         profile = {} if arguments.store else read_profile(arguments.data, arguments.profile)
         chosen = _chosen(arguments.only)
-        changed = _given(chosen, dict(arguments.set)) if arguments.set else {}
+        changed = _given(chosen, command_line.parse_options(arguments.set))
     if arguments.store:
         studies = [] if arguments.only else sorted((paths.root() / "notebooks/studies").glob("*.ipynb"))
         for notebook in [*chosen, *studies]:
@@ -207,7 +196,7 @@ def main(argv: list[str] | None = None) -> int:
     begin = time.perf_counter()
     for notebook in chosen:
         try:
-            execute(notebook, out / notebook.stem, profile[notebook.stem] | changed.get(notebook.stem, {}))
+            execute(notebook, out / notebook.stem, profile[notebook.stem] | changed[notebook.stem])
         except RuntimeError as error:
             print(error, file=sys.stderr)
             return 1

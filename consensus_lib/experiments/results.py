@@ -31,8 +31,7 @@ def write_result(folder: str | Path, **values) -> Path:
     Raises:
         ValueError: one of ``RESULT_KEYS`` is missing, or a value is nested or not finite.
     """
-    missing = [key for key in RESULT_KEYS if key not in values]
-    if missing:
+    if missing := [key for key in RESULT_KEYS if key not in values]:
         raise ValueError(f"result: expected the keys {list(RESULT_KEYS)}, got none for {missing}")
     for key, value in values.items():
         for part in value if isinstance(value, list) else [value]:
@@ -100,18 +99,11 @@ def summarise(table, by: Sequence[str], of: Sequence[str]):
         A data frame with a row for each group and score: ``by``, ``score``, ``mean``, ``std`` (of a sample),
         ``n`` values, and how many are ``missing``, because their run is not done.
     """
-    import pandas as pd
-
-    rows = []
-    for group, found in table[table.status != "stale"].groupby(list(by), sort=True, dropna=False):
-        for score in of:
-            values = found[score].dropna() if score in found else found.index[:0].to_series(dtype=float)
-            rows.append(
-                dict(zip(by, group, strict=True))
-                | {"score": score, "mean": values.mean(), "std": values.std(), "n": len(values)}
-                | {"missing": len(found) - len(values)}
-            )
-    return pd.DataFrame(rows)
+    fresh = table[table.status != "stale"].reindex(columns=[*by, *of])
+    found = fresh.groupby([*by], dropna=False)[[*of]].agg(["mean", "std", "count", "size"])
+    found = found.stack(0, future_stack=True).rename_axis([*by, "score"]).reset_index()
+    found["missing"] = found.pop("size") - found["count"]
+    return found.rename(columns={"count": "n"})
 
 
 def library_hash() -> str:

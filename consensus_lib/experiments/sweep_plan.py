@@ -9,12 +9,15 @@ import hashlib
 import itertools
 import json
 import math
+import re
 from pathlib import Path
 
+import numpy as np
 import yaml
 
 KEYS = ("notebook", "parameters", "grid", "lists", "seeds", "timeout", "threads")
-KINDS = ("int", "float", "str", "bool", "list")
+KINDS = (int, float, str, bool, list)
+NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?", re.IGNORECASE)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,20 +68,23 @@ def plan(described: dict, folder: str | Path = ".") -> Sweep:
     """
     if not isinstance(described, dict) or set(described) - set(KEYS):
         raise ValueError(f"sweep: expected a mapping of {list(KEYS)}, got {described!r}")
-    if not isinstance(described.get("notebook"), str | Path):
-        raise ValueError(f"notebook: expected a path, got {described.get('notebook')!r}")
-    notebook = (Path(folder) / described["notebook"]).resolve()
+    notebook = (Path(folder) / str(described.get("notebook", ""))).resolve()
     declared = read_parameters(notebook)
     if "out" not in declared:
         raise ValueError(f"notebook: expected a parameter out in {notebook.name}, got {list(declared)}")
-    fixed, grid, lists = ({**_mapping(described, key)} for key in ("parameters", "grid", "lists"))
-    seeds = described.get("seeds")
-    seeds = {} if seeds is None else {"seed": range(seeds) if type(seeds) is int else seeds}
-    names = [*fixed, *grid, *lists, *seeds]
+    places = {key: described.get(key) or {} for key in ("parameters", "grid", "lists")}
+    if (seeds := described.get("seeds")) is not None:
+        places["seeds"] = {"seed": range(seeds) if type(seeds) is int else seeds}
+    for place, given in places.items():
+        if not isinstance(given, dict):
+            raise ValueError(f"{place}: expected a mapping, got {given!r}")
+        for name, values in given.items() if place != "parameters" else ():
+            if not isinstance(values, list | tuple | range | np.ndarray) or not len(values):
+                raise ValueError(f"{place}: expected a list of values for {name}, got {values!r}")
+    names = [name for given in places.values() for name in given]
     if twice := {name for name in names if names.count(name) > 1}:
         raise ValueError(f"sweep: expected each parameter in one place, got {sorted(twice)} in several")
-    for place, many in (("grid", grid), ("lists", lists), ("seeds", seeds)):
-        many |= {name: _values(place, name, values) for name, values in many.items()}
+    fixed, lists = places.pop("parameters"), places.pop("lists")
     lengths = {name: len(values) for name, values in lists.items()}
     if len(set(lengths.values())) > 1:
         raise ValueError(f"lists: expected the same length, got {lengths}")
@@ -87,38 +93,23 @@ def plan(described: dict, folder: str | Path = ".") -> Sweep:
         if type(value) not in ((int,) if key == "threads" else (int, float)) or not 1 <= value < math.inf:
             raise ValueError(f"{key}: expected a number of at least 1, got {value!r}")
 
-    common = {name: default for name, (_, default) in declared.items() if name != "out"}
+    common = {name: default for name, default in declared.items() if name != "out"}
     common |= {name: check(name, value, declared) for name, value in fixed.items()}
+    crossed = {name: values for given in places.values() for name, values in given.items()}
     code, runs = notebook_hash(notebook), {}
-    rows = list(zip(*lists.values(), strict=True)) or [()]
-    for *point, row in itertools.product(*grid.values(), *seeds.values(), rows):
-        values = dict(zip([*grid, *seeds, *lists], [*point, *row], strict=True))
+    for *point, row in itertools.product(*crossed.values(), list(zip(*lists.values(), strict=True)) or [()]):
+        values = dict(zip([*crossed, *lists], [*point, *row], strict=True))
         parameters = common | {name: check(name, value, declared) for name, value in values.items()}
         number = run_id(parameters, code)
         if number in runs:
             raise ValueError(f"sweep: expected each run once, got {values} twice")
         runs[number] = parameters
-    return Sweep(notebook, runs, (*grid, *lists, *seeds), code, **limits)
+    varied = [name for name in names if name not in fixed]
+    return Sweep(notebook, runs, tuple(varied), code, **limits)
 
 
-def _mapping(described: dict, key: str) -> dict:
-    value = described.get(key) or {}
-    if not isinstance(value, dict):
-        raise ValueError(f"{key}: expected a mapping, got {value!r}")
-    return value
-
-
-def _values(place: str, name: str, values) -> list:
-    values = values.tolist() if hasattr(values, "tolist") else values  # a NumPy array
-    if not isinstance(values, list | tuple | range) or not values:
-        raise ValueError(f"{place}: expected a list of values for {name}, got {values!r}")
-    return list(values)
-
-
-def read_parameters(notebook: str | Path) -> dict[str, tuple[str, object]]:
-    """Return name → kind (one of ``KINDS``, or ``"any"`` where the default is None) and default.
-
-    They are read from the notebook's cell tagged ``parameters``; no code runs.
+def read_parameters(notebook: str | Path) -> dict[str, object]:
+    """Return name → default of a notebook's parameters, from its cell tagged ``parameters``; no code runs.
 
     Raises:
         ValueError: there is not one such cell, or it has more than names and literals.
@@ -129,11 +120,10 @@ def read_parameters(notebook: str | Path) -> dict[str, tuple[str, object]]:
     found = {}
     try:
         for line in ast.parse(cells[0]).body:
-            annotated = isinstance(line, ast.AnnAssign)
-            name = (line.target if annotated else line.targets[0]).id
+            annotation = ast.unparse(line.annotation) if isinstance(line, ast.AnnAssign) else ""
+            name = line.target.id if annotation else line.targets[0].id
             default = ast.literal_eval(line.value)
-            kind = ast.unparse(line.annotation) if annotated else type(default).__name__
-            found[name] = (kind if kind in KINDS and default is not None else "any", default)
+            found[name] = float(default) if (annotation, type(default)) == ("float", int) else default
     except (SyntaxError, ValueError, AttributeError) as error:
         raise ValueError(
             f"notebook: expected lines name = literal in the parameters of {notebook}, got {error}"
@@ -141,57 +131,48 @@ def read_parameters(notebook: str | Path) -> dict[str, tuple[str, object]]:
     return found
 
 
-def check(name: str, value, declared: dict[str, tuple[str, object]]):
+def check(name: str, value, declared: dict[str, object]):
     """Return a parameter's value in the one form in which it is hashed and stored, of Python's own types.
 
     Args:
         name: of the parameter.
-        value: what was given; a whole number for a float becomes one.
+        value: what was given: of the default's type, or a whole number for a float. Where the default is
+            None, any of ``KINDS`` will do.
         declared: of the notebook, from :func:`read_parameters`.
 
     Raises:
         ValueError: there is no such parameter, or the value does not suit it.
 
-    >>> check("alpha", 1, {"alpha": ("float", 10.0)})
+    >>> check("alpha", 1, {"alpha": 10.0})
     1.0
     """
     if name == "out" or name not in declared:
         names = [known for known in declared if known != "out"]
         raise ValueError(f"parameter: expected one of {names}, got {name}")
-    kind, default = declared[name]
-    return _canonical(name, value, kind, default)
+    return _canonical(name, value, declared[name])
 
 
-def _canonical(name: str, value, kind: str, default=None):
+def _canonical(name: str, value, default):
     value = value.tolist() if hasattr(value, "tolist") else value  # NumPy's
-    if kind == "float" and type(value) is int:
+    kinds = [type(default)] if type(default) in KINDS else [*KINDS, type(None)]
+    if type(value) is int and kinds == [float]:
         value = float(value)
     if isinstance(value, float):
         if not math.isfinite(value):
             raise ValueError(f"{name}: expected a finite number, got {value}")
         value += 0.0  # -0.0 is 0.0
-    if kind not in ("str", "list") and isinstance(value, str) and _is_number(value):
-        raise ValueError(
-            f"{name}: expected {'a number' if kind == 'any' else kind}, got the text {value!r}; YAML takes a "
-            "number for one only without quotes and with a point before its exponent, as in 1.0e-3"
-        )
     if isinstance(value, list | tuple):
-        kinds = {type(part).__name__ for part in default or []}
-        inner = kinds.pop() if len(kinds) == 1 else "any"
+        inner = default[0] if isinstance(default, list) and len(set(map(type, default))) == 1 else None
         value = [_canonical(f"{name}[{i}]", part, inner) for i, part in enumerate(value)]
-    found = type(value).__name__
-    if found != kind and not (kind == "any" and (value is None or found in KINDS)):
-        wanted = kind if kind != "any" else f"one of {', '.join(KINDS)}"
-        raise ValueError(f"{name}: expected {wanted}, got {value!r} ({found})")
+    expected = f"{name}: expected {' or '.join(kind.__name__ for kind in kinds)}"
+    if isinstance(value, str) and kinds != [str] and NUMBER.fullmatch(value):
+        raise ValueError(
+            f"{expected}, got the text {value!r}; YAML takes a number for one only without quotes and with a "
+            "point before its exponent, as in 1.0e-3"
+        )
+    if type(value) not in kinds:
+        raise ValueError(f"{expected}, got {value!r} ({type(value).__name__})")
     return value
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
 
 
 def run_id(parameters: dict, code: str) -> str:

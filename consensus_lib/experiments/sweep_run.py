@@ -30,71 +30,53 @@ from pathlib import Path
 
 import psutil
 
-from consensus_lib.experiments.results import RESULT, provenance, read_results
+from consensus_lib.experiments.results import RESULT, library_hash, provenance, read_results
 from consensus_lib.experiments.sweep_plan import notebook_hash
 from consensus_lib.paths import locked, write_json
 
 RUN, STATUS, WORK, LOCK, LOG = "run.json", "status.json", "work", "lock", "log.txt"
-
-_running: set[subprocess.Popen] = set()
 
 
 class RunDied(RuntimeError):
     """A run's process or kernel died, which Dask tries again. The first argument is the run's state."""
 
 
-def on_worker(run: dict, gpus: Sequence[str] = ()) -> dict:
-    """Be the task of a Dask worker: :func:`run_once` on one of ``gpus``, by the worker's number.
+def run_once(run: dict, gpus: Sequence[str] = ()) -> dict:
+    """Run a notebook in a process of its own, unless its result is there. This is the task of a Dask worker.
+
+    Args:
+        run: ``id``, ``folder``, ``notebook``, ``parameters``, ``code`` (hash of the notebook's code),
+            ``timeout`` in seconds or None, ``threads``, and ``rerun_outdated``: whether the result of another
+            source of the library is removed.
+        gpus: of which the run may see one, by the worker's number; without any, it sees what the worker sees.
+
+    Returns:
+        ``status`` (``done``, ``failed`` or ``timeout``), ``seconds``, and ``error`` if not done.
 
     Raises:
         RunDied: so that Dask tries it again.
     """
     from distributed import get_worker  # takes more than a second
 
-    state = run_once(run, gpus[get_worker().name % len(gpus)] if gpus else None)
-    if state["status"] == "died":
-        raise RunDied(state)
-    return state
-
-
-def run_once(run: dict, gpu: str | None = None) -> dict:
-    """Run a notebook in a process of its own, unless its result is there.
-
-    Args:
-        run: ``id``, ``folder``, ``notebook``, ``parameters``, ``code`` (hash of the notebook's code),
-            ``timeout`` in seconds or None, ``threads``, and ``source``: hash of the library whose results
-            count, or None for those of any library.
-        gpu: the one that the run may see; None leaves it what the process sees.
-
-    Returns:
-        ``status`` (``done``, ``failed``, ``timeout`` or ``died``), ``seconds``, and ``error`` if not done.
-    """
     folder, begin = Path(run["folder"]), time.perf_counter()
     folder.mkdir(parents=True, exist_ok=True)
     environment = os.environ | {"OMP_NUM_THREADS": str(run["threads"])}
     environment.pop("MALLOC_TRIM_THRESHOLD_", None)  # set by Dask; more than doubles the time of a training
-    if gpu is not None:
-        environment["CUDA_VISIBLE_DEVICES"] = gpu
-    command = [sys.executable, "-m", __name__, str(folder)]
+    if gpus:
+        environment["CUDA_VISIBLE_DEVICES"] = gpus[get_worker().name % len(gpus)]
+    command = [sys.executable, "-m", __name__, json.dumps(run)]
     options = {"stdin": subprocess.PIPE, "env": environment, "start_new_session": True}
     with (
         (folder / LOG).open("ab") as log,
         subprocess.Popen(command, stdout=log, stderr=log, **options) as process,
     ):
-        _running.add(process)
-        error = None
         try:
-            with contextlib.suppress(BrokenPipeError):
-                process.stdin.write(json.dumps(run).encode() + b"\n")
-                process.stdin.flush()
             code = process.wait(run["timeout"])
         except subprocess.TimeoutExpired:
+            code = None
             kill_tree(process.pid)
-            code, error = process.wait(), f"expected to be done within {run['timeout']} s"
-        finally:
-            _running.discard(process)
-    if error:
-        state = {"status": "timeout", "error": error}
+    if code is None:
+        state = {"status": "timeout", "error": f"expected to be done within {run['timeout']} s"}
     elif code == 0:
         state = {"status": "done"}
     elif code < 0:
@@ -107,6 +89,8 @@ def run_once(run: dict, gpu: str | None = None) -> dict:
     if state["status"] != "done":
         with contextlib.suppress(OSError):  # the disk is full
             write_json(folder / STATUS, state)
+    if state["status"] == "died":
+        raise RunDied(state)
     return state
 
 
@@ -121,8 +105,10 @@ def kill_tree(pid: int) -> None:
 
 def kill_runs() -> None:
     """Kill the runs that workers in this process have started."""
-    for process in list(_running):
-        kill_tree(process.pid)
+    for process in psutil.Process().children():
+        with contextlib.suppress(psutil.Error):
+            if __name__ in process.cmdline():
+                kill_tree(process.pid)
 
 
 def visible_gpus() -> list[str]:
@@ -143,31 +129,20 @@ def read_state(folder: Path) -> dict:
     return {"status": "missing", "seconds": None}
 
 
-def made_with(folder: Path) -> str | None:
-    """Return the hash of the library that last ran in a run's folder; None if nothing says.
-
-    Of a run that one library began and another one finished, both, with a ``+`` between them.
-    """
-    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-        return json.loads((folder / RUN).read_text(encoding="utf-8"))["provenance"]["source"]
-    return None
-
-
 def main() -> int:
-    """Be the process of one run, which comes as a line of JSON on stdin; return the exit code."""
-    run = json.loads(sys.stdin.readline())
+    """Be the process of one run, given as JSON in the first argument; return the exit code."""
+    run = json.loads(sys.argv[1])
     threading.Thread(target=_end_with_the_worker, daemon=True).start()
     folder = Path(run["folder"])
     with locked(folder / LOCK):  # a second driver waits here, and finds the result
-        if run["source"] and made_with(folder) not in (None, run["source"]):
-            for name in (RESULT, RUN):
-                (folder / name).unlink(missing_ok=True)
-            shutil.rmtree(folder / WORK, ignore_errors=True)  # a checkpoint in it would be resumed
-        if (folder / RESULT).is_file():
-            return 0
-        (folder / STATUS).unlink(missing_ok=True)
         try:
-            _execute(run, folder)
+            if run["rerun_outdated"] and _sources(folder) not in ([], [library_hash()]):
+                for name in (RESULT, RUN):
+                    (folder / name).unlink(missing_ok=True)
+                shutil.rmtree(folder / WORK, ignore_errors=True)  # a checkpoint in it would be resumed
+            if not (folder / RESULT).is_file():
+                (folder / STATUS).unlink(missing_ok=True)
+                _execute(run, folder)
         except Exception as error:
             from nbclient.exceptions import DeadKernelError
 
@@ -188,18 +163,23 @@ def _end_with_the_worker() -> None:
     kill_tree(os.getpid())
 
 
+def _sources(folder: Path) -> list[str]:
+    """Return the hashes of the libraries that began a run, and went on with it."""
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        return json.loads((folder / RUN).read_text(encoding="utf-8"))["provenance"]["source"].split("+")
+    return []
+
+
 def _execute(run: dict, folder: Path) -> None:
     """Execute the notebook and collect what its trainings left."""
     sys.modules["rfc3987_syntax"] = None  # jsonschema would build its grammar for more than a second
     from consensus_lib.experiments import notebooks
 
-    begin, notebook = time.perf_counter(), Path(run["notebook"])
-    os.chdir(notebook.parent)
-    made = provenance()
-    sources = [*(made_with(folder) or made["source"]).split("+"), made["source"]]
-    made["source"] = "+".join(dict.fromkeys(sources))
+    begin, notebook, made = time.perf_counter(), Path(run["notebook"]), provenance()
+    made["source"] = "+".join(dict.fromkeys([*_sources(folder), made["source"]]))
     known = {"parameters": run["parameters"], "code": run["code"], "provenance": made}
-    write_json(folder / RUN, {"notebook": str(notebook)} | known)
+    known["notebook"] = notebook.stem
+    write_json(folder / RUN, known)
     notebooks.execute(notebook, folder / WORK, run["parameters"], progress=False)
     _check_all_ran(folder / WORK / notebook.name, run["code"])
     results = read_results(folder / WORK)
@@ -207,8 +187,7 @@ def _execute(run: dict, folder: Path) -> None:
         raise RuntimeError(f"{RESULT}: expected one for each training, got none")
     for result in results:
         result["folder"] = Path(result["folder"]).relative_to(folder).as_posix()
-    known = {"id": run["id"]} | known | {"notebook": notebook.stem}
-    known |= {"seconds": time.perf_counter() - begin, "trainings": results}
+    known |= {"id": run["id"], "seconds": time.perf_counter() - begin, "trainings": results}
     write_json(folder / RESULT, known)  # the last thing that a run does
 
 

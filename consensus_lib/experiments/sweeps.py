@@ -75,8 +75,7 @@ def run_sweep(
     if workers < 1:
         raise ValueError(f"workers: expected at least 1, got {workers}")
     out = Path(out).resolve()
-    source = library_hash() if rerun_outdated else None
-    found = read_states(sweep, out, source)
+    found = read_states(sweep, out, rerun_outdated)
     missing = [number for number, state in found.items() if state["status"] != "done"]
     if not missing:
         return found
@@ -84,20 +83,18 @@ def run_sweep(
         from distributed import as_completed
 
         gpus = [] if scheduler else sweep_run.visible_gpus()
-        same = {"notebook": str(sweep.notebook), "code": sweep.code, "source": source}
+        same = {"notebook": str(sweep.notebook), "code": sweep.code, "rerun_outdated": rerun_outdated}
         same |= {"timeout": sweep.timeout, "threads": sweep.threads}
         tasks = [
             same | {"id": number, "folder": str(out / number), "parameters": sweep.runs[number]}
             for number in missing
         ]
-        futures = client.map(sweep_run.on_worker, tasks, gpus=gpus, pure=False, retries=retries)
+        futures = client.map(sweep_run.run_once, tasks, gpus=gpus, pure=False, retries=retries)
         numbers = {future.key: number for future, number in zip(futures, missing, strict=True)}
-        bar = tqdm(total=len(found), initial=len(found) - len(missing), unit="run", disable=not progress)
-        with bar:
-            for future in as_completed(futures, client.loop):
-                number = numbers[future.key]
-                found[number] = _outcome(future, out / number)
-                bar.update()
+        bar = {"total": len(found), "initial": len(found) - len(missing), "unit": "run"}
+        for future in tqdm(as_completed(futures, client.loop), **bar, disable=not progress):
+            number = numbers[future.key]
+            found[number] = _outcome(future, out / number)
     return found
 
 
@@ -140,12 +137,17 @@ def _connect(workers: int, scheduler: str | None) -> Iterator["Client"]:
             raise
 
 
-def read_states(sweep: Sweep, out: str | Path, source: str | None = None) -> dict[str, dict]:
-    """Return id → what the files of a run say; ``outdated`` if done with another ``source`` than given."""
+def read_states(sweep: Sweep, out: str | Path, rerun_outdated: bool = False) -> dict[str, dict]:
+    """Return id → what the files of a run say.
+
+    With ``rerun_outdated``, a run that is done by another source of the library is ``outdated``.
+    """
     states = {number: sweep_run.read_state(Path(out) / number) for number in sweep.runs}
-    for number, state in states.items():
-        if source and state["status"] == "done" and sweep_run.made_with(Path(out) / number) != source:
-            state["status"] = "outdated"
+    if rerun_outdated:
+        source = library_hash()
+        for state in states.values():
+            if state["status"] == "done" and state["provenance"]["source"] != source:
+                state["status"] = "outdated"
     return states
 
 
@@ -169,9 +171,9 @@ def gather(sweep: Sweep, out: str | Path):
         key = {"id": number, "status": state["status"]}
         rows += [(key, sweep.runs[number], about, training) for training in state.get("trainings", [{}])]
     for file in sorted(Path(out).glob(f"*/{RESULT}")):
-        known = json.loads(file.with_name(sweep_run.RUN).read_text(encoding="utf-8"))
-        if Path(known["notebook"]).name == sweep.notebook.name and known["code"] != sweep.code:
-            rows.append(({"id": file.parent.name, "status": "stale"}, known["parameters"], {}, {}))
+        known = json.loads(file.read_text(encoding="utf-8"))
+        if known["notebook"] == sweep.notebook.stem and known["code"] != sweep.code:
+            rows.append(({"id": known["id"], "status": "stale"}, known["parameters"], {}, {}))
     differs = {k for _, known, _, made in rows for k in known.keys() & made.keys() if known[k] != made[k]}
     table = []
     for key, parameters, about, training in rows:
@@ -205,7 +207,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         sweep = read_sweep(file)
         if dry_run:
-            states = read_states(sweep, out, library_hash() if given["rerun_outdated"] else None)
+            states = read_states(sweep, out, given["rerun_outdated"])
             for number, state in states.items():
                 print(f"{number}  {state['status']:8}  {_varied(sweep, number)}")
             print(f"\n{len(states)} runs")

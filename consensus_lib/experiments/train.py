@@ -1,13 +1,13 @@
 """One training, one result: :func:`run` is how notebooks, studies, sweeps and the command line train."""
 
-import ast
 import dataclasses
 import hashlib
 import json
-import math
 import os
 import re
-from collections.abc import Callable, Sequence
+import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -77,15 +77,11 @@ class Config:
     start: Path | None = None
 
     def __post_init__(self):
-        for name, least in (("size", 1), ("images", 0), ("epochs", 1), ("batch_size", 1), ("seed", 0)):
-            if not (value := getattr(self, name)) >= least:
-                raise ValueError(f"{name}: expected at least {least}, got {value}")
-        if self.seed > command_line.SEED:
-            raise ValueError(f"seed: expected at most {command_line.SEED}, got {self.seed}")
-        if not 0 <= self.learning_rate < math.inf:
-            raise ValueError(
-                f"learning_rate: expected a finite number of at least 0, got {self.learning_rate}"
-            )
+        least = {"size": 1, "images": 0, "epochs": 1, "batch_size": 1, "seed": 0, "learning_rate": 0}
+        for name, low in least.items():
+            high = command_line.SEED if name == "seed" else sys.float_info.max
+            if not low <= (value := getattr(self, name)) <= high:
+                raise ValueError(f"{name}: expected a number from {low} to {high}, got {value}")
         if self.network not in NETWORKS:
             raise ValueError(f"network: expected one of {list(NETWORKS)}, got {self.network!r}")
         if self.task not in (None, "source", *TASKS) and not is_folder(self.data):
@@ -99,11 +95,8 @@ class Config:
 
     def open_data(self) -> Splits:
         """Open the data, in process 0 first, which renders or decodes them."""
-        return distributed.main_process_first(self._open)
-
-    def _open(self) -> Splits:
-        more = {"size": self.size, "augment": self.augment, "seed": self.seed}
-        return open_splits(self.data, self.task, images=self.images, **more)
+        options = {name: getattr(self, name) for name in ("size", "images", "augment", "seed")}
+        return distributed.main_process_first(lambda: open_splits(self.data, self.task, **options))
 
 
 class Trained(NamedTuple):
@@ -121,7 +114,7 @@ class Trained(NamedTuple):
     history: list[dict]
     scores: SegmentationScores
     folder: Path
-    key: str = ""
+    key: str
 
     def masks(self) -> dict[int, np.ndarray]:
         """Return epoch → the masks it predicted for the first ``PREVIEWS`` test images, uint8 ``[n,H,W]``."""
@@ -136,7 +129,19 @@ class Trained(NamedTuple):
             kind: the scores' class; None for a dictionary.
         """
         name = f"{name}-{kind.VERSION}" if kind else name
-        return _cached(self.folder / f"{name}-{self.key}.npz", measure, kind)
+        file = self.folder / f"{name}-{self.key}.npz"
+        if not distributed.broadcast_object(file.is_file()):
+            found = measure()  # in every process, for they may share it; process 0 writes
+            if distributed.rank() == 0 and kind:
+                found.save(file)
+            elif distributed.rank() == 0:
+                with paths.atomic(file) as part, part.open("wb") as stream:
+                    np.savez_compressed(stream, **found)
+            distributed.broadcast_object(None)
+        if kind:
+            return kind.load(file)
+        with np.load(file) as stored:
+            return dict(stored)
 
 
 def run(
@@ -187,8 +192,8 @@ def run(
 
     def after_epoch(history: list[dict]) -> None:
         if distributed.rank() == 0:
-            with eval_mode(model) as see, torch.inference_mode():
-                masks = see(previews).to("cpu", torch.uint8).numpy()
+            with eval_mode(model) as predict_classes, torch.inference_mode():
+                masks = predict_classes(previews).to("cpu", torch.uint8).numpy()
             results.add_masks(out, len(history), masks)
         if on_epoch:
             on_epoch(history)
@@ -213,11 +218,11 @@ def run(
         progress=progress,
         on_epoch=after_epoch,
     )
-    key = _key(out, data.test)
-    name = f"{scores.__name__}-{scores.VERSION}-{key}.npz"
-    tested = _cached(out / name, lambda: evaluate(model, data.test, workers=workers, scores=scores), scores)
+    trained = Trained(model, history, None, out, _key(out, data.test))
+    test = partial(evaluate, model, data.test, workers=workers, scores=scores)
+    trained = trained._replace(scores=trained.cached(scores.__name__, test, scores))
     if config.loss_options:
-        about["loss_options"] = " ".join(f"{key}={value}" for key, value in config.loss_options.items())
+        about["loss_options"] = " ".join(f"{name}={value}" for name, value in config.loss_options.items())
     if distributed.rank() == 0:
         results.write_result(
             out,
@@ -238,9 +243,9 @@ def run(
             device=device_name(device),
             processes=distributed.world_size(),
             **about,
-            **tested.compute(),
+            **trained.scores.compute(),
         )
-    return Trained(model, history, tested, out, key)
+    return trained
 
 
 def folder_name(config: Config, data: Splits) -> str:
@@ -251,27 +256,6 @@ def folder_name(config: Config, data: Splits) -> str:
     name = config.loss if isinstance(config.loss, str) else getattr(loss, "__name__", type(loss).__name__)
     slug = re.sub(r"[^\w.-]+", "-", config.title or name)
     return f"{slug}-seed{config.seed}-{hashlib.sha256(key.encode()).hexdigest()[:8]}"
-
-
-def parse_options(words: Sequence[str]) -> dict:
-    """Return options from words ``NAME=VALUE``; a value is a Python literal, or else text.
-
-    Raises:
-        ValueError: a word is of another form.
-
-    >>> parse_options("beta=2 kind=class".split())
-    {'beta': 2, 'kind': 'class'}
-    """
-    options = {}
-    for word in words:
-        name, equals, value = word.partition("=")
-        if not (equals and name.isidentifier()):
-            raise ValueError(f"loss_options: expected NAME=VALUE, got {word!r}")
-        try:
-            options[name] = ast.literal_eval(value)
-        except (ValueError, SyntaxError):
-            options[name] = value
-    return options
 
 
 def _settings(config: Config, data: Splits) -> dict:
@@ -285,19 +269,3 @@ def _key(folder: Path, test: FaceDataset) -> str:
     weights = folder / json.loads((folder / STATE).read_text(encoding="utf-8"))["weights"]
     tested = [test.fingerprint, test.task.name, *test.task.classes, test.size, *(row.id for row in test.rows)]
     return hashlib.sha256(weights.read_bytes() + json.dumps(tested).encode()).hexdigest()[:12]
-
-
-def _cached(file: Path, measure: Callable, kind: type[SegmentationScores] | None):
-    """Return what ``file`` holds; every process measures, and process 0 writes, where there is no file."""
-    if not distributed.broadcast_object(file.is_file()):
-        found = measure()
-        if distributed.rank() == 0 and kind:
-            found.save(file)
-        elif distributed.rank() == 0:
-            with paths.atomic(file) as part, part.open("wb") as stream:
-                np.savez_compressed(stream, **found)
-        distributed.broadcast_object(None)
-    if kind:
-        return kind.load(file)
-    with np.load(file) as stored:
-        return dict(stored)

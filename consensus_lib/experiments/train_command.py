@@ -14,7 +14,7 @@ from pathlib import Path
 from consensus_lib import paths
 from consensus_lib.data import is_folder, loader
 from consensus_lib.experiments import command_line, results
-from consensus_lib.experiments.train import Config, parse_options, run
+from consensus_lib.experiments.train import Config, run
 from consensus_lib.training import CheckpointError, distributed, pick_device, pick_precision
 
 
@@ -26,11 +26,12 @@ def main(argv: list[str] | None = None) -> int:
     restart = given.pop("restart")
     given["task"] = given["task"] or ("source" if is_folder(given["data"]) else "parts")
     with command_line.refusing(parser):
-        config = Config(**given | {"loss_options": parse_options(given["loss_options"])})
+        config = Config(**given | {"loss_options": command_line.parse_options(given["loss_options"])})
         device = distributed.init(device)
         pick_precision(config.precision, pick_device(device))
         data = config.open_data()
-        loader(data.train, config.batch_size, shuffle=True, share=distributed.rank_and_world_size())
+        share = distributed.rank(), distributed.world_size()
+        loader(data.train, config.batch_size, shuffle=True, share=share)
     try:
         trained = run(config, data, out=out, device=device, workers=workers, resume=not restart)
     except CheckpointError as error:

@@ -20,6 +20,8 @@ STATE, HISTORY = "checkpoint.json", "history.jsonl"
 FORMAT = 3
 """Of the state. An earlier format describes the settings in other words."""
 
+_AGAIN = "take another folder, or start again with resume=False (--restart)"
+
 
 class CheckpointError(ValueError):
     """A checkpoint is missing, broken, or belongs to another training."""
@@ -44,17 +46,34 @@ def load_checkpoint(
     """
     folder = Path(path)
     state = _read_state(folder)
-    tensors = _read_tensors(folder / state["weights"])
     if model is None:
-        config = dict(state["settings"]["model"])
-        network = NETWORKS.get(config.pop("name"))
+        options = dict(state["settings"]["model"])
+        network = NETWORKS.get(options.pop("name"))
         if network is None:
             raise CheckpointError(
                 f"model: expected to be given for a checkpoint of {state['settings']['model']}"
             )
-        model = network(**config)
-    _load_weights(model, tensors, folder)
+        model = network(**options)
+    _load_weights(model, folder / state["weights"])
     return model.to(pick_device(device), memory_format=torch.channels_last).eval(), state
+
+
+def find_state(folder: str | Path | None) -> dict | None:
+    """Return the record of the training in a folder, to resume it; None where there is none.
+
+    Raises:
+        CheckpointError: it is broken, or of an earlier version of this library.
+    """
+    # As process 0 sees it: the others might already see what it writes.
+    if not distributed.broadcast_object(folder is not None and (Path(folder) / STATE).is_file()):
+        return None
+    state = _read_state(Path(folder))
+    if state.get("format") != FORMAT:
+        raise CheckpointError(
+            f"{folder}: expected a checkpoint of format {FORMAT}, got one of another version of this "
+            f"library, which can be loaded but not resumed; {_AGAIN}"
+        )
+    return state
 
 
 class Checkpoint:
@@ -80,31 +99,7 @@ class Checkpoint:
         self.history: list[dict] = []
         self.changes: list[str] = []
 
-    def open(self, resume: bool, automatic: bool, planned: bool) -> None:
-        """Load what ``out`` holds, or write the state before the first epoch.
-
-        Args:
-            resume: load if there is something. ``settings`` then have its precision and its epochs.
-            automatic: the precision was not asked for: take the checkpoint's.
-            planned: a schedule of the rate or of the loss depends on the number of epochs.
-
-        Raises:
-            CheckpointError: it is of another training, or broken; nothing on disk has changed.
-        """
-        if self.out is None:
-            return
-        # As process 0 sees it: the others might already see what it writes.
-        if distributed.broadcast_object(resume and (self.out / STATE).is_file()):
-            self._load(_read_state(self.out), automatic, planned)
-        else:
-            self._save()  # an interrupt in the first epoch can be resumed, too
-
-    def finish_epoch(self, row: dict) -> None:
-        """Add an epoch's row to the history, and write it with the weights."""
-        self.history.append(row)
-        self._save()
-
-    def _save(self) -> None:
+    def save(self) -> None:
         """Write the weights under a new name, then the record that points to them, then drop the old."""
         if self.out is None or distributed.rank() > 0:
             return
@@ -135,58 +130,49 @@ class Checkpoint:
             if old != weights:
                 old.unlink()
 
-    def _load(self, state: dict, automatic: bool, planned: bool) -> None:
-        """Load the state of ``out``, unless its settings differ from ours in what must not change."""
-        again = "take another folder, or start again with resume=False (--restart)"
-        if state.get("format") != FORMAT:
-            raise CheckpointError(
-                f"{self.out}: expected a checkpoint of format {FORMAT}, got one of another version of this "
-                f"library, which can be loaded but not resumed; {again}"
-            )
-        for key, text in self.settings.items():
-            if UNCLEAR.search(str(text)):
-                raise CheckpointError(
-                    f"{key}: expected a function of a module, functools.partial of one, or an object whose "
-                    f"repr shows its settings, got {text}, which cannot be compared with the training in "
-                    f"{self.out}; {again}"
-                )
-        if other := self._other_settings(state, automatic, planned):
-            raise CheckpointError(
-                f"{self.out}: expected the same settings, got others ({'; '.join(other)}); {again}"
-            )
-        machine = state["machine"]
-        self.changes += [f"{k}: {machine[k]} → {v}" for k, v in self.machine.items() if machine[k] != v]
-        tensors = _read_tensors(self.out / state["weights"])
-        _load_weights(self.model, tensors, self.out)
+    def load(self, state: dict, planned: bool) -> None:
+        """Load the training in ``out``, whose record is ``state``.
+
+        Args:
+            state: from :func:`find_state`.
+            planned: a schedule of the rate or of the loss depends on the number of epochs.
+
+        Raises:
+            CheckpointError: it is of another training, or broken; nothing on disk has changed.
+        """
+        self._check_settings(state, planned)
+        for key, now in self.machine.items():
+            if (then := state["machine"][key]) != now:
+                self.changes.append(f"{key}: {then} → {now}")
         states: dict[int, dict] = {}
-        for name, tensor in tensors.items():
-            if name.startswith("optimizer."):
-                _, index, key = name.split(".")
-                states.setdefault(int(index), {})[key] = tensor
+        for name, tensor in _load_weights(self.model, self.out / state["weights"]).items():
+            _, index, key = name.split(".")  # optimizer.INDEX.KEY
+            states.setdefault(int(index), {})[key] = tensor
         self.optimizer.load_state_dict({"state": states, "param_groups": state["optimizer"]})
         if self.schedule:
             self.schedule.load_state_dict(state["schedule"])
         lines = (self.out / HISTORY).read_text(encoding="utf-8").splitlines()
         self.history = [json.loads(line) for line in lines[: state["epoch"]]]
 
-    def _other_settings(self, state: dict, automatic: bool, planned: bool) -> list[str]:
-        """Return the settings of ``state`` that differ from ours and must not, one text each.
-
-        An automatic precision is taken from the checkpoint; more epochs than before, where no schedule was
-        planned for them, are noted in ``changes``.
-        """
+    def _check_settings(self, state: dict, planned: bool) -> None:
+        """Refuse other settings than ours, but for more epochs where no schedule was planned for them."""
         other = []
-        for key, value in json.loads(json.dumps(self.settings)).items():
+        for key, ours in json.loads(json.dumps(self.settings)).items():
+            if UNCLEAR.search(str(ours)):
+                raise CheckpointError(
+                    f"{key}: expected a function of a module, functools.partial of one, or an object whose "
+                    f"repr shows its settings, got {ours}, which cannot be compared with the training in "
+                    f"{self.out}; {_AGAIN}"
+                )
             known = state["settings"].get(key)
-            if known == value:
-                continue
-            if key == "precision" and automatic:
-                self.settings[key] = known
-            elif key == "epochs" and not planned and value >= state["epoch"]:
-                self.changes.append(f"{key}: {known} → {value}")
-            else:
-                other.append(f"{key}: expected {known!r}, got {value!r}")
-        return other
+            if key == "epochs" and known != ours >= state["epoch"] and not planned:
+                self.changes.append(f"epochs: {known} → {ours}")
+            elif known != ours:
+                other.append(f"{key}: expected {known!r}, got {ours!r}")
+        if other:
+            raise CheckpointError(
+                f"{self.out}: expected the same settings, got others ({'; '.join(other)}); {_AGAIN}"
+            )
 
 
 def _read_state(folder: Path) -> dict:
@@ -198,19 +184,15 @@ def _read_state(folder: Path) -> dict:
         raise CheckpointError(f"{folder / STATE}: expected JSON, got: {error}") from None
 
 
-def _read_tensors(file: Path) -> dict[str, torch.Tensor]:
+def _load_weights(model: nn.Module, file: Path) -> dict[str, torch.Tensor]:
+    """Load a file's entries ``model.…`` into the model, and return the others."""
     try:
-        return load_file(file)
+        tensors = load_file(file)
+        own = [name for name in tensors if name.startswith("model.")]
+        model.load_state_dict({name.removeprefix("model."): tensors.pop(name) for name in own})
     except (OSError, safetensors.SafetensorError) as error:
         raise CheckpointError(f"{file}: expected a safetensors file, got: {error}") from None
-
-
-def _load_weights(model: nn.Module, tensors: dict[str, torch.Tensor], folder: Path) -> None:
-    """Load the entries ``model.…`` of ``tensors`` into the model."""
-    own = {name: tensor for name, tensor in tensors.items() if name.startswith("model.")}
-    try:
-        model.load_state_dict({name.removeprefix("model."): tensor for name, tensor in own.items()})
     except RuntimeError as error:
-        raise CheckpointError(
-            f"{folder}: expected the weights of {type(model).__name__}, got others: {error}"
-        ) from None
+        expected = f"expected the weights of {type(model).__name__}"
+        raise CheckpointError(f"{file.parent}: {expected}, got others: {error}") from None
+    return tensors

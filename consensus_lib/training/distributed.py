@@ -30,15 +30,15 @@ def init(device: str = "auto") -> str:
         return device
     if device not in ("auto", "cuda", "cpu"):
         raise ValueError(f"device: expected 'auto', 'cuda' or 'cpu' for several processes, got {device!r}")
-    cuda = device == "cuda" or (device == "auto" and torch.cuda.is_available())
-    if cuda:
-        place, there = int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()
-        if place >= there:
-            raise ValueError(f"device: expected a GPU for each process, got {there} for process {place + 1}")
-        device = f"cuda:{place}"
-        torch.cuda.set_device(device)  # before NCCL asks which one it is
-    dist.init_process_group("nccl" if cuda else "gloo", timeout=TIMEOUT)
-    return device if cuda else "cpu"
+    if device == "cpu" or (device == "auto" and not torch.cuda.is_available()):
+        dist.init_process_group("gloo", timeout=TIMEOUT)
+        return "cpu"
+    number, found = int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()
+    if number >= found:
+        raise ValueError(f"device: expected a GPU for each process, got {found} for process {number + 1}")
+    torch.cuda.set_device(number)  # before NCCL asks which one it is
+    dist.init_process_group("nccl", timeout=TIMEOUT)
+    return f"cuda:{number}"
 
 
 def shutdown() -> None:
@@ -55,11 +55,6 @@ def rank() -> int:
 def world_size() -> int:
     """Return the number of processes."""
     return dist.get_world_size() if _initialized() else 1
-
-
-def rank_and_world_size() -> tuple[int, int]:
-    """Return both, the ``share`` of :func:`consensus_lib.data.loader`."""
-    return rank(), world_size()
 
 
 def broadcast_object(value: Any) -> Any:
@@ -101,11 +96,10 @@ def wrap_ddp(model: nn.Module, device: torch.device) -> nn.Module:
     """
     if world_size() == 1:
         return model
+    devices = None
     if device.type == "cuda":
-        model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
-    network = nn.parallel.DistributedDataParallel(
-        model, device_ids=[device] if device.type == "cuda" else None
-    )
+        model, devices = nn.SyncBatchNorm.convert_sync_batchnorm(model), [device]
+    network = nn.parallel.DistributedDataParallel(model, device_ids=devices)
     network.broadcast_buffers = False  # in each step; they are averaged after each epoch
     return network
 

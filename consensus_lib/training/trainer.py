@@ -10,7 +10,6 @@ process; batch normalisation is synchronised on CUDA only.
 """
 
 import contextlib
-import functools
 import itertools
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -27,7 +26,7 @@ from consensus_lib.data import FaceDataset, loader
 from consensus_lib.losses.blobs import Blobs
 from consensus_lib.metrics.segmentation import SegmentationScores
 from consensus_lib.training import distributed
-from consensus_lib.training.checkpoint import Checkpoint
+from consensus_lib.training.checkpoint import Checkpoint, find_state
 from consensus_lib.training.devices import pick_device, pick_precision
 from consensus_lib.training.settings import describe_training, follows_progress
 
@@ -106,10 +105,12 @@ def fit(
     for name, value in (("epochs", epochs), ("batch_size", batch_size), ("evaluate_every", evaluate_every)):
         if value < 1:
             raise ValueError(f"{name}: expected at least 1, got {value}")
-    share = distributed.rank_and_world_size()
+    share = distributed.rank(), distributed.world_size()
     loader(data, batch_size, shuffle=True, share=share)  # refuses a batch that cannot be shared
     device = pick_device(device)
-    automatic = precision == "auto"
+    earlier = find_state(out) if resume else None
+    if earlier and precision == "auto":
+        precision = earlier["settings"]["precision"]
     precision = distributed.broadcast_object(pick_precision(precision, device))
 
     # 1. The network, its optimiser and its schedule, described for the checkpoint.
@@ -120,73 +121,76 @@ def fit(
     settings |= describe_training(model, data, loss, optimizer, schedule)  # before `schedule` sets rates
     schedule = schedule(optimizer, epochs * steps_per_epoch) if schedule else None
 
-    # 2. What an earlier call left in `out`, if it is of the same settings.
-    kept = Checkpoint(model, optimizer, schedule, settings, data.task.classes, out, device)
-    kept.open(resume, automatic, planned=schedule is not None or follows_progress(loss))
-    precision = settings["precision"]  # that of the checkpoint, where the call said "auto"
+    # 2. The state after the last finished epoch: what an earlier call left in `out`, or the beginning.
+    checkpoint = Checkpoint(model, optimizer, schedule, settings, data.task.classes, out, device)
+    if earlier:
+        checkpoint.load(earlier, planned=schedule is not None or follows_progress(loss))
+    else:
+        checkpoint.save()  # an interrupt in the first epoch can be resumed, too
+    history = checkpoint.history
+    first = len(history)
 
     # 3. The epochs that are left.
-    first = len(kept.history)
     batches = loader(data, batch_size, shuffle=True, workers=workers, first_epoch=first, share=share)
     network = distributed.wrap_ddp(model, device)
-    shown = progress and distributed.rank() == 0
-    bar = tqdm(total=epochs, initial=first, desc="epochs", disable=not shown, leave=False)
+    quiet = not progress or distributed.rank() > 0
+    bar = tqdm(total=epochs, initial=first, desc="epochs", disable=quiet, leave=False)
     with bar, torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         for epoch in range(first + 1, epochs + 1):
             _seed_epoch(seed, epoch)
-            done = (epoch - 1) / epochs, 1 / epochs
             row = {"epoch": epoch, "step": epoch * steps_per_epoch, "precision": precision}
-            row |= train_epoch(network, batches, loss, optimizer, schedule, device, precision, done)
+            part = (epoch - 1) / epochs, 1 / epochs
+            row |= train_epoch(network, batches, loss, optimizer, schedule, device, precision, part)
             distributed.average_buffers(model)
-            row["seconds"] += kept.history[-1]["seconds"] if kept.history else 0.0
+            row["seconds"] += history[-1]["seconds"] if history else 0.0
             if not np.isfinite(row["loss"]):
                 raise FloatingPointError(
                     f"loss: expected a finite mean over epoch {epoch}, got {row['loss']}; "
                     f"the state after epoch {epoch - 1} is kept in {out}"
                 )
             if validation is not None and (epoch % evaluate_every == 0 or epoch == epochs):
-                begin = time.perf_counter()
+                start = time.perf_counter()
                 scores = evaluate(model, validation, batch_size=2 * batch_size).compute()
-                row |= {"evaluation_seconds": time.perf_counter() - begin, **scores}
-            if kept.changes:
-                row["changes"], kept.changes = kept.changes, []
-            kept.finish_epoch(distributed.broadcast_object(row))  # times differ by process
+                row |= {"evaluation_seconds": time.perf_counter() - start, **scores}
+            if checkpoint.changes:
+                row["changes"], checkpoint.changes = checkpoint.changes, []
+            history.append(distributed.broadcast_object(row))  # times differ by process
+            checkpoint.save()
             bar.set_postfix({k: f"{row[k]:.3f}" for k in ("loss", "mean_iou") if k in row})
             bar.update()
             if on_epoch:
-                on_epoch(kept.history)
+                on_epoch(history)
     distributed.broadcast_object(None)  # what process 0 writes is there when any returns
-    return kept.history
+    return history
 
 
-def train_epoch(network, batches, loss, optimizer, schedule, device, precision, done) -> dict:
+def train_epoch(network, batches, loss, optimizer, schedule, device, precision, part) -> dict:
     """Make one pass over ``batches``; return mean ``loss``, ``lr``, ``seconds`` and ``images_per_second``.
 
-    ``done``: the share of the training before this epoch, and the share that this epoch adds.
+    ``part``: the share of the training before this epoch, and the share that this epoch is.
     """
     network.train()
-    begin, images = time.perf_counter(), 0
+    start, images = time.perf_counter(), 0
     total = torch.zeros((), dtype=torch.float64 if device.type != "mps" else torch.float32, device=device)
     rate = optimizer.param_groups[0]["lr"]
-    moved = functools.partial(_to_device, device=device)
     for step, batch in enumerate(batches):
         if hasattr(loss, "progress"):  # of epoch and step alone, so that a resumed training ends alike
-            loss.progress = done[0] + done[1] * step / len(batches)
-        image, labels = moved(batch["image"]), moved(batch["labels"])  # [B, 3, H, W], [B, H, W]
-        more = {name: moved(batch[name]) for name in getattr(loss, "batch_keys", ()) if name in batch}
+            loss.progress = part[0] + part[1] * step / len(batches)
+        wanted = [name for name in getattr(loss, "batch_keys", ()) if name in batch]
+        batch = {name: _to_device(batch[name], device) for name in ("image", "labels", *wanted)}
         with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16"):
-            logits = network(image)  # [B, K, H, W]
-        value = loss(logits.float(), labels, **more)
+            logits = network(batch["image"])  # [B, 3, H, W] → [B, K, H, W]
+        value = loss(logits.float(), batch["labels"], **{name: batch[name] for name in wanted})
         optimizer.zero_grad(set_to_none=True)
         value.backward()
         optimizer.step()
         if schedule is not None:
             schedule.step()
-        total += value.detach() * len(image)  # stays on the device: no wait in each step
-        images += len(image)
+        total += value.detach() * len(logits)  # stays on the device: no wait in each step
+        images += len(logits)
     images *= distributed.world_size()  # their shares are equal
     mean = float(distributed.all_reduce_sum(total)) / images
-    seconds = time.perf_counter() - begin
+    seconds = time.perf_counter() - start
     return {"loss": mean, "lr": rate, "seconds": seconds, "images_per_second": images / seconds}
 
 
@@ -205,7 +209,7 @@ def evaluate(
     ``scores`` may be :class:`consensus_lib.metrics.structure.StructureScores`, which are more, and slower.
     """
     counted = scores(data.task.classes)
-    share = distributed.rank_and_world_size()
+    share = distributed.rank(), distributed.world_size()
     for batch, predicted in _predictions(model, data, batch_size, workers, share):
         counted.update(predicted, batch["labels"], batch.get("superpixels"))
     return scores.joined(distributed.all_gather_object(counted))
@@ -234,9 +238,10 @@ def eval_mode(model: nn.Module) -> Iterator[Callable[[torch.Tensor], torch.Tenso
 
 
 def _predictions(model, data, batch_size, workers=0, share=(0, 1)):
-    with eval_mode(model) as see:
+    """Yield each batch with the classes that are predicted for it, int64 ``[B,H,W]``."""
+    with eval_mode(model) as predict_classes:
         for batch in loader(data, batch_size, workers=workers, share=share):
-            yield batch, see(batch["image"])
+            yield batch, predict_classes(batch["image"])
 
 
 def _seed_epoch(seed: int, epoch: int) -> None:

@@ -17,6 +17,7 @@ KERNEL = {
 PARAMETERS = """
 way: str = "fine"  # how the run ends
 rate: float = 1.0  # a number
+whole: float = 1  # a number, written as a whole one
 epochs: int = 2  # a count
 deep: bool = False  # a switch
 betas: list = [40.0]  # numbers
@@ -27,7 +28,7 @@ out: str = ""  # folder
 ABOUT = {"loss": "ce", "device": "cpu", "notebook": "02", "dataset": "d", "seed": 0}
 RESULT = dict.fromkeys(results.RESULT_KEYS, 1) | ABOUT
 IMPORTS = """
-import errno, os, resource, signal, subprocess, time
+import os, resource, signal, subprocess, time
 from pathlib import Path
 from consensus_lib.experiments import results
 
@@ -84,7 +85,7 @@ def command():
 def wait_for():
     """Return a function that waits until a condition is true, and returns its value."""
 
-    def wait(condition, seconds=60):
+    def wait(condition, seconds=300):
         end = time.monotonic() + seconds
         while not (found := condition()):
             assert time.monotonic() < end, "nothing came"

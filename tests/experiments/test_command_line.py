@@ -38,6 +38,8 @@ def refused(main, arguments, capsys):
         ("--data nobody", "dataset: expected"),
         ("--data lfw_part_labels", "make data-lfw"),
         ("--out there/run", "argument --out: expected"),
+        ("--loss-options beta", "options: expected NAME=VALUE, got 'beta'"),
+        ("--loss-options bet=2", "loss_options: expected"),
     ],
 )
 def test_a_training_refuses_wrong_values_before_data_are_rendered(

@@ -81,35 +81,29 @@ def test_a_file_that_is_no_sweep_is_refused(notebook, text, argument, capsys):
         "a, b = 1, 2",
         "%matplotlib inline",
         "rate: float = 1.0",
+        None,
     ],
-    ids=["computed", "a pair", "magic", "without out"],
+    ids=["computed", "a pair", "magic", "without out", "no cell"],
 )
 def test_a_notebook_that_cannot_be_swept_is_refused(tmp_path, write_ways, parameters):
+    book = write_ways(tmp_path / "book.ipynb", parameters or "")
+    if parameters is None:
+        nbformat.write(nbformat.v4.new_notebook(), book)
     with pytest.raises(ValueError, match="notebook: expected"):
-        sweeps.plan({"notebook": write_ways(tmp_path / "book.ipynb", parameters)})
-
-
-def test_a_notebook_without_parameters_is_refused(tmp_path):
-    nbformat.write(nbformat.v4.new_notebook(), tmp_path / "book.ipynb")
-    with pytest.raises(ValueError, match="notebook: expected one cell tagged parameters"):
-        sweeps.plan({"notebook": tmp_path / "book.ipynb"})
+        sweeps.plan({"notebook": book})
 
 
 def test_a_sweep_is_grid_times_seeds_times_lists(notebook):
     lists = {"epochs": [1, 2, 3], "deep": [True, False, True]}
-    described = {
-        "parameters": {"way": "fine"},
-        "grid": {"rate": np.array([1, 2])},
-        "lists": lists,
-        "seeds": 2,
-    }
-    sweep = sweeps.plan({"notebook": notebook} | described)
+    rates = np.array([1, 2])
+    sweep = sweeps.plan({"notebook": notebook, "grid": {"rate": rates}, "lists": lists, "seeds": 2})
     assert sweep.varied == ("rate", "epochs", "deep", "seed")
     found = list(sweep.runs.values())
     assert len(found) == 2 * 2 * 3
     assert {(run["epochs"], run["deep"]) for run in found} == {(1, True), (2, False), (3, True)}
     assert {(run["rate"], run["seed"]) for run in found} == {(1.0, 0), (1.0, 1), (2.0, 0), (2.0, 1)}
-    assert all("out" not in run and run["betas"] == [40.0] for run in found)
+    assert all("out" not in run and run["betas"] == [40.0] and run["whole"] == 1.0 for run in found)
+    assert {type(run["whole"]) for run in found} == {float}
 
 
 VALUES = st.fixed_dictionaries(
@@ -124,7 +118,7 @@ VALUES = st.fixed_dictionaries(
 
 @given(VALUES, st.randoms())
 def test_ids_depend_on_values_alone(values, random):
-    declared = {"rate": ("float", 1.0), "epochs": ("int", 1), "way": ("str", ""), "betas": ("list", [1.0])}
+    declared = {"rate": 1.0, "epochs": 1, "way": "", "betas": [1.0]}
     other = {
         "rate": np.float64(values["rate"]),
         "epochs": np.int64(values["epochs"]),
@@ -143,12 +137,12 @@ def test_ids_follow_code_and_parameters_but_not_outputs_and_prose(notebook):
         return set(sweeps.plan({"notebook": notebook, "parameters": {"rate": rate}}).runs)
 
     first = ids()
+    assert ids(1) == first != ids(2.0)
     book = nbformat.read(notebook, as_version=4)
     book.cells[1].outputs = [nbformat.v4.new_output("stream", text="old")]
     book.cells.append(nbformat.v4.new_markdown_cell("prose"))
     nbformat.write(book, notebook)
-    assert ids() == ids(1) == first
-    assert ids(2.0) != first
+    assert ids() == first
     book.cells[1].source += "  # changed"
     nbformat.write(book, notebook)
     assert ids() != first

@@ -15,44 +15,59 @@ from consensus_lib import paths
 from consensus_lib.data import MILD, FaceDataset, Splits
 from consensus_lib.experiments import notebooks, train
 from consensus_lib.experiments.results import RESULT, read_results
-from consensus_lib.experiments.train import Config, folder_name, parse_options, run
+from consensus_lib.experiments.train import Config, folder_name, run
 from consensus_lib.losses import ConsensusLoss
 from consensus_lib.metrics import StructureScores
 from consensus_lib.training import evaluate, predict
 
 SHORT = {"loss": "cross-entropy", "epochs": 2, "width": 0.0625, "batch_size": 4}
+QUIET = {"device": "cpu", "progress": False}
+WRONG = {
+    **{"network": "ResNet", "loss": "topo", "task": "nose", "images": -1, "seed": 2**32},
+    **{"epochs": 0, "batch_size": 0, "learning_rate": math.nan, "width": 0.0, "dropout": 1.0},
+}
 
 
-@pytest.fixture
-def data(tiny_folder):
-    taught = FaceDataset(tiny_folder, "train", "parts", augment=MILD, progress=False)
-    return Splits(taught, *(FaceDataset(tiny_folder, name, "parts") for name in ("validation", "test")))
+@pytest.fixture(autouse=True)
+def _own_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
 
 
-@pytest.fixture
-def train_one(data):
-    """Return a function that trains quietly."""
-    quiet = {"device": "cpu", "progress": False}
-    return lambda splits=data, options=quiet, **changes: run(Config(**SHORT | changes), splits, **options)
+@pytest.fixture(scope="module")
+def data(tmp_path_factory, write_tiny):
+    folder = write_tiny(tmp_path_factory.mktemp("data") / "tiny")
+    taught = FaceDataset(folder, "train", "parts", augment=MILD, progress=False)
+    return Splits(taught, *(FaceDataset(folder, name, "parts") for name in ("validation", "test")))
 
 
-def test_a_training_is_filed_and_found_again(data):
-    config, options = Config(**SHORT, seed=3, title="ce"), {"device": "cpu", "progress": False}
-    first = run(config, data, notebook="02", variant="ours", **options)
-    (result,) = read_results(first.folder)
+@pytest.fixture(scope="module")
+def out(tmp_path_factory):
+    return tmp_path_factory.mktemp("trained")
+
+
+@pytest.fixture(scope="module")
+def trained(data, out):
+    """A finished training; it starts from random weights."""
+    return run(Config(**SHORT, seed=3, title="ce"), data, out=out, notebook="02", variant="ours", **QUIET)
+
+
+def test_a_training_is_filed_and_found_again(data, trained, out):
+    (result,) = read_results(out)
     known = {"notebook": "02", "loss": "ce", "seed": 3, "variant": "ours", "train_images": 12, "changes": []}
     assert known.items() <= result.items()
-    assert result["mean_iou"] == first.scores.compute()["mean_iou"]
-    assert result["validation_mean_iou"] == first.history[-1]["mean_iou"]
+    assert result["mean_iou"] == trained.scores.compute()["mean_iou"]
+    assert result["validation_mean_iou"] == trained.history[-1]["mean_iou"]
+    masks = trained.masks()
+    assert list(masks) == [1, 2]
+    np.testing.assert_array_equal(masks[2], predict(trained.network, data.test).numpy()[: train.PREVIEWS])
 
-    again = run(config, data, notebook="02", variant="ours", on_epoch=lambda _: 1 / 0, **options)
-    assert (again.folder, again.history) == (first.folder, first.history)
-    assert again.scores.compute() == first.scores.compute()
-    torch.testing.assert_close(again.network.state_dict(), first.network.state_dict(), rtol=0, atol=0)
+    again = run(Config(**SHORT, seed=3, title="ce"), data, out=out, on_epoch=lambda _: 1 / 0, **QUIET)
+    assert again.history == trained.history
+    assert again.scores.compute() == trained.scores.compute()
+    torch.testing.assert_close(again.network.state_dict(), trained.network.state_dict(), rtol=0, atol=0)
 
 
-def test_measurements_are_cached_for_the_weights_and_the_test_images(data, train_one):
-    trained = train_one()
+def test_measurements_are_cached_for_the_weights_and_the_test_images(data, trained, out):
     with pytest.raises(ZeroDivisionError):
         trained.cached("number", lambda: 1 / 0)
     found = [trained.cached("number", lambda n=n: {"of": np.arange(n)}) for n in (1, 2)]
@@ -62,10 +77,19 @@ def test_measurements_are_cached_for_the_weights_and_the_test_images(data, train
     first, again = (trained.cached("all", each, StructureScores) for each in (measure, None))
     assert first.compute() == again.compute() == measure().compute()
 
-    other = train_one(data._replace(test=data.validation))
-    assert other.folder == trained.folder
+    other = run(Config(**SHORT, seed=3), data._replace(test=data.validation), out=out, **QUIET)
     assert other.key != trained.key
     assert other.scores.compute() == evaluate(trained.network, data.validation).compute()
+
+
+def test_a_start_is_where_the_training_begins(data, trained):
+    start = Config(**SHORT | {"epochs": 1}, seed=1, start=trained.folder, learning_rate=0.0)
+    still = run(start, data, **QUIET)
+    for (name, one), other in zip(
+        trained.network.named_parameters(), still.network.parameters(), strict=True
+    ):
+        torch.testing.assert_close(one, other, rtol=0, atol=0, msg=name)
+    assert json.loads((still.folder / RESULT).read_text())["learning_rate"] == 0.0
 
 
 def test_a_configuration_is_trained_from_data_by_name_or_by_folder(tiny_folder):
@@ -74,21 +98,10 @@ def test_a_configuration_is_trained_from_data_by_name_or_by_folder(tiny_folder):
     found = []
     for name in ("lfw_part_labels", str(tiny_folder)):
         config = Config(data=name, loss_options={"squared": False}, seed=2, **short)
-        found += read_results(run(config, out=f"out{name[-4:]}", device="cpu", progress=False).folder)
+        found += read_results(run(config, out=f"out{name[-4:]}", **QUIET).folder)
     assert found[0]["mean_iou"] == found[1]["mean_iou"]
     known = {"loss": "dice", "loss_options": "squared=False", "seed": 2, "train_images": 8, "processes": 1}
     assert known.items() <= found[0].items()
-
-
-@pytest.fixture(autouse=True)
-def _own_folder(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-
-
-WRONG = {
-    **{"network": "ResNet", "loss": "topo", "task": "nose", "images": -1, "seed": 2**32},
-    **{"epochs": 0, "batch_size": 0, "learning_rate": math.nan, "width": 0.0, "dropout": 1.0},
-}
 
 
 @pytest.mark.parametrize("name", WRONG)
@@ -102,12 +115,6 @@ def test_options_and_sizes_that_loss_and_network_cannot_take_are_refused():
         Config(loss="dice", loss_options={"alpa": 1})
     with pytest.raises(ValueError, match="image: expected"):
         Config(size=50)
-
-
-def test_options_come_from_words():
-    assert parse_options(["beta=2", "kind=class"]) == {"beta": 2, "kind": "class"}
-    with pytest.raises(ValueError, match="loss_options: expected NAME=VALUE"):
-        parse_options(["beta"])
 
 
 OWN = """
@@ -137,22 +144,7 @@ def test_a_sweep_takes_a_loss_of_ones_own_from_a_file(tiny_folder, tmp_path, mon
     assert {"loss": "my_losses:TopoLoss", "epochs": 1, "loss_options": "weight=2.0"}.items() <= result.items()
 
 
-def test_masks_are_kept_after_each_epoch(data, train_one):
-    trained = train_one()
-    masks = trained.masks()
-    assert list(masks) == [1, 2]
-    np.testing.assert_array_equal(masks[2], predict(trained.network, data.test).numpy()[: train.PREVIEWS])
-
-
 def test_another_setting_is_another_folder(data):
     base = Config(**SHORT)
     changes = [{}, {"seed": 1}, {"loss": ConsensusLoss()}, {"epochs": 1}, {"start": paths.runs_dir() / "a"}]
     assert len({folder_name(dataclasses.replace(base, **change), data) for change in changes}) == 5
-
-
-def test_a_start_is_where_the_training_begins(train_one):
-    base = train_one()
-    still = train_one(seed=1, start=base.folder, learning_rate=0.0)
-    for (name, one), other in zip(base.network.named_parameters(), still.network.parameters(), strict=True):
-        torch.testing.assert_close(one, other, rtol=0, atol=0, msg=name)
-    assert json.loads((still.folder / RESULT).read_text())["learning_rate"] == 0.0

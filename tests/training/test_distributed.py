@@ -21,13 +21,7 @@ from consensus_lib.experiments.train_command import main
 from consensus_lib.losses import ConsensusLoss, pixelwise_loss
 from consensus_lib.metrics.structure import StructureScores
 from consensus_lib.models.networks import FaceOccNet
-from consensus_lib.training import (
-    cosine,
-    distributed,
-    evaluate,
-    fit,
-    load_checkpoint,
-)
+from consensus_lib.training import cosine, distributed, evaluate, fit, load_checkpoint
 
 ROOT = Path(__file__).parents[2]
 LOOPBACK = "lo" if sys.platform == "linux" else "lo0"
@@ -58,7 +52,7 @@ def train(folder, model, **options):
     data = FaceDataset(folder, "train", "parts", augment=augment, progress=False)
     options = {
         "loss": ConsensusLoss("component"),
-        "epochs": 3,
+        "epochs": 2,
         "batch_size": 4,
         "validation": FaceDataset(folder, "validation", "parts", progress=False, limit=3),
         "optimizer": lambda parameters: torch.optim.Adam(parameters, lr=1e-2),
@@ -77,28 +71,28 @@ def weights(model):
 
 
 def begin(folder, out):
-    """Train the plain network for one of three epochs."""
+    """Train the plain network for one of two epochs."""
     with pytest.raises(Interrupt):
         train(folder, plain(), out=out, on_epoch=interrupt)
 
 
-SEEDS = []
+SEEDS = {}
 
 
 def watched(logits, labels):
-    """Be a loss that notes the seed of each step."""
-    SEEDS.append(torch.initial_seed())
+    """Be a loss that notes the seeds of steps, in their order."""
+    SEEDS[torch.initial_seed()] = None
     return pixelwise_loss(logits, labels)
 
 
 def trainings(folder, out):
     """Train and evaluate in every way, in this process or together with another one."""
-    rank, found, seeds = distributed.rank(), {}, SEEDS
-    seeds.clear()
+    rank, found = distributed.rank(), {}
     # Each process begins with other weights: those of the first one count.
     found["plain"] = train(folder, plain(rank), out=out / "plain")
+    SEEDS.clear()
     found["faces"] = train(folder, face_net(rank), loss=watched)
-    found["seeds"] = sorted(set(seeds), key=seeds.index)
+    found["seeds"] = list(SEEDS)
     with pytest.raises(Interrupt):
         train(folder, face_net(rank), loss=watched, out=out / "faces", on_epoch=interrupt)
     found["resumed faces"] = train(folder, face_net(99), loss=watched, out=out / "faces")
@@ -162,9 +156,7 @@ def assert_close(got, expected):
     for row, wanted in zip(untimed(got[1]), untimed(expected[1]), strict=True):
         assert row["loss"] == pytest.approx(wanted["loss"], rel=1e-5)
         assert row["mean_iou"] == pytest.approx(wanted["mean_iou"], abs=2e-3)  # a pixel may turn
-        assert {k: row[k] for k in ("epoch", "step", "lr", "images")} == {
-            k: wanted[k] for k in ("epoch", "step", "lr", "images")
-        }
+        assert all(row[key] == wanted[key] for key in ("epoch", "step", "lr", "images"))
 
 
 @pytest.mark.slow
@@ -185,13 +177,12 @@ def test_two_processes_train_like_one(runs):
 
 @pytest.mark.slow
 def test_a_training_moves_from_one_process_to_two_and_back(runs):
-    whole = train(runs.out / "tiny", plain())
     for found, change in (
         (runs.two[0]["from one"], "processes: 1 → 2"),
         (runs.one["from two"], "processes: 2 → 1"),
     ):
-        assert_close(found, whole)
-        assert [row.get("changes") for row in found[1]] == [None, [change], None]
+        assert_close(found, runs.one["plain"])
+        assert [row.get("changes") for row in found[1]] == [None, [change]]
 
 
 @pytest.mark.slow
@@ -207,7 +198,7 @@ def test_batch_statistics_are_shared_and_the_training_resumes_to_the_bit(runs):
 def test_dropout_differs_by_process_and_epoch_only(runs):
     first, second = (found["seeds"] for found in runs.two)
     assert first == runs.one["seeds"]
-    assert len({*first, *second}) == 6
+    assert len({*first, *second}) == 4
 
 
 @pytest.mark.slow
@@ -225,11 +216,10 @@ def test_scores_are_those_of_one_process_in_the_order_of_the_data(runs, split):
 @pytest.mark.slow
 def test_the_first_process_alone_writes(runs):
     assert not (runs.out / "refused").exists()
-    names = [sorted(path.name for path in (runs.out / which / "plain").iterdir()) for which in ("one", "two")]
+    folders = runs.out / "one", runs.out / "two"
+    names = [sorted(path.name for path in (folder / "plain").iterdir()) for folder in folders]
     assert names[0] == names[1]
-    states = [
-        json.loads((runs.out / which / "faces/checkpoint.json").read_text()) for which in ("one", "two")
-    ]
+    states = [json.loads((folder / "faces/checkpoint.json").read_text()) for folder in folders]
     assert states[0].keys() == states[1].keys()
     assert [state["machine"]["processes"] for state in states] == [1, 2]
     assert states[0]["settings"] == states[1]["settings"]
@@ -255,7 +245,7 @@ def test_synchronised_batch_normalisation_keeps_parameters_and_names():
 def test_one_process_needs_no_group(monkeypatch):
     monkeypatch.delenv("LOCAL_RANK", raising=False)
     assert distributed.init("mps") == "mps"
-    assert distributed.rank_and_world_size() == (0, 1)
+    assert (distributed.rank(), distributed.world_size()) == (0, 1)
     assert distributed.all_gather_object(3) == [3]
     assert distributed.broadcast_object(4) == 4
     assert distributed.main_process_first(lambda: 4) == 4

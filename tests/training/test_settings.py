@@ -33,3 +33,38 @@ def test_arrays_differ_by_values_types_and_shapes():
     assert len({describe(np.array(value)) for value in values}) == 4
     assert describe(np.array(values[0])) == describe(torch.tensor(values[0], dtype=torch.float64))
     assert describe(torch.tensor([1.0]).bfloat16()) != describe(torch.tensor([1.0]))
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        lambda logits, labels: None,
+        partial(lambda logits, labels, weight: None, weight=1.0),
+        ConsensusLoss(beta=lambda progress: progress),
+    ],
+    ids=["lambda", "partial", "schedule"],
+)
+def test_what_could_be_anything_is_unclear(value):
+    assert UNCLEAR.search(describe(value))
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda n: nn.CrossEntropyLoss(ignore_index=n),
+        lambda n: nn.CrossEntropyLoss(torch.tensor([1.0, 1.0, n])),
+        lambda n: partial(consensus_loss, alpha=n),
+        lambda n: ConsensusLoss(beta=(rising, falling)[n]),
+    ],
+    ids=["module", "weights", "partial", "schedule"],
+)
+def test_descriptions_differ_by_settings_alone(make):
+    assert describe(make(0)) == describe(make(0)) != describe(make(1))
+
+
+def rising(progress):
+    return progress
+
+
+def falling(progress):
+    return 1 - progress
