@@ -32,11 +32,15 @@ def whole(least: int, most: float = math.inf) -> Callable[[str], int]:
 def number(least: float = -math.inf, most: float = math.inf, kind: type = float) -> Callable[[str], float]:
     """Return a type: finite numbers from ``least`` to ``most``, of the Python type ``kind``."""
 
+    wanted = "a whole number" if kind is int else "a finite number"
+    bounds = [f"at least {least}"] * (least > -math.inf) + [f"at most {most}"] * (most < math.inf)
+    wanted += " of " * bool(bounds) + " and ".join(bounds)
+
     def read(text: str):
         with contextlib.suppress(ValueError):
             if math.isfinite(value := kind(text)) and least <= value <= most:
                 return value
-        raise argparse.ArgumentTypeError(f"expected {kind.__name__} from {least} to {most}, got {text}")
+        raise argparse.ArgumentTypeError(f"expected {wanted}, got {text}")
 
     return read
 

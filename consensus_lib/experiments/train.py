@@ -3,9 +3,9 @@
 import dataclasses
 import hashlib
 import json
+import math
 import os
 import re
-import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -79,9 +79,10 @@ class Config:
     def __post_init__(self):
         least = {"size": 1, "images": 0, "epochs": 1, "batch_size": 1, "seed": 0, "learning_rate": 0}
         for name, low in least.items():
-            high = command_line.SEED if name == "seed" else sys.float_info.max
-            if not low <= (value := getattr(self, name)) <= high:
-                raise ValueError(f"{name}: expected a number from {low} to {high}, got {value}")
+            high = command_line.SEED if name == "seed" else math.inf
+            if not low <= (value := getattr(self, name)) <= high or value == math.inf:
+                most = f" and at most {high}" if high < math.inf else ""
+                raise ValueError(f"{name}: expected a finite number of at least {low}{most}, got {value}")
         if self.network not in NETWORKS:
             raise ValueError(f"network: expected one of {list(NETWORKS)}, got {self.network!r}")
         if self.task not in (None, "source", *TASKS) and not is_folder(self.data):
@@ -198,10 +199,9 @@ def run(
         if on_epoch:
             on_epoch(history)
 
-    blob_options = getattr(loss, "blob_options", None)
     history = fit(
         model,
-        data.train.with_blobs(**blob_options) if blob_options else data.train,
+        data.train.with_blobs(**loss.blob_options) if hasattr(loss, "blob_options") else data.train,
         loss,
         epochs=config.epochs,
         batch_size=config.batch_size,
