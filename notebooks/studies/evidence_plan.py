@@ -123,6 +123,7 @@ MERGED = ", specks merged"
 """Ends the name of a method whose blobs of fewer than ``MIN_SIZE`` pixels join their neighbours."""
 MIN_SIZE = 10
 
+PARTS = ("factorial", "occlusion", "repairs", "control", "few", "bad", "unlabelled", "epochs", "headline")
 SEEDS = (1, 2, 3, 4, 5)
 """Of the test; the choices are made with seed 0."""
 
@@ -178,9 +179,6 @@ THEN = ", then "
 REPAIRS = tuple(POSTPROCESSING[name].title for name in ("components", "holes", "crf", "flip"))
 
 
-PARTS = ("factorial", "occlusion", "repairs", "control", "few", "bad", "unlabelled", "epochs", "headline")
-
-
 def choosing(methods: Iterable[str]) -> list[Job]:
     """Return the trainings that choose each method's setting: its data, seed 0, validation."""
     tries = [(name, options) for name in methods for options in ALL[name].tries]
@@ -199,33 +197,31 @@ def testing(chosen: dict[str, str], best: str, parts: Iterable[str], seeds: Iter
     known = [name for name in chosen if name in METHODS]
     short = list(dict.fromkeys(name for name in (CE, LOVASZ_CE, SCNP, best) if name in chosen))
     merged = [best + MERGED] if best in chosen and best != PRINTED else []
-    free = [name for name in chosen if name in WITHOUT_LABELS]
-    followed = list(dict.fromkeys(short + [BY_SIZE] * (BY_SIZE in chosen)))
-    more = [seed + len(SEEDS) for seed in seeds]
     plan = {
-        "factorial": [("factorial", [PHOTOGRAPHS], known, seeds)],
-        "occlusion": [("occlusion", [FACES], known, seeds)],
-        "repairs": [
-            ("repairs", [PHOTOGRAPHS], [name + THEN + repair for name in short for repair in REPAIRS], seeds)
-        ],
-        "control": [("control", [PHOTOGRAPHS], list(CONTROLS), seeds)],
-        "few": [("few", FEW, short, seeds)],
-        "bad": [("bad", (*BAD, TEACHER), short + merged, seeds)],
-        "unlabelled": [("unlabelled", [few + UNLABELLED_TOO for few in FEW], free, seeds)],
-        "epochs": [("epochs", [PHOTOGRAPHS], followed, seeds)],
-        "headline": [
-            ("factorial", [PHOTOGRAPHS], short, more),
-            ("control", [PHOTOGRAPHS], [CONTROL], more),
-        ],
+        "factorial": ([PHOTOGRAPHS], known),
+        "occlusion": ([FACES], known),
+        "repairs": ([PHOTOGRAPHS], [name + THEN + repair for name in short for repair in REPAIRS]),
+        "control": ([PHOTOGRAPHS], list(CONTROLS)),
+        "few": (FEW, short),
+        "bad": ((*BAD, TEACHER), short + merged),
+        "unlabelled": (
+            [few + UNLABELLED_TOO for few in FEW],
+            [name for name in chosen if name in WITHOUT_LABELS],
+        ),
+        "epochs": ([PHOTOGRAPHS], [name for name in known if name in (*short, BY_SIZE)]),
     }
     jobs, settings = [], chosen | {name: text(*one.tries) for name, one in CONTROLS.items()}
     for part in parts:
-        if part in ("factorial", "occlusion"):
-            jobs.append(Job(part, *plan[part][0][1], CONSTANT, "", 0))
-        for kind, data, names, of in plan[part]:
-            scored = "validation" if kind == "epochs" else "test"
-            jobs += [
-                Job(kind, one, name, settings[trained(name).removesuffix(MERGED)], seed, scored)
-                for seed, one, name in itertools.product(of, data, names)
-            ]
+        if part == "headline":
+            some = {name: chosen[name] for name in short}
+            later = testing(some, best, ("factorial", "control"), [seed + len(SEEDS) for seed in seeds])
+            jobs += [job for job in later if job.method not in (CONSTANT, FAST)]
+            continue
+        data, names = plan[part]
+        jobs += [Job(part, one, CONSTANT, "", 0) for one in data if part in ("factorial", "occlusion")]
+        scored = "validation" if part == "epochs" else "test"
+        jobs += [
+            Job(part, one, name, settings[trained(name).removesuffix(MERGED)], seed, scored)
+            for seed, one, name in itertools.product(seeds, data, names)
+        ]
     return jobs
