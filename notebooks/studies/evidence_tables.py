@@ -184,8 +184,8 @@ def where(rows: dict[str, dict], arrays: dict[str, np.ndarray]) -> list[dict]:
     names = ("part", "data", "method", "by", "where")
     return [
         dict(zip(names, key, strict=True))
-        | {"seeds": len(found)}
-        | {score: float(np.mean([one[score] for one in found])) for score in found[0]}
+        | {"seeds": len(found), "images": found[0]["images"]}
+        | {score: float(np.mean([one[score] for one in found])) for score in SCORES if score in found[0]}
         for key, found in table.items()
     ]
 

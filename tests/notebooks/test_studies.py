@@ -364,6 +364,22 @@ def test_the_stored_evidence_is_whole():
     assert kept == ids
 
 
+def test_the_stored_thirds_are_of_the_stored_rows():
+    thirds, rows = (pd.read_csv(evidence.FOLDER / f"evidence{end}.csv") for end in ("-where", ""))
+    means = rows.groupby(["part", "method"]).component_error.mean()
+    for (part, method, _), of_share in thirds[thirds.by != "class"].groupby(["part", "method", "by"]):
+        assert len(of_share) == 3
+        mean = np.average(of_share.component_error, weights=of_share.images)
+        assert mean == pytest.approx(means[part, method], abs=2e-4)
+    of_faces = thirds[(thirds.part == "factorial")].set_index(["method", "where"]).component_error
+    assert (of_faces[evidence_plan.RECOMMENDED] < of_faces[evidence.CE]).all(), "as the README says"
+    covered = (
+        thirds[thirds.by == "occlusion's share of the face"].groupby("method").component_error.apply(list)
+    )
+    for name in (evidence_plan.RECOMMENDED, evidence.CE):
+        assert np.argmax(covered[name]) == 2, "as the README says"
+
+
 def test_the_stored_differences_are_those_of_the_stored_rows():
     against, rows = (pd.read_csv(evidence.FOLDER / f"evidence{end}.csv") for end in ("-differences", ""))
     five = rows[(rows.part == "factorial") & rows.seed.isin([0, *evidence_plan.SEEDS])]
