@@ -12,7 +12,6 @@ from scipy import ndimage
 
 from consensus_lib import IGNORE, paths
 from consensus_lib.data import MILD, DatasetInfo, DatasetWriter, FaceDataset, Splits, open_splits
-from consensus_lib.data.dataset import as_images
 from consensus_lib.data.decoded import decode
 from consensus_lib.data.folder import ids_without_subjects_of, read_index
 from consensus_lib.teacher.teachers import NetworkTeacher
@@ -94,7 +93,7 @@ def _samples(
         if data in BAD:
             labels = spoil(labels, data, np.random.default_rng((seed, index)))
         elif asked:
-            labels = asked(as_images(image[None])).argmax(1)[0].numpy().astype(np.uint8)
+            labels = asked(plain[index]["image"][None]).argmax(1)[0].numpy().astype(np.uint8)
         yield plain.rows[index].id, image, labels
     for row in rows:
         if row.id in free:
