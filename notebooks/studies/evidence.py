@@ -30,16 +30,18 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from consensus_lib import paths
+from consensus_lib import IGNORE, paths
+from consensus_lib.data import FaceDataset, Splits
 from consensus_lib.experiments import results
 from consensus_lib.experiments.command_line import SEED, Parser, folder, number, refusing, whole
-from consensus_lib.experiments.train import Config, folder_name, run
+from consensus_lib.experiments.train import Config, Trained, folder_name, run
 from consensus_lib.losses import fused
+from consensus_lib.metrics.components import count_by_class
 from consensus_lib.metrics.structure import StructureScores
 from consensus_lib.models.networks import FaceOccNet, MostFrequentLabel, check_network
 from consensus_lib.models.postprocess import POSTPROCESSING, options_at
 from consensus_lib.training.devices import pick_device
-from consensus_lib.training.trainer import evaluate
+from consensus_lib.training.trainer import evaluate, predict
 from evidence_choices import choose, chosen
 from evidence_data import splits
 from evidence_plan import (
@@ -47,18 +49,23 @@ from evidence_plan import (
     CE,
     CONSTANT,
     FACES,
+    FEW,
     METHODS,
+    PARTS,
     PHOTOGRAPHS,
     SEEDS,
+    SUPERVISED,
+    TEACHER,
     THEN,
+    UNLABELLED_TOO,
+    WITHOUT_LABELS,
     Job,
     choosing,
     testing,
     trained,
 )
-from evidence_tables import KEPT, write_differences
+from evidence_tables import FOLLOWED, KEPT, write_tables
 
-PARTS = ("factorial", "occlusion", "repairs", "control", "few", "bad")
 COUNTED = {
     "confusion": np.uint16,
     "row_component_error": np.uint16,
@@ -84,47 +91,77 @@ class Setting(NamedTuple):
     device: str
 
 
+def open_data(job: Job, setting: Setting, data: str = "") -> Splits:
+    """Open the job's data, or other ``data`` as it would; a teacher is trained first where it labels them."""
+    data, teacher = data or job.data, None
+    if data == TEACHER:
+        teacher = fitted(Job("few", FEW[0], CE, "", job.seed, "validation"), setting).folder
+    shared = setting.data, setting.size, setting.images, setting.faces
+    return splits(data, *shared, job.seed, job.scored, teacher)
+
+
+def fitted(job: Job, setting: Setting) -> Trained:
+    """Train the job's network, or find it trained."""
+    data = open_data(job, setting)
+    epochs = {"choose": setting.choose_epochs, "occlusion": setting.face_epochs}.get(job.part, setting.epochs)
+    batch = setting.batch
+    if job.data.endswith(UNLABELLED_TOO):  # two images for one, and as many steps as without
+        labelled = len(open_data(job, setting, PHOTOGRAPHS).train)
+        batch, epochs = 2 * batch, max(1, round(2 * epochs * labelled / len(data.train)))
+    config = Config(
+        loss=job.loss(),
+        title=trained(job.method),
+        epochs=epochs,
+        batch_size=batch,
+        learning_rate=job.rate,
+        width=setting.width,
+        precision="float32",
+        seed=job.seed,
+    )
+    out = paths.runs_dir() / "evidence" / folder_name(config, data)
+    how = {"device": setting.device, "workers": 0, "progress": False}
+    with paths.locked(out.with_name(f".{out.name}.lock")):  # several repairs ask for one network
+        return run(config, data, out=out, scores=StructureScores, notebook="evidence", **how)
+
+
 def train(job: Job, setting: Setting) -> tuple[Job, dict, dict[str, np.ndarray]]:
     """Train one network, or find it trained; return the job, its row, and what was counted of each image."""
-    shared = setting.data, setting.size, setting.images, setting.faces
-    data = splits(job.data, *shared, job.seed, job.scored)
     about = {"failed": "", "size": setting.size, "width": setting.width, "batch": setting.batch}
-    epochs = {"choose": setting.choose_epochs, "occlusion": setting.face_epochs}.get(job.part, setting.epochs)
+    data, more = open_data(job, setting), {}
     if job.method == CONSTANT:
         scores = evaluate(MostFrequentLabel(data.train), data.test, scores=StructureScores)
         known = {"seconds": 0.0, "epochs": 0, "rate": 0.0, "device": ""}
         out = paths.runs_dir() / "evidence" / f"constant-{data.test.fingerprint}"
     else:
-        config = Config(
-            loss=job.loss(),
-            title=trained(job.method),
-            epochs=epochs,
-            batch_size=setting.batch,
-            learning_rate=job.rate,
-            width=setting.width,
-            precision="float32",
-            seed=job.seed,
-        )
-        out = paths.runs_dir() / "evidence" / folder_name(config, data)
-        how = {"device": setting.device, "workers": 0, "evaluate_every": epochs, "progress": False}
         try:
-            with paths.locked(out.with_name(f".{out.name}.lock")):  # several repairs ask for one network
-                made = run(config, data, out=out, scores=StructureScores, notebook="evidence", **how)
+            made = fitted(job, setting)
         except FloatingPointError as error:
             return job, job._asdict() | about | {"failed": str(error)}, {}
-        scores, last = made.scores, made.history[-1]
+        scores, last, out = made.scores, made.history[-1], made.folder
         if THEN in job.method:
             scores = evaluate(repaired(job, made.network, setting), data.test, scores=StructureScores)
         known = {"seconds": last["seconds"], "validation_mean_iou": last["mean_iou"]}
-        known |= {"epochs": epochs, "rate": job.rate, "device": results.read_results(out)[0]["device"]}
+        known |= {"epochs": last["epoch"], "rate": job.rate, "device": results.read_results(out)[0]["device"]}
+        if job.part == "epochs":
+            more = followed(made, data.test)
     file = out / f"counted-{job.scored}{job.method.partition(THEN)[2]}.npz"
     scores.save(file)
     with np.load(file) as counted:
-        arrays = {key: counted[key].astype(kind) for key, kind in COUNTED.items()}
+        arrays = {key: counted[key].astype(kind) for key, kind in COUNTED.items()} | more
     found = scores.compute()
     shown = {key: value for key, value in found.items() if key in KEPT or key.startswith("iou_")}
     about |= {"images": found["images"], "train_images": len(data.train)}
     return job, job._asdict() | about | shown | known, arrays
+
+
+def followed(made: Trained, test: FaceDataset) -> dict[str, np.ndarray]:
+    """Return the scores after each epoch ``[E,scores]``, and each image's component error by class ``[N,K-1]``."""
+    truth = np.stack([sample["labels"].numpy() for sample in map(test.__getitem__, range(len(test)))])
+    maps = np.stack([truth, predict(made.network, test).numpy()])  # [2, N, H, W]
+    maps[:, truth == IGNORE] = 0
+    pieces = np.stack([count_by_class(one, len(test.task.classes))[:, 1:, 0] for one in maps])
+    scores = [[row[score] for score in FOLLOWED] for row in made.history]
+    return {"epochs": np.array(scores, np.float32), "by_class": abs(pieces[1] - pieces[0]).astype(np.uint16)}
 
 
 def timed(job: Job, setting: Setting) -> tuple[tuple, float]:
@@ -240,7 +277,8 @@ def main(argv: list[str] | None = None, table: Path = FOLDER / "evidence.csv") -
         "--phase", default="all", choices=["choose", "test", "all", "compare"], help="what to do"
     )
     parser.add_argument("--parts", nargs="+", default=PARTS, choices=PARTS, help="of the test, in order")
-    parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=METHODS, help="to train")
+    methods = METHODS | WITHOUT_LABELS
+    parser.add_argument("--methods", nargs="+", default=list(methods), choices=methods, help="to train")
     parser.add_argument(
         "--seeds", nargs="+", type=whole(1, SEED), default=SEEDS, help="of the test; 0 chooses"
     )
@@ -267,15 +305,16 @@ def main(argv: list[str] | None = None, table: Path = FOLDER / "evidence.csv") -
     begun = time.monotonic()
     with refusing(parser):
         check_network(FaceOccNet, a.size, a.width)
-    if CE not in a.methods:
-        parser.error(f"--methods: expected {CE!r} among them, got {a.methods}")
+    for base in (CE, SUPERVISED) if WITHOUT_LABELS.keys() & set(a.methods) else (CE,):
+        if base not in a.methods:
+            parser.error(f"--methods: expected {base!r} among them, got {a.methods}")
     choices = a.out / "evidence-choices.csv"
     if a.phase == "test" and not choices.is_file():
         parser.error(f"--phase test: expected {paths.shown(choices)}, which --phase choose writes")
     a.out.mkdir(parents=True, exist_ok=True)
     record = Record(a.out, shlex.join(["python", "notebooks/studies/evidence.py", *argv]))
     if a.phase == "compare":
-        write_differences(a.out / "evidence-differences.csv", record.rows, record.arrays, record.command)
+        write_tables(a.out, record.rows, record.arrays, record.command)
         return
     faces = tuple(a.faces)
     setting = Setting(
@@ -288,8 +327,10 @@ def main(argv: list[str] | None = None, table: Path = FOLDER / "evidence.csv") -
         splits(FACES, a.data, a.size, a.images, faces, 0, "test")
     with pool_of(a.workers, a.device, a.size) as pool:
         shared = setting, record, pool, a.workers, begun + a.budget
-        if a.phase != "test" and not choices.is_file() and work(choosing(a.methods), *shared):
-            choose(record.rows, a.methods, choices, record.command)
+        known = chosen(choices)[0] if choices.is_file() else {}
+        wanted = [name for name in a.methods if name in METHODS or "unlabelled" in a.parts]
+        if a.phase != "test" and set(wanted) - known.keys() and work(choosing(wanted), *shared):
+            choose(record.rows, list(dict.fromkeys([*known, *wanted])), choices, record.command)
         if a.phase != "choose" and choices.is_file():
             found, best = chosen(choices)
             found = {name: tried for name, tried in found.items() if name in a.methods}

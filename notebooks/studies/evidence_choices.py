@@ -6,24 +6,25 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from consensus_lib.experiments import results
-from evidence_plan import CE, CONSENSUS, METHODS, choosing
+from evidence_plan import ALL, CE, CONSENSUS, METHODS, SUPERVISED, choosing
 from evidence_tables import KEPT, collapsed
 
 
 def choose(rows: dict[str, dict], methods: Iterable[str], path: Path, command: str) -> None:
     """Write the table of choices from the rows of phase ``choose``, by the protocol's rule."""
     tries = {name: [rows[job.id] for job in choosing([name])] for name in methods}
-    base = max(tries[CE], key=_iou)
+    bases = {ALL[name].data: max(tries[name], key=_iou) for name in (CE, SUPERVISED) if name in tries}
     table, best = [], {}
     for name, tried in tries.items():
+        base = bases[ALL[name].data]
         whole = [row for row in tried if not collapsed(row, base)]
         best[name] = max(whole or tried, key=_iou)
         for row in tried:
-            keys = [key for key in row if key in KEPT or key.startswith("iou_")]
+            keys = [key for key in row if key in KEPT or (key.startswith("iou_") and row[key] != "")]
             marks = {"collapsed": collapsed(row, base), "chosen": row is best[name], "recommended": False}
             kept = ("method", "setting", "seed", "scored", "epochs", "failed", *keys, "device", "commit")
             table.append({key: row.get(key, "") for key in kept} | marks)
-    recommended = recommend(best, base)
+    recommended = recommend(best, bases[ALL[CE].data])
     for row in table:
         row["recommended"] = row["chosen"] and row["method"] == recommended
     results.write_table(path, table, command)

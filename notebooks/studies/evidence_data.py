@@ -1,17 +1,21 @@
-"""What the evidence study trains on: photographs, covered faces, and photographs with few or bad labels.
+"""What the evidence study trains on: photographs, covered faces, and photographs with few, bad or no labels.
 
-Few and bad labels are prepared folders of their own: the trainings then take the same number of steps.
+Few, bad and no labels are prepared folders of their own: the trainings then take the same number of steps.
 """
 
 import functools
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 from scipy import ndimage
 
-from consensus_lib import paths
+from consensus_lib import IGNORE, paths
 from consensus_lib.data import MILD, DatasetInfo, DatasetWriter, FaceDataset, Splits, open_splits
-from evidence_plan import BAD, FACES, FEW, PHOTOGRAPHS
+from consensus_lib.data.decoded import decode
+from consensus_lib.data.folder import ids_without_subjects_of, read_index
+from consensus_lib.teacher.teachers import NetworkTeacher
+from evidence_plan import BAD, FACES, FEW, PHOTOGRAPHS, TEACHER, UNLABELLED_TOO
 from synthetic_faces import Recipe, synthetic_folder
 
 COVERED = Recipe(background="drawn", occluded=1.0)
@@ -26,29 +30,38 @@ def rendered(counts: tuple[int, int, int], size: int, workers: int | None = None
 
 @functools.lru_cache(maxsize=4)
 def splits(
-    data: str, source: str, size: int, images: int, faces: tuple[int, int, int], seed: int, scored: str
+    data: str,
+    source: str,
+    size: int,
+    images: int,
+    faces: tuple[int, int, int],
+    seed: int,
+    scored: str,
+    teacher: Path | None = None,
 ) -> Splits:
-    """Open what a job names; ``test`` is the split that it is scored on."""
+    """Open what a job names; ``test`` is the split that it is scored on. ``teacher``: see :func:`altered`."""
     if data == FACES:
         found = open_splits(rendered(faces, size), "occlusion", size=size, images=0, augment=MILD, seed=seed)
     else:
         found = open_splits(source, "parts", size=size, images=images, augment=MILD, seed=seed)
     if data not in (FACES, PHOTOGRAPHS):
-        folder = altered(data, found.train, seed)
+        folder = altered(data, found.train, seed, teacher)
         found = found._replace(
             train=FaceDataset(folder, "train", "parts", size=size, augment=MILD, seed=seed, progress=False)
         )
     return found if scored == "test" else found._replace(test=getattr(found, scored))
 
 
-def altered(data: str, train: FaceDataset, seed: int) -> Path:
-    """Return a prepared folder of the training photographs with few or bad labels.
+def altered(data: str, train: FaceDataset, seed: int, teacher: Path | None = None) -> Path:
+    """Return a prepared folder of the training photographs with few, bad or no labels.
 
-    Few: so many photographs, drawn with ``seed``, each repeated until there are as many as before. Bad: every
-    label map spoilt by :func:`spoil`, with ``seed``.
+    Few: so many photographs, drawn with ``seed``, each repeated until there are as many as before, or as
+    photographs without labels, which then follow. Bad: every label map spoilt by :func:`spoil`, with ``seed``,
+    or made by ``teacher``, the folder of a training.
     """
     folder = paths.data_dir() / "evidence" / f"{data.replace(' ', '-').replace('%', '')}-{train.size}-{seed}"
-    folder = folder.with_name(f"{folder.name}-{train.fingerprint[:8]}-{len(train)}")
+    made = f"-{teacher.name[-8:]}" if teacher else ""
+    folder = folder.with_name(f"{folder.name}-{train.fingerprint[:8]}-{len(train)}{made}")
     with paths.locked(folder.with_name(f".{folder.name}.lock")):
         if folder.is_dir():
             return folder
@@ -58,20 +71,37 @@ def altered(data: str, train: FaceDataset, seed: int) -> Path:
         info = DatasetInfo(
             "evidence", plain.task.classes, plain.task.colours, f"{plain.info.name}: {data}", "", plain.size
         )
-        order = np.random.default_rng(seed).permutation(len(plain))
-        count = int(data.split()[0]) if data in FEW else len(plain)
         with DatasetWriter(folder, info) as writer:
-            for number in range(len(plain)):
-                index = int(order[number % count]) if data in FEW else number
-                labels = plain[index]["labels"].numpy().astype(np.uint8)
-                if data in BAD:
-                    labels = spoil(labels, data, np.random.default_rng((seed, index)))
-                image = (
-                    ((plain[index]["image"].permute(1, 2, 0).numpy() + 1) * 127.5).round().astype(np.uint8)
-                )
-                name = f"{plain.rows[index].id}-{number}"
-                writer.add(name, "train", name, image=image, labels=labels)
+            for number, (id, image, labels) in enumerate(_samples(data, plain, seed, teacher)):
+                writer.add(f"{id}-{number}", "train", f"{id}-{number}", image=image, labels=labels)
     return folder
+
+
+def _samples(
+    data: str, plain: FaceDataset, seed: int, teacher: Path | None
+) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
+    """Yield id, image uint8 ``[H,W,3]`` and labels uint8 ``[H,W]`` of what :func:`altered` writes."""
+    rows = read_index(plain.folder) if data.endswith(UNLABELLED_TOO) else []
+    free = set(ids_without_subjects_of(rows, "unlabelled", ("validation", "test")))
+    order = np.random.default_rng(seed).permutation(len(plain))
+    few = data.removesuffix(UNLABELLED_TOO) in FEW
+    asked = NetworkTeacher(teacher, device="cpu") if data == TEACHER else None
+    for number in range(len(free) or len(plain)):
+        index = int(order[number % int(data.split()[0])]) if few else number
+        image = decode(plain.folder, plain.rows[index], "image", plain.size)
+        labels = plain[index]["labels"].numpy().astype(np.uint8)
+        if data in BAD:
+            labels = spoil(labels, data, np.random.default_rng((seed, index)))
+        elif asked:
+            labels = asked(plain[index]["image"][None]).argmax(1)[0].numpy().astype(np.uint8)
+        yield plain.rows[index].id, image, labels
+    for row in rows:
+        if row.id in free:
+            yield (
+                row.id,
+                decode(plain.folder, row, "image", plain.size),
+                np.full((plain.size,) * 2, IGNORE, np.uint8),
+            )
 
 
 def spoil(labels: np.ndarray, how: str, draw: np.random.Generator) -> np.ndarray:

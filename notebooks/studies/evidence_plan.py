@@ -3,6 +3,7 @@
 The protocol in ``README.md`` states the rules; this module is the list they speak of.
 """
 
+import functools
 import itertools
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
@@ -11,9 +12,15 @@ from torch import nn
 
 from consensus_lib.losses import BASELINES, ConsensusLoss, PixelwiseLoss, WithConsensus
 from consensus_lib.models.postprocess import POSTPROCESSING
+from evidence_unlabelled import SUPERVISED, UNLABELLED, WithUnlabelled
 
 CE, SCNP, LOVASZ_CE = "cross-entropy", "SCNP", "Lovász + cross-entropy"
 PRINTED, BY_SIZE, RECOMMENDED = "Eq. 8 on classes", "Eq. 8 on components by size", "Lovász + deviation"
+PHOTOGRAPHS, FACES, TEACHER = "photographs", "covered faces", "a teacher's labels"
+FEW = ("50 labels", "200 labels")
+BAD = ("specks 5%", "specks 20%", "boundaries", "pieces")
+UNLABELLED_TOO = " and unlabelled photographs"
+"""Ends the name of few labels beside photographs without any."""
 RATE = 0.01
 """Adam's learning rate wherever the tries are of something else."""
 
@@ -60,11 +67,13 @@ class Method(NamedTuple):
         make: returns the loss from a try's options but for ``learning_rate``.
         tries: what is tried on validation, the same number for each method.
         base: the method that consensus is added to; None where there is none.
+        data: what its tries are trained on.
     """
 
     make: Loss
     tries: tuple[dict, ...]
     base: str | None = None
+    data: str = PHOTOGRAPHS
 
 
 METHODS: dict[str, Method] = {
@@ -96,16 +105,25 @@ CONTROLS = {
 }
 """Added after the test, and nothing was tried: the base of ``RECOMMENDED``, and the learning rate at which
 cross-entropy had its least component error on validation."""
-ALL = METHODS | CONTROLS
+FEW_AND_FREE = FEW[0] + UNLABELLED_TOO
+WITHOUT_LABELS = {SUPERVISED: Method(PixelwiseLoss, ({"learning_rate": RATE},), None, FEW_AND_FREE)} | {
+    name: Method(
+        functools.partial(WithUnlabelled, **options),
+        tuple({"weight": weight} for weight in (0.1, 0.3, 1.0)),
+        SUPERVISED,
+        FEW_AND_FREE,
+    )
+    for name, options in UNLABELLED.items()
+}
+"""Those of part ``unlabelled``."""
+ALL = METHODS | CONTROLS | WITHOUT_LABELS
 
 CONSENSUS = [name for name, method in METHODS.items() if method.base or name in (PRINTED, BY_SIZE)]
 MERGED = ", specks merged"
 """Ends the name of a method whose blobs of fewer than ``MIN_SIZE`` pixels join their neighbours."""
 MIN_SIZE = 10
 
-PHOTOGRAPHS, FACES = "photographs", "covered faces"
-FEW = ("50 labels", "200 labels")
-BAD = ("specks 5%", "specks 20%", "boundaries", "pieces")
+PARTS = ("factorial", "occlusion", "repairs", "control", "few", "bad", "unlabelled", "epochs", "headline")
 SEEDS = (1, 2, 3, 4, 5)
 """Of the test; the choices are made with seed 0."""
 
@@ -162,9 +180,9 @@ REPAIRS = tuple(POSTPROCESSING[name].title for name in ("components", "holes", "
 
 
 def choosing(methods: Iterable[str]) -> list[Job]:
-    """Return the trainings that choose each method's setting: photographs, seed 0, validation."""
-    tries = [(name, options) for name in methods for options in METHODS[name].tries]
-    return [Job("choose", PHOTOGRAPHS, name, text(options), 0, "validation") for name, options in tries]
+    """Return the trainings that choose each method's setting: its data, seed 0, validation."""
+    tries = [(name, options) for name in methods for options in ALL[name].tries]
+    return [Job("choose", ALL[name].data, name, text(options), 0, "validation") for name, options in tries]
 
 
 def testing(chosen: dict[str, str], best: str, parts: Iterable[str], seeds: Iterable[int]) -> list[Job]:
@@ -173,25 +191,37 @@ def testing(chosen: dict[str, str], best: str, parts: Iterable[str], seeds: Iter
     Args:
         chosen: method → setting, the frozen list.
         best: the form of consensus that parts 2 and 3 take.
-        parts: of ``"factorial"``, ``"occlusion"``, ``"repairs"``, ``"control"``, ``"few"``, ``"bad"``.
-        seeds: of the trainings.
+        parts: some of ``PARTS``.
+        seeds: of the trainings; ``headline`` takes as many after those of ``SEEDS``.
     """
+    known = [name for name in chosen if name in METHODS]
     short = list(dict.fromkeys(name for name in (CE, LOVASZ_CE, SCNP, best) if name in chosen))
     merged = [best + MERGED] if best in chosen and best != PRINTED else []
     plan = {
-        "factorial": ([PHOTOGRAPHS], list(chosen)),
-        "occlusion": ([FACES], list(chosen)),
+        "factorial": ([PHOTOGRAPHS], known),
+        "occlusion": ([FACES], known),
         "repairs": ([PHOTOGRAPHS], [name + THEN + repair for name in short for repair in REPAIRS]),
         "control": ([PHOTOGRAPHS], list(CONTROLS)),
         "few": (FEW, short),
-        "bad": (BAD, short + merged),
+        "bad": ((*BAD, TEACHER), short + merged),
+        "unlabelled": (
+            [few + UNLABELLED_TOO for few in FEW],
+            [name for name in chosen if name in WITHOUT_LABELS],
+        ),
+        "epochs": ([PHOTOGRAPHS], [name for name in known if name in (*short, BY_SIZE)]),
     }
     jobs, settings = [], chosen | {name: text(*one.tries) for name, one in CONTROLS.items()}
     for part in parts:
+        if part == "headline":
+            some = {name: chosen[name] for name in short}
+            later = testing(some, best, ("factorial", "control"), [seed + len(SEEDS) for seed in seeds])
+            jobs += [job for job in later if job.method not in (CONSTANT, FAST)]
+            continue
         data, names = plan[part]
         jobs += [Job(part, one, CONSTANT, "", 0) for one in data if part in ("factorial", "occlusion")]
+        scored = "validation" if part == "epochs" else "test"
         jobs += [
-            Job(part, one, name, settings[trained(name).removesuffix(MERGED)], seed)
+            Job(part, one, name, settings[trained(name).removesuffix(MERGED)], seed, scored)
             for seed, one, name in itertools.product(seeds, data, names)
         ]
     return jobs

@@ -1,4 +1,5 @@
-"""The evidence study's table of differences: intervals over seeds and images, Holm within each family."""
+"""The evidence study's tables: differences with intervals over seeds and images and Holm within each family;
+component error over epochs; scores by class, face size and occlusion share."""
 
 import io
 from collections.abc import Iterator
@@ -10,13 +11,27 @@ from consensus_lib.data import TASKS
 from consensus_lib.experiments import results
 from consensus_lib.metrics.comparison import holm, paired_difference
 from consensus_lib.metrics.segmentation import SegmentationScores
-from evidence_plan import CE, CONSENSUS, CONSTANT, CONTROLS, LOVASZ_CE, METHODS, RECOMMENDED, SCNP, THEN
+from evidence_plan import (
+    CE,
+    CONSENSUS,
+    CONSTANT,
+    CONTROLS,
+    FACES,
+    LOVASZ_CE,
+    METHODS,
+    RECOMMENDED,
+    SCNP,
+    THEN,
+)
+from evidence_unlabelled import PSEUDO, SUPERVISED
 
 SCORES = ("mean_iou", "component_error")
 """What is decided. The others have intervals and p values of their own, and are never called decided."""
 BESIDE = ("hole_error", "boundary_f1_2")
 KEPT = ("mean_iou", "component_error", "component_error_signed", "hole_error", "boundary_f1_2", "hausdorff95")
 """What a row has of a training's scores, beside each class's IoU."""
+FOLLOWED = ("mean_iou", "component_error", "hole_error")
+"""What is kept of the scores after each epoch."""
 COLLAPSED = 0.8
 """A class has collapsed whose IoU is below this share of cross-entropy's on the same images."""
 LEVEL, LEAST = 0.05, 5
@@ -45,6 +60,11 @@ def collapsed(row: dict, base: dict) -> bool:
 
 def comparisons(names: list[str]) -> Iterator[tuple[str, str, str]]:
     """Yield (family, first, second) of the methods that there are."""
+    if SUPERVISED in names:
+        for first, family in ((SUPERVISED, "against supervision alone"), (PSEUDO, "against pseudo-labels")):
+            others = [name for name in names if name not in (SUPERVISED, first)]
+            yield from ((family, first, name) for name in others if first in names)
+        return
     controls = [name for name in names if name in CONTROLS]
     for name in controls:
         yield "against cross-entropy", CE, name
@@ -74,7 +94,7 @@ def differences(rows: dict[str, dict], arrays: dict[str, np.ndarray]) -> list[di
     """Return a row for each comparison and score of the trainings that both methods have."""
     groups: dict[tuple, dict[str, dict[int, str]]] = {}
     for key, row in rows.items():
-        if row["part"] != "choose" and row["method"] != CONSTANT:
+        if row["scored"] == "test" and row["method"] != CONSTANT:
             parts = ["factorial", "repairs", "control"] if row["part"] == "factorial" else [row["part"]]
             for part in parts:
                 seeds = groups.setdefault((part, row["data"]), {}).setdefault(row["method"], {})
@@ -123,8 +143,55 @@ def word(row: dict, corrected: float) -> str:
     return "better" if (row["difference"] > 0) == (row["score"] == "mean_iou") else "worse"
 
 
-def write_differences(path: Path, rows: dict, arrays: dict, command: str) -> None:
-    """Write the table, unless there is nothing to compare."""
-    table = differences(rows, arrays)
-    if table:
-        results.write_table(path, table, command)
+def over_epochs(rows: dict[str, dict], arrays: dict[str, np.ndarray]) -> list[dict]:
+    """Return a row for each epoch of each training of part ``epochs``, on the validation images."""
+    return [
+        {"method": row["method"], "seed": row["seed"], "epoch": epoch}
+        | dict(zip(FOLLOWED, map(float, scores), strict=True))
+        for key, row in rows.items()
+        if f"{key}|epochs" in arrays
+        for epoch, scores in enumerate(arrays[f"{key}|epochs"], 1)
+    ]
+
+
+def where(rows: dict[str, dict], arrays: dict[str, np.ndarray]) -> list[dict]:
+    """Return the component error by class, and both scores in thirds of the images, as means over the seeds.
+
+    Thirds are of the face's true pixels, and on covered faces also of the occlusion's share of face and
+    occlusion; mean IoU is here the mean over images.
+    """
+    table: dict[tuple, list[dict]] = {}
+    for key, row in rows.items():
+        if row["failed"] or row["part"] not in ("factorial", "occlusion", "epochs"):
+            continue
+        about = row["part"], row["data"], row["method"]
+        for place, errors in enumerate(arrays.get(f"{key}|by_class", np.empty((0, 0))).T, 1):
+            name = TASKS["parts"].classes[place]
+            found = {"images": len(errors), "component_error": errors.mean()}
+            table.setdefault((*about, "class", name), []).append(found)
+        if row["part"] == "epochs":
+            continue
+        scores = stored(arrays, key).per_image()
+        pixels = arrays[f"{key}|confusion"].astype(np.int64).sum(2)  # [N, K], of the true classes
+        by = {"face's share of the image": pixels[:, 1] / pixels.sum(1)}
+        if row["data"] == FACES:
+            by["occlusion's share of the face"] = pixels[:, 2] / pixels[:, 1:].sum(1).clip(1)
+        for name, share in by.items():
+            for third in np.array_split(np.argsort(share, kind="stable"), 3):
+                place = f"{share[third].min():.3f} to {share[third].max():.3f}"
+                found = {"images": len(third)} | {score: scores[score][third].mean() for score in SCORES}
+                table.setdefault((*about, name, place), []).append(found)
+    names = ("part", "data", "method", "by", "where")
+    return [
+        dict(zip(names, key, strict=True))
+        | {"seeds": len(found), "images": found[0]["images"]}
+        | {score: float(np.mean([one[score] for one in found])) for score in SCORES if score in found[0]}
+        for key, found in table.items()
+    ]
+
+
+def write_tables(out: Path, rows: dict, arrays: dict, command: str) -> None:
+    """Write ``evidence-differences.csv``, ``-epochs.csv`` and ``-where.csv``, those that are not empty."""
+    for name, make in {"differences": differences, "epochs": over_epochs, "where": where}.items():
+        if table := make(rows, arrays):
+            results.write_table(out / f"evidence-{name}.csv", table, command)

@@ -1,11 +1,14 @@
 """The studies that notebooks read: they run, resume where they stopped, and their tables are whole."""
 
+import itertools
 import json
+import math
 import shutil
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 import baselines
 import claims
@@ -14,10 +17,11 @@ import distillation
 import evidence
 import evidence_data
 import evidence_plan
+import evidence_unlabelled
 import interval_coverage
 import transfer
 from consensus_lib import paths
-from consensus_lib.losses import BASELINES, PRESETS
+from consensus_lib.losses import BASELINES, PRESETS, pixelwise_loss
 from consensus_lib.metrics.comparison import read_differences
 from consensus_lib.models import POSTPROCESSING
 from consensus_lib.teacher.pseudo_labels import choose
@@ -186,7 +190,8 @@ def small_evidence(tiny_folder, tmp_path):
     return study
 
 
-METHODS = ["--methods", evidence.CE, evidence_plan.LOVASZ_CE, evidence.BY_SIZE]
+WITHOUT_LABELS = [evidence_unlabelled.SUPERVISED, "match and deviation, late"]
+METHODS = ["--methods", evidence.CE, evidence_plan.LOVASZ_CE, evidence.BY_SIZE, *WITHOUT_LABELS]
 
 
 @pytest.mark.slow
@@ -195,7 +200,8 @@ def test_evidence_chooses_tests_and_compares(small_evidence, tmp_path, monkeypat
         small_evidence("test", *METHODS)  # nothing is chosen yet
     small_evidence("choose", *METHODS)
     choices = pd.read_csv(tmp_path / "evidence-choices.csv")
-    assert choices.groupby("method").size().eq(3).all(), "as many tries for each method"
+    tries = choices.groupby("method").size().to_dict()
+    assert tries == dict.fromkeys(METHODS[1:], 3) | {evidence_unlabelled.SUPERVISED: 1}
     assert choices.scored.eq("validation").all()
     assert choices.seed.eq(0).all()
     assert choices[choices.chosen].method.tolist() == METHODS[1:]
@@ -203,22 +209,36 @@ def test_evidence_chooses_tests_and_compares(small_evidence, tmp_path, monkeypat
     small_evidence("all", *METHODS)
     found = pd.read_csv(tmp_path / "evidence.csv")
     tested = found[(found.part != "choose") & (found.method != evidence.CONSTANT)]
-    assert tested.scored.eq("test").all()
-    assert (
-        tested.groupby(["part", "data", "method"]).seed.apply(list).map(lambda seeds: seeds == [1, 2]).all()
-    )
-    assert tested.data.nunique() == 8
+    assert (tested.scored == np.where(tested.part == "epochs", "validation", "test")).all()
+    seeds = tested.groupby(["part", "data", "method"]).seed.apply(sorted).map(tuple)
+    assert seeds["factorial", "photographs"][METHODS[1:3]].tolist() == [(1, 2, 6, 7)] * 2
+    assert seeds["control", "photographs"].tolist() == [(1, 2, 6, 7), (1, 2)]
+    assert set(seeds.drop(["factorial", "control"], level="part")) == {(1, 2)}
+    assert tested.data.nunique() == 11
     assert evidence_plan.CONTROL in set(tested.method)
     monkeypatch.setattr("consensus_lib.training.trainer.train_epoch", None)
     shutil.rmtree(paths.runs_dir())
     small_evidence("all", *METHODS)  # all is in the two files
     small_evidence("compare")
+    epochs = pd.read_csv(tmp_path / "evidence-epochs.csv").set_index(["method", "seed", "epoch"])
+    last = tested[tested.part == "epochs"].set_index(["method", "seed"])
+    assert set(last.index) == set(itertools.product([*METHODS[1:4]], [1, 2]))
+    assert epochs.component_error.xs(1, level="epoch").to_dict() == pytest.approx(
+        last.component_error.to_dict()
+    )
+    where = pd.read_csv(tmp_path / "evidence-where.csv")
+    assert where.groupby("by")["where"].nunique().loc["class"] == 2
+    thirds = where[(where.part == "occlusion") & (where.method == evidence.CE) & (where.by != "class")]
+    means = tested[(tested.part == "occlusion") & (tested.method == evidence.CE)].component_error.mean()
+    for _, of_share in thirds.groupby("by"):
+        assert np.average(of_share.component_error, weights=of_share.images) == pytest.approx(means, abs=1e-3)
     differences = pd.read_csv(tmp_path / "evidence-differences.csv")
     decided = differences.score.isin(["mean_iou", "component_error"])
     assert (differences.p_holm.notna() == decided).all()
     assert (differences.p_holm >= differences.p)[decided].all()
     assert differences.word[decided].isin(["too few seeds", "collapsed"]).all()
     row = differences.query("part == 'factorial' and method == 'Lovász + cross-entropy'").iloc[0]
+    assert differences[differences.part == "unlabelled"].base.eq(evidence_unlabelled.SUPERVISED).all()
     means = tested[tested.part == "factorial"].groupby("method").mean_iou.mean()
     assert row[["first", "second"]].tolist() == pytest.approx(means[[row.base, row.method]], abs=1e-3)
 
@@ -249,11 +269,55 @@ def test_spoilt_labels(how):
         assert len(np.unique(spoilt[changed])) == 1
 
 
-def test_few_labels_are_repeated_to_as_many(tiny_folder):
+@pytest.mark.parametrize(
+    ("data", "labelled", "free"), [("50 labels", 12, 0), (evidence_plan.FEW_AND_FREE, 2, 2)]
+)
+def test_few_labels_are_repeated_to_as_many(tiny_folder, data, labelled, free):
     shutil.copytree(tiny_folder, paths.data_dir() / "lfw_part_labels-128")
     train = evidence_data.splits("photographs", "lfw_part_labels", 32, 0, (1, 1, 1), 0, "test").train
-    few = evidence_data.FaceDataset(evidence_data.altered("50 labels", train, 0), "train", "parts", size=32)
-    assert len(few) == len(train)
+    few = evidence_data.FaceDataset(evidence_data.altered(data, train, 0), "train", "parts", size=32)
+    labels = few.__getitems__(range(len(few)))["labels"]
+    assert (labels == 255).flatten(1).all(1).tolist() == [False] * labelled + [True] * free
+
+
+SHARES = {
+    "deviation": (1, 1, 1),
+    "deviation, mean held": (1, 1, 1),
+    "deviation, mean held, rising": (0, 0.5, 1),
+}
+"""How much of the weight there is after no, a quarter and half of the training; the others begin there."""
+
+
+@pytest.mark.parametrize("name", evidence_unlabelled.UNLABELLED)
+def test_losses_of_images_without_labels(name):
+    loss = evidence_plan.WITHOUT_LABELS[name].make(weight=2.0)
+    random = torch.Generator().manual_seed(0)
+    image = torch.rand(2, 3, 32, 32, generator=random) * 2 - 1
+    labels = torch.zeros(2, 32, 32, dtype=torch.int64)
+    labels[1] = 255
+    even = torch.tensor([0.95, 0.05]).log()[None, :, None, None].repeat(2, 1, 32, 32)
+    noisy = (even + torch.randn(even.shape, generator=random)).requires_grad_()
+
+    def added(logits, progress=0.5):
+        loss.progress = progress
+        return loss(logits, labels, image) - pixelwise_loss(logits, labels)
+
+    no_deviation = -2 * math.log(0.95) * ("match" in name or "pseudo" in name)
+    assert added(even).item() == pytest.approx(no_deviation, abs=1e-6)
+    shares = [added(noisy, progress).item() / added(noisy).item() for progress in (0, 0.25, 0.5)]
+    assert shares == pytest.approx(SHARES.get(name, (0, 0, 1)), abs=1e-4)
+    added(noisy).backward()
+    assert not noisy.grad[0].any()
+    assert noisy.grad[1].any()
+
+
+def test_the_order_of_what_is_trained_for_the_headline():
+    settings = {name: "" for name in evidence_plan.METHODS}
+    jobs = evidence_plan.testing(settings, evidence_plan.RECOMMENDED, ["headline", "epochs"], [1, 2])
+    assert {(job.part, job.seed) for job in jobs if job.part != "epochs"} == {
+        *itertools.product(["factorial", "control"], [6, 7])
+    }
+    assert {job.scored for job in jobs if job.part == "epochs"} == {"validation"}
 
 
 def test_coverage(tmp_path):
@@ -282,25 +346,45 @@ def test_a_claim_stands_where_it_should_and_says_what_its_row_says(claim):
 
 def test_the_stored_evidence_is_whole():
     choices, rows = (pd.read_csv(evidence.FOLDER / f"evidence{end}.csv") for end in ("-choices", ""))
-    assert choices.groupby("method").size().to_dict() == dict.fromkeys(evidence.METHODS, 3)
+    asked = {name: len(evidence_plan.ALL[name].tries) for name in choices.method}
+    assert choices.groupby("method").size().to_dict() == asked
+    assert asked.keys() >= evidence.METHODS.keys()
     assert choices.groupby("method").chosen.sum().eq(1).all()
     best = choices[~choices.collapsed].sort_values("mean_iou").groupby("method").tail(1)
     assert best.chosen.all(), "the try with the best mean IoU among those without a collapsed class"
     settings = choices[choices.chosen].set_index("method").setting
     tested = rows[rows.part == "factorial"].query("method != 'constant prediction'")
     assert (tested.setting == tested.method.map(settings)).all()
-    seeds = tested.groupby("method").seed.apply(sorted).to_dict()
-    assert seeds == {name: list(evidence_plan.SEEDS) for name in evidence.METHODS}
+    seeds = tested.groupby("method").seed.apply(set).to_dict()
+    assert seeds.keys() == evidence.METHODS.keys()
+    assert all(one >= set(evidence_plan.SEEDS) for one in seeds.values())
     with np.load(evidence.FOLDER / "evidence-images.npz") as images:
         kept = {key.rpartition("|")[0] for key in images.files}
     ids = {evidence.Job(*row).id for row in rows[list(evidence.Job._fields)].fillna("").values}
     assert kept == ids
 
 
+def test_the_stored_thirds_are_of_the_stored_rows():
+    thirds, rows = (pd.read_csv(evidence.FOLDER / f"evidence{end}.csv") for end in ("-where", ""))
+    means = rows.groupby(["part", "method"]).component_error.mean()
+    for (part, method, _), of_share in thirds[thirds.by != "class"].groupby(["part", "method", "by"]):
+        assert len(of_share) == 3
+        mean = np.average(of_share.component_error, weights=of_share.images)
+        assert mean == pytest.approx(means[part, method], abs=2e-4)
+    of_faces = thirds[(thirds.part == "factorial")].set_index(["method", "where"]).component_error
+    assert (of_faces[evidence_plan.RECOMMENDED] < of_faces[evidence.CE]).all(), "as the README says"
+    covered = (
+        thirds[thirds.by == "occlusion's share of the face"].groupby("method").component_error.apply(list)
+    )
+    for name in (evidence_plan.RECOMMENDED, evidence.CE):
+        assert np.argmax(covered[name]) == 2, "as the README says"
+
+
 def test_the_stored_differences_are_those_of_the_stored_rows():
     against, rows = (pd.read_csv(evidence.FOLDER / f"evidence{end}.csv") for end in ("-differences", ""))
-    means = rows[rows.part == "factorial"].groupby("method")[["mean_iou", "component_error"]].mean()
-    decided = against[(against.part == "factorial") & against.word.notna()]
+    five = rows[(rows.part == "factorial") & rows.seed.isin([0, *evidence_plan.SEEDS])]
+    means = five.groupby("method")[["mean_iou", "component_error"]].mean()
+    decided = against[(against.part == "factorial") & against.word.notna() & against.seeds.eq(5)]
     for _, row in decided.iterrows():
         assert [row["first"], row.second] == pytest.approx(
             [means[row.score][name] for name in (row.base, row.method)], abs=2e-4
