@@ -198,8 +198,10 @@ run(config, out=out, device="cpu", progress=False, on_epoch=stop)
         raise KeyboardInterrupt
 
     work = tmp_path / "out" / number / "work"
+    # Compiled before: Python ends with SIGINT's exit code if text that it executed raised KeyboardInterrupt.
+    code = compile(trains, "trains", "exec")
     with pytest.raises(KeyboardInterrupt):
-        exec(trains, {"precision": "auto", "out": str(work), "stop": stop})
+        exec(code, {"precision": "auto", "out": str(work), "stop": stop})
     record = work / "checkpoint.json"
     state = json.loads(record.read_text())
     assert state["epoch"] == 1
