@@ -40,10 +40,10 @@ class Augment:
     colour: float = 0.0
 
     def __post_init__(self):
-        lowest, highest = {"scale": 0.1, "crop": 0.1}, {"rotation": 180, "colour": 0.9}
-        for name, value in vars(self).items():
-            low, high = lowest.get(name, 0), highest.get(name, 1)
-            if not low <= value <= high:
+        ranges = {"flip": (0, 1), "rotation": (0, 180), "scale": (0.1, 1)}
+        ranges |= {"shift": (0, 1), "crop": (0.1, 1), "colour": (0, 0.9)}
+        for name, (low, high) in ranges.items():
+            if not low <= (value := getattr(self, name)) <= high:
                 raise ValueError(f"{name}: expected a value in [{low}, {high}], got {value}")
 
     @property

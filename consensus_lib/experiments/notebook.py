@@ -20,6 +20,9 @@ from consensus_lib.viz import plots
 class Stopped(KeyboardInterrupt):
     """An interrupted training: a notebook shows its message in place of a traceback."""
 
+    def __init__(self, title: str):
+        super().__init__(f"{title}: stopped. Run the cell again to resume after its last epoch.")
+
     def _render_traceback_(self) -> list[str]:
         return [str(self)]
 
@@ -58,7 +61,7 @@ class Lesson:
         scores: type[SegmentationScores] = SegmentationScores,
         **about,
     ) -> Trained:
-        """Train by :func:`.train.run` in a folder below ``out``, whose name ends in a hash of the settings.
+        """Train by :meth:`run`, in a folder whose name ends in a hash of the settings, and show how it goes.
 
         Args:
             config: what to train.
@@ -74,24 +77,26 @@ class Lesson:
         title = f"{config.title or config.loss}, seed {config.seed}"
         curves = plots.LiveCurves(config.epochs, title=title) if live else None
         try:
-            trained = run(
+            trained = self.run(
                 config,
                 data,
-                out=self.out / folder_name(config, data),
-                device=str(self.device),
                 evaluate_every=1 if live else config.epochs,
                 scores=scores,
                 progress=not live,
                 on_epoch=curves,
-                notebook=self.name,
                 **about,
             )
         except KeyboardInterrupt:
             plt.close("all")  # a half-drawn one would be shown below the message
-            raise Stopped(f"{title}: stopped. Run the cell again to resume after its last epoch.") from None
+            raise Stopped(title) from None
         if curves and not curves.drawn:  # it was finished before
             curves(trained.history)
         return trained
+
+    def run(self, config: Config, data: Splits, **options) -> Trained:
+        """Train by :func:`.train.run`, in the folder and on the device that are this notebook's."""
+        out = self.out / folder_name(config, data)
+        return run(config, data, out=out, device=str(self.device), notebook=self.name, **options)
 
 
 def begin(name: str, *, seed: int = 0, out: str = "", device: str = "auto") -> Lesson:

@@ -77,12 +77,13 @@ class Config:
     start: Path | None = None
 
     def __post_init__(self):
-        least = {"size": 1, "images": 0, "epochs": 1, "batch_size": 1, "seed": 0, "learning_rate": 0}
-        for name, low in least.items():
-            high = command_line.SEED if name == "seed" else math.inf
-            if not low <= (value := getattr(self, name)) <= high or value == math.inf:
-                most = f" and at most {high}" if high < math.inf else ""
-                raise ValueError(f"{name}: expected a finite number of at least {low}{most}, got {value}")
+        for name, least in (("size", 1), ("images", 0), ("epochs", 1), ("batch_size", 1), ("seed", 0)):
+            if not (value := getattr(self, name)) >= least:
+                raise ValueError(f"{name}: expected at least {least}, got {value}")
+        if self.seed > command_line.SEED:
+            raise ValueError(f"seed: expected at most {command_line.SEED}, got {self.seed}")
+        if not 0 <= (rate := self.learning_rate) < math.inf:
+            raise ValueError(f"learning_rate: expected a finite number of at least 0, got {rate}")
         if self.network not in NETWORKS:
             raise ValueError(f"network: expected one of {list(NETWORKS)}, got {self.network!r}")
         if self.task not in (None, "source", *TASKS) and not is_folder(self.data):

@@ -4,13 +4,13 @@ This is the data set that needs no download, and the only one in which the truth
 A person is a head of 3D shape with skin, hair and clothes; lamps light it, a camera takes it, and something
 may cover it. Every label comes from the geometry that also made the picture::
 
-    classes  recipe                names, numbers and colours of the labels; the ingredients
-    head  skin  hair  scene        shape, face, hair; background and clothes
-    person  light  camera          the four together, on pixels; light; exposure and file
+    recipe                         names, numbers and colours of the labels; the ingredients
+    head  skin  hair  scene        shape, face, hair; background, bundled pictures among them, and clothes
+    person  light                  the four together, on pixels; light
     occluders  layers              things that cover a face, and how they are laid over
-    draw  store                    one sample, from (seed, index); data sets on disk
+    face  store                    one sample, from (seed, index), its camera and file; data sets on disk
     compose                        occluders over a labelled photograph
-    mesh  paint  colour  chance  photographs   rasteriser, painting, colours, noise, bundled pictures
+    mesh  paint  chance            rasteriser; painting and colours; noise
 """
 
 from synthetic_faces.compose import Composed, occlude

@@ -95,14 +95,14 @@ def open_data(job: Job, setting: Setting, data: str = "") -> Splits:
     """Open the job's data, or other ``data`` as it would; a teacher is trained first where it labels them."""
     data, teacher = data or job.data, None
     if data == TEACHER:
-        teacher = fitted(Job("few", FEW[0], CE, "", job.seed, "validation"), setting).folder
+        first = Job("few", FEW[0], CE, "", job.seed, "validation")
+        teacher = fitted(first, open_data(first, setting), setting).folder
     shared = setting.data, setting.size, setting.images, setting.faces
     return splits(data, *shared, job.seed, job.scored, teacher)
 
 
-def fitted(job: Job, setting: Setting) -> Trained:
-    """Train the job's network, or find it trained."""
-    data = open_data(job, setting)
+def fitted(job: Job, data: Splits, setting: Setting) -> Trained:
+    """Train the job's network on its data, or find it trained."""
     epochs = {"choose": setting.choose_epochs, "occlusion": setting.face_epochs}.get(job.part, setting.epochs)
     batch = setting.batch
     if job.data.endswith(UNLABELLED_TOO):  # two images for one, and as many steps as without
@@ -134,7 +134,7 @@ def train(job: Job, setting: Setting) -> tuple[Job, dict, dict[str, np.ndarray]]
         out = paths.runs_dir() / "evidence" / f"constant-{data.test.fingerprint}"
     else:
         try:
-            made = fitted(job, setting)
+            made = fitted(job, data, setting)
         except FloatingPointError as error:
             return job, job._asdict() | about | {"failed": str(error)}, {}
         scores, last, out = made.scores, made.history[-1], made.folder

@@ -89,11 +89,12 @@ def _samples(
     for number in range(len(free) or len(plain)):
         index = int(order[number % int(data.split()[0])]) if few else number
         image = decode(plain.folder, plain.rows[index], "image", plain.size)
-        labels = plain[index]["labels"].numpy().astype(np.uint8)
+        sample = plain[index]
+        labels = sample["labels"].numpy().astype(np.uint8)
         if data in BAD:
             labels = spoil(labels, data, np.random.default_rng((seed, index)))
         elif asked:
-            labels = asked(plain[index]["image"][None]).argmax(1)[0].numpy().astype(np.uint8)
+            labels = asked(sample["image"][None]).argmax(1)[0].numpy().astype(np.uint8)
         yield plain.rows[index].id, image, labels
     for row in rows:
         if row.id in free:

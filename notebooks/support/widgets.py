@@ -24,7 +24,7 @@ from skimage.segmentation import find_boundaries
 
 from consensus_lib.data import FaceDataset, Splits
 from consensus_lib.experiments.notebook import Lesson, Stopped
-from consensus_lib.experiments.train import Config, Trained, folder_name, run
+from consensus_lib.experiments.train import Config, Trained
 from consensus_lib.losses import consensus_loss, label_blobs
 from consensus_lib.models.parser import FaceParser, ParsedFace
 from consensus_lib.models.photo import PhotoError, open_photo
@@ -299,10 +299,8 @@ class Training:
 
     def __init__(self, lesson: Lesson, config: Config, data: Splits, **about):
         self.title, self.epochs = f"{config.title or config.loss}, seed {config.seed}", config.epochs
-        self._train = functools.partial(
-            run, config, data, out=lesson.out / folder_name(config, data), device=str(lesson.device),
-            progress=False, on_epoch=self._after_epoch, notebook=lesson.name, **about,
-        )  # fmt: skip
+        how = {"progress": False, "on_epoch": self._after_epoch}
+        self._train = functools.partial(lesson.run, config, data, **how, **about)
         self._thread = self._trained = self._error = None
         self._history, self._alt = [], ""
         self._going, self._halted = threading.Event(), threading.Event()
@@ -338,8 +336,7 @@ class Training:
         if self._error:
             raise self._error
         if not self._trained:
-            message = f"{self.title}: stopped. Run the cell again to resume after its last epoch."
-            raise Stopped(message)
+            raise Stopped(self.title)
         return self._trained
 
     def _press(self) -> None:

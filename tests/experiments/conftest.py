@@ -85,7 +85,7 @@ def command():
 def wait_for():
     """Return a function that waits until a condition is true, and returns its value."""
 
-    def wait(condition, seconds=300):
+    def wait(condition, seconds=60):
         end = time.monotonic() + seconds
         while not (found := condition()):
             assert time.monotonic() < end, "nothing came"

@@ -106,7 +106,7 @@ def test_every_way_of_failing_gets_its_status_and_the_others_go_on(
     ended = subprocess.run(command(file, out, "--workers", "2"), capture_output=True, text=True)
     assert ended.returncode == 1
     assert "failed: way=raises: ValueError: broken on purpose" in ended.stdout
-    wait_for(lambda: not processes(), 60)
+    wait_for(lambda: not processes(), 10)
 
     sweep = sweeps.read_sweep(file)
     table = sweeps.gather(sweep, out).set_index("way")
@@ -138,7 +138,7 @@ def test_a_run_that_takes_too_long_is_ended(described, tmp_path, processes, wait
     sweep = sweeps.read_sweep(described(parameters={"way": "sleeps"}, timeout=3))
     (state,) = sweeps.run_sweep(sweep, tmp_path / "out", progress=False).values()
     assert (state["status"], "3 s" in state["error"]) == ("timeout", True)
-    wait_for(lambda: not processes(), 60)
+    wait_for(lambda: not processes(), 10)
 
 
 @pytest.mark.slow
@@ -160,14 +160,14 @@ def test_a_sweep_interrupted_and_killed_loses_nothing_repeats_nothing_and_leaves
     driver.send_signal(signal.SIGINT)
     assert "the same command resumes" in driver.communicate()[1].decode()
     assert driver.returncode == 130
-    wait_for(lambda: not processes(), 60)
+    wait_for(lambda: not processes(), 10)
     before = began()
     driver = start()
     wait_for(lambda: began()[1] > before[1] and began()[2] > before[2])
     driver.kill()
     driver.communicate()
     assert driver.returncode == -signal.SIGKILL
-    wait_for(lambda: not processes(), 60)
+    wait_for(lambda: not processes(), 10)
 
     before = began()
     (out / "go").touch()
@@ -257,7 +257,8 @@ def test_a_changed_library_keeps_results_names_them_and_runs_them_again_if_told(
     assert sweeps.main([*line, "--rerun-outdated", "--dry-run"]) == 0
     assert f"{old}  outdated" in capsys.readouterr().out
     assert sweeps.main([*line, "--rerun-outdated"]) == 0
-    assert pd.read_csv(out / "table.csv").source.tolist() == [results.library_hash()] * 2
+    table = pd.read_csv(out / "table.csv", dtype={"source": str})  # a hash may consist of digits alone
+    assert table.source.tolist() == [results.library_hash()] * 2
     assert (out / kept / "result.json").stat().st_mtime_ns == stamp
     assert not (out / old / "work/checkpoint.json").exists()
 
@@ -313,12 +314,12 @@ def test_a_scheduler_gives_what_one_machine_gives_though_a_worker_is_killed(
         wait_for(lambda: list(out.glob("*/result.json")))
         busy = lambda: [one for one in started[1:3] if psutil.Process(one.pid).children()]  # noqa: E731
         wait_for(busy)[0].kill()
-        assert started[-1].wait(timeout=300) == 1  # one of them raises
+        assert started[-1].wait(timeout=120) == 1  # one of them raises
     finally:
         for process in started:
             process.terminate()
             process.wait()
-    wait_for(lambda: not processes(), 60)
+    wait_for(lambda: not processes(), 10)
     table = sweeps.gather(swept.sweep, out)
     differ = ["run_seconds", "gpu"]
     pd.testing.assert_frame_equal(table.drop(columns=differ), swept.table.drop(columns=differ))
