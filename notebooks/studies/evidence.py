@@ -43,7 +43,7 @@ from consensus_lib.models.postprocess import POSTPROCESSING, options_at
 from consensus_lib.training.devices import pick_device
 from consensus_lib.training.trainer import evaluate, predict
 from evidence_choices import choose, chosen
-from evidence_data import splits
+from evidence_data import segments_file, splits
 from evidence_plan import (
     BY_SIZE,
     CE,
@@ -120,6 +120,8 @@ def fitted(job: Job, data: Splits, setting: Setting) -> Trained:
     )
     out = paths.runs_dir() / "evidence" / folder_name(config, data)
     how = {"device": setting.device, "workers": 0, "progress": False}
+    if job.data != PHOTOGRAPHS:  # part `epochs` wants the scores of all, and only of those
+        how["evaluate_every"] = epochs
     with paths.locked(out.with_name(f".{out.name}.lock")):  # several repairs ask for one network
         return run(config, data, out=out, scores=StructureScores, notebook="evidence", **how)
 
@@ -162,6 +164,11 @@ def followed(made: Trained, test: FaceDataset) -> dict[str, np.ndarray]:
     pieces = np.stack([count_by_class(one, len(test.task.classes))[:, 1:, 0] for one in maps])
     scores = [[row[score] for score in FOLLOWED] for row in made.history]
     return {"epochs": np.array(scores, np.float32), "by_class": abs(pieces[1] - pieces[0]).astype(np.uint16)}
+
+
+def prepare(job: Job, setting: Setting) -> None:
+    """Make what the job is trained on, where it is not made yet."""
+    open_data(job, setting)
 
 
 def timed(job: Job, setting: Setting) -> tuple[tuple, float]:
@@ -238,6 +245,10 @@ def kernels_build(device: torch.device, size: int) -> bool:
 def work(jobs: Iterable[Job], setting: Setting, record: Record, pool, workers: int, deadline: float) -> bool:
     """Train what is not recorded yet, in order, until the deadline; say whether all is recorded."""
     left = [job for job in jobs if job.id not in record.rows]
+    first = {(job.data, job.seed): job for job in reversed(left) if job.method != CONSTANT}
+    making = pool.starmap_async(prepare, [(job, setting) for job in first.values()], chunksize=1)
+    while not making.ready() and time.monotonic() < deadline:  # else several trainings wait for the same data
+        time.sleep(0.05)
     running: dict[str, tuple] = {}
     last: dict[str, deque] = {}  # seconds of the last trainings of each part
     saved = time.monotonic()
@@ -326,6 +337,8 @@ def main(argv: list[str] | None = None, table: Path = FOLDER / "evidence.csv") -
     if "occlusion" in a.parts and a.phase != "choose":
         splits(FACES, a.data, a.size, a.images, faces, 0, "test")
     with pool_of(a.workers, a.device, a.size) as pool:
+        if "unlabelled" in a.parts and WITHOUT_LABELS.keys() & set(a.methods):
+            segments_file(splits(PHOTOGRAPHS, a.data, a.size, a.images, faces, 0, "test").train, pool.imap)
         shared = setting, record, pool, a.workers, begun + a.budget
         known = chosen(choices)[0] if choices.is_file() else {}
         wanted = [name for name in a.methods if name in METHODS or "unlabelled" in a.parts]

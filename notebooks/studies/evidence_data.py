@@ -4,18 +4,22 @@ Few, bad and no labels are prepared folders of their own: the trainings then tak
 """
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
+import torch
 from scipy import ndimage
 
 from consensus_lib import IGNORE, paths
 from consensus_lib.data import MILD, DatasetInfo, DatasetWriter, FaceDataset, Splits, open_splits
+from consensus_lib.data.dataset import as_images
 from consensus_lib.data.decoded import decode
-from consensus_lib.data.folder import ids_without_subjects_of, read_index
+from consensus_lib.data.folder import Row, ids_without_subjects_of, read_index
+from consensus_lib.losses import label_blobs
 from consensus_lib.teacher.teachers import NetworkTeacher
 from evidence_plan import BAD, FACES, FEW, PHOTOGRAPHS, TEACHER, UNLABELLED_TOO
+from evidence_unlabelled import SEGMENTS
 from synthetic_faces import Recipe, synthetic_folder
 
 COVERED = Recipe(background="drawn", occluded=1.0)
@@ -46,10 +50,58 @@ def splits(
         found = open_splits(source, "parts", size=size, images=images, augment=MILD, seed=seed)
     if data not in (FACES, PHOTOGRAPHS):
         folder = altered(data, found.train, seed, teacher)
-        found = found._replace(
-            train=FaceDataset(folder, "train", "parts", size=size, augment=MILD, seed=seed, progress=False)
-        )
+        kind, file = FaceDataset, None
+        if data.endswith(UNLABELLED_TOO):
+            kind, file = Segmented, segments_file(found.train)
+        train = kind(folder, "train", "parts", size=size, augment=MILD, seed=seed, progress=False)
+        train.segments = file and np.load(file, mmap_mode="r")
+        found = found._replace(train=train)
     return found if scored == "test" else found._replace(test=getattr(found, scored))
+
+
+class Segmented(FaceDataset):
+    """Few labels and photographs without any, whose batches have the SLIC ``segments`` of the latter.
+
+    They are found once, in the photograph as it is stored, and moved with it: int64 ``[B,H,W]``, ``IGNORE``
+    beyond the border and where there are labels.
+    """
+
+    segments: np.ndarray
+    """Of the second half of the samples, uint8 ``[N/2,H,W]``."""
+
+    def __getitems__(self, keys: list[tuple[int, int]]) -> dict[str, torch.Tensor]:
+        batch = super().__getitems__(keys)
+        place = batch["index"].numpy() - (len(self) - len(self.segments))
+        found = self.segments[place.clip(0)].astype(np.int64)
+        found[place < 0] = IGNORE
+        variation, blank = (self.seed, keys[0][0], batch["index"].tolist()), torch.zeros_like(batch["image"])
+        _, segments = self.augment(blank, torch.from_numpy(found), *variation)
+        return batch | {"segments": segments}
+
+
+def segments_file(train: FaceDataset, mapped: Callable = map) -> Path:
+    """Return the file of the segments of the photographs without labels, uint8 ``[N,H,W]``; ``mapped`` finds them."""
+    file = paths.data_dir() / "evidence" / f"segments-{train.size}-{train.fingerprint[:8]}.npy"
+    with paths.locked(file.with_name(f".{file.name}.lock")):
+        if not file.is_file():
+            of = functools.partial(_segments, folder=train.folder, size=train.size)
+            found = np.stack(list(mapped(of, _free(read_index(train.folder)))))
+            with paths.atomic(file) as part, part.open("wb") as stream:
+                np.save(stream, found)
+    return file
+
+
+def _segments(row: Row, folder: Path, size: int) -> np.ndarray:
+    """Return the number of each pixel's SLIC segment, uint8 ``[H,W]``."""
+    image = as_images(np.stack([decode(folder, row, "image", size)]))
+    blank = torch.zeros(1, size, size, dtype=torch.int64)
+    return label_blobs(blank, "superpixel", image=image, segments=SEGMENTS).ids[0].numpy().astype(np.uint8)
+
+
+def _free(rows: list[Row]) -> list[Row]:
+    """Return the photographs without labels, of people in neither validation nor test."""
+    kept = set(ids_without_subjects_of(rows, "unlabelled", ("validation", "test")))
+    return [row for row in rows if row.id in kept]
 
 
 def altered(data: str, train: FaceDataset, seed: int, teacher: Path | None = None) -> Path:
@@ -81,8 +133,7 @@ def _samples(
     data: str, plain: FaceDataset, seed: int, teacher: Path | None
 ) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
     """Yield id, image uint8 ``[H,W,3]`` and labels uint8 ``[H,W]`` of what :func:`altered` writes."""
-    rows = read_index(plain.folder) if data.endswith(UNLABELLED_TOO) else []
-    free = set(ids_without_subjects_of(rows, "unlabelled", ("validation", "test")))
+    free = _free(read_index(plain.folder)) if data.endswith(UNLABELLED_TOO) else []
     order = np.random.default_rng(seed).permutation(len(plain))
     few = data.removesuffix(UNLABELLED_TOO) in FEW
     asked = NetworkTeacher(teacher, device="cpu") if data == TEACHER else None
@@ -96,13 +147,8 @@ def _samples(
         elif asked:
             labels = asked(sample["image"][None]).argmax(1)[0].numpy().astype(np.uint8)
         yield plain.rows[index].id, image, labels
-    for row in rows:
-        if row.id in free:
-            yield (
-                row.id,
-                decode(plain.folder, row, "image", plain.size),
-                np.full((plain.size,) * 2, IGNORE, np.uint8),
-            )
+    nothing = np.full((plain.size,) * 2, IGNORE, np.uint8)
+    yield from ((row.id, decode(plain.folder, row, "image", plain.size), nothing) for row in free)
 
 
 def spoil(labels: np.ndarray, how: str, draw: np.random.Generator) -> np.ndarray:

@@ -200,7 +200,10 @@ def testing(chosen: dict[str, str], best: str, parts: Iterable[str], seeds: Iter
     plan = {
         "factorial": ([PHOTOGRAPHS], known),
         "occlusion": ([FACES], known),
-        "repairs": ([PHOTOGRAPHS], [name + THEN + repair for name in short for repair in REPAIRS]),
+        "repairs": (
+            [PHOTOGRAPHS],
+            [name + how for name in short for how in ("", *(THEN + r for r in REPAIRS))],
+        ),
         "control": ([PHOTOGRAPHS], list(CONTROLS)),
         "few": (FEW, short),
         "bad": ((*BAD, TEACHER), short + merged),

@@ -95,13 +95,13 @@ def differences(rows: dict[str, dict], arrays: dict[str, np.ndarray]) -> list[di
     groups: dict[tuple, dict[str, dict[int, str]]] = {}
     for key, row in rows.items():
         if row["scored"] == "test" and row["method"] != CONSTANT:
-            parts = ["factorial", "repairs", "control"] if row["part"] == "factorial" else [row["part"]]
+            parts = ["factorial", "control"] if row["part"] == "factorial" else [row["part"]]
             for part in parts:
                 seeds = groups.setdefault((part, row["data"]), {}).setdefault(row["method"], {})
                 seeds[int(row["seed"])] = key
     table = []
     for (part, data), methods in groups.items():
-        if part in ("repairs", "control") and not any(THEN in name or name in CONTROLS for name in methods):
+        if part == "control" and not any(name in CONTROLS for name in methods):
             continue  # nothing but what the factorial has
         kept = {
             key: stored(arrays, key)

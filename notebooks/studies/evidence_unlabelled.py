@@ -16,14 +16,14 @@ class WithUnlabelled(nn.Module):
 
     Args:
         weight: of these terms.
-        alpha: by kind of blob, ``"superpixel"`` or ``"pixel"``: the weight of the match to the blob's own most
+        alpha: by kind of blob, ``"segment"`` or ``"pixel"``: the weight of the match to the blob's own most
             probable class, where its mean probability is at least ``SURE``.
         beta: the same of the deviation.
         held: hold the mean constant in the deviation.
         ramp: the shares of the training from which on and up to which the weight rises.
     """
 
-    batch_keys = ("image",)
+    batch_keys = ("segments",)
 
     def __init__(
         self,
@@ -38,8 +38,14 @@ class WithUnlabelled(nn.Module):
         self.weight, self.alpha, self.beta = weight, alpha or {}, beta or {}
         self.held, self.ramp, self.progress = held, ramp, 0.0
 
-    def forward(self, logits: torch.Tensor, labels: torch.Tensor, image: torch.Tensor) -> torch.Tensor:
-        """Return the loss; an image without labels has ``IGNORE`` everywhere."""
+    def forward(self, logits: torch.Tensor, labels: torch.Tensor, segments: torch.Tensor) -> torch.Tensor:
+        """Return the loss.
+
+        Args:
+            logits: float ``[B,K,H,W]``.
+            labels: int64 ``[B,H,W]``; an image without labels has ``IGNORE`` everywhere.
+            segments: int64 ``[B,H,W]``, a number for each segment of an image; ``IGNORE`` beyond its border.
+        """
         loss = pixelwise_loss(logits, labels)
         free = (labels == IGNORE).flatten(1).all(1)
         begin, end = self.ramp
@@ -47,9 +53,9 @@ class WithUnlabelled(nn.Module):
         weight = self.weight * min(1.0, max(0.0, risen))
         if not weight or not free.any():
             return loss
-        logits, image, labels = logits[free], image[free], torch.zeros_like(labels[free])
+        logits, segments = logits[free], segments[free]
         for kind in {**self.alpha, **self.beta}:
-            blobs = label_blobs(labels, kind, image=image, segments=SEGMENTS)
+            blobs = label_blobs(segments, "pixel" if kind == "pixel" else "class")  # a class: one segment
             mean = blobs.mean(logits.detach().softmax(1).movedim(1, -1))  # [M, K]
             sure, own = mean.max(1)
             match, deviation = match_and_deviation(logits, blobs._replace(labels=own), self.held)
@@ -63,7 +69,7 @@ class WithUnlabelled(nn.Module):
 
 
 SUPERVISED, PSEUDO = "supervision alone", "pseudo-labels"
-SEGMENT, PIXEL = {"superpixel": 1.0}, {"pixel": 1.0}
+SEGMENT, PIXEL = {"segment": 1.0}, {"pixel": 1.0}
 UNLABELLED: dict[str, dict] = {
     "deviation": {"beta": SEGMENT, "held": False, "ramp": (0.0, 0.0)},
     "deviation, mean held": {"beta": SEGMENT, "ramp": (0.0, 0.0)},

@@ -21,6 +21,7 @@ import evidence_unlabelled
 import interval_coverage
 import transfer
 from consensus_lib import paths
+from consensus_lib.data import Augment
 from consensus_lib.losses import BASELINES, PRESETS, pixelwise_loss
 from consensus_lib.metrics.comparison import read_differences
 from consensus_lib.models import POSTPROCESSING
@@ -280,6 +281,25 @@ def test_few_labels_are_repeated_to_as_many(tiny_folder, data, labelled, free):
     assert (labels == 255).flatten(1).all(1).tolist() == [False] * labelled + [True] * free
 
 
+def test_segments_move_with_their_photograph(tiny_folder):
+    shutil.copytree(tiny_folder, paths.data_dir() / "lfw_part_labels-128")
+    data = evidence_plan.FEW_AND_FREE
+    train = evidence_data.splits(data, "lfw_part_labels", 32, 0, (1, 1, 1), 0, "test").train
+    still = evidence_data.FaceDataset(train.folder, "train", "parts", size=32)
+    free = range(len(train) - len(train.segments), len(train))
+    assert [len(np.unique(one)) > 9 for one in train.segments] == [True] * len(free)
+    bright = lambda batch: (batch["image"].mean(1) > 0).numpy()  # noqa: E731
+    train.segments = bright(still.__getitems__(free)).astype(np.uint8)
+    train.augment = Augment(flip=0.5, rotation=20, shift=0.2)
+    for epoch in range(3):
+        batch = train.__getitems__([(epoch, index) for index in range(len(train))])
+        moved = batch["segments"].numpy()
+        assert (moved[: free.start] == 255).all()
+        moved, found = moved[free.start :], bright(batch)[free.start :]
+        assert (moved == 255).any()
+        assert (moved == found)[moved != 255].mean() > 0.9
+
+
 SHARES = {
     "deviation": (1, 1, 1),
     "deviation, mean held": (1, 1, 1),
@@ -292,7 +312,7 @@ SHARES = {
 def test_losses_of_images_without_labels(name):
     loss = evidence_plan.WITHOUT_LABELS[name].make(weight=2.0)
     random = torch.Generator().manual_seed(0)
-    image = torch.rand(2, 3, 32, 32, generator=random) * 2 - 1
+    segments = torch.arange(16).view(4, 4).repeat_interleave(8, 0).repeat_interleave(8, 1).repeat(2, 1, 1)
     labels = torch.zeros(2, 32, 32, dtype=torch.int64)
     labels[1] = 255
     even = torch.tensor([0.95, 0.05]).log()[None, :, None, None].repeat(2, 1, 32, 32)
@@ -300,7 +320,7 @@ def test_losses_of_images_without_labels(name):
 
     def added(logits, progress=0.5):
         loss.progress = progress
-        return loss(logits, labels, image) - pixelwise_loss(logits, labels)
+        return loss(logits, labels, segments) - pixelwise_loss(logits, labels)
 
     no_deviation = -2 * math.log(0.95) * ("match" in name or "pseudo" in name)
     assert added(even).item() == pytest.approx(no_deviation, abs=1e-6)
