@@ -130,8 +130,9 @@ def recommended(beta: float = 0.3) -> WithConsensus:
     """Return Lovász-Softmax and the deviation from the means of components, each weighed by its size.
 
     Better than cross-entropy in mean IoU and in component error. Better than SCNP, and than Lovász-Softmax
-    alone, in mean IoU; their component errors are not decidedly others. Against Lovász-Softmax with
-    cross-entropy neither score is decided.
+    alone, in mean IoU; their component errors are not decidedly others. Better than Lovász-Softmax with
+    cross-entropy in component error; the mean IoU is not decided. On rendered covered faces neither score is
+    decided against cross-entropy.
 
     Args:
         beta: weight of the deviation; 0.3 was chosen on validation photographs.
@@ -152,8 +153,9 @@ PRESETS = {
     ),
 }
 """Losses with consensus by name. What their docstrings say of other losses is for photographs of LFW Part
-Labels at 64 pixels with a quarter of the network's width: ``notebooks/studies/claims.csv`` has each sentence
-beside its numbers, and ``notebooks/studies/README.md`` the protocol."""
+Labels, if nothing else is said, at 64 pixels with a quarter of the network's width:
+``notebooks/studies/claims.csv`` has each sentence beside its numbers, and ``notebooks/studies/README.md`` the
+protocol."""
 
 
 def _module(function: Callable[..., torch.Tensor]) -> Callable[..., FunctionLoss]:

@@ -1,4 +1,4 @@
-"""The evidence study's tables as notebooks show them: the factorial, and each claim beside its row."""
+"""The evidence study's tables as notebooks show them: the factorial, and differences with their words."""
 
 from collections.abc import Sequence
 
@@ -38,17 +38,38 @@ def constant_prediction(part: str = "factorial") -> pd.Series:
     return table[(table.part == part) & (table.method == CONSTANT)].iloc[0]
 
 
+def shared_seeds(scores: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of ``evidence.csv`` whose seed all methods have, and the constant prediction's."""
+    trained = scores[scores.method != CONSTANT]
+    seeds = set.intersection(*trained.groupby("method").seed.apply(set))
+    return scores[scores.seed.isin(seeds) | (scores.method == CONSTANT)]
+
+
+def words(rows: pd.DataFrame, *index: str) -> pd.DataFrame:
+    """Return differences as text: the first method's mean, the second's, and the word; a column for each score.
+
+    Args:
+        rows: of ``evidence-differences.csv``.
+        index: columns that name a row of the table.
+    """
+    rows = rows[rows.score.isin(SHOWN)]
+    said = [f"{row['first']:.3f} → {row.second:.3f}, {row.word}" for _, row in rows.iterrows()]
+    table = rows.assign(said=said, score=rows.score.map(SHOWN))
+    return table.pivot_table("said", list(index), "score", "first", sort=False)[list(SHOWN.values())]
+
+
 def factorial(differences: pd.DataFrame, scores: pd.DataFrame, part: str) -> pd.DataFrame:
     """Return what each base scores, alone and with consensus, and whether that changes it.
 
-    The last row is the constant prediction.
+    Means are over the seeds that all methods have; words are as decided, over all seeds of a pair. The last
+    row is the constant prediction.
 
     Args:
         differences: ``evidence-differences.csv``.
         scores: ``evidence.csv``.
         part: ``"factorial"`` (photographs) or ``"occlusion"`` (covered faces).
     """
-    means = scores[scores.part == part].groupby("method")[list(SHOWN)].mean()
+    means = shared_seeds(scores[scores.part == part]).groupby("method")[list(SHOWN)].mean()
     own = differences[(differences.part == part) & (differences.family == "against its base")]
     words = {(row.base, row.method, row.score): row.word for _, row in own.iterrows()}
     bases = [name for name in means.index if f"{name} + deviation" in means.index]

@@ -400,6 +400,36 @@ def test_the_stored_thirds_are_of_the_stored_rows():
         assert np.argmax(covered[name]) == 2, "as the README says"
 
 
+def test_the_numbers_of_the_evidence_in_the_readme():
+    against, rows = (pd.read_csv(evidence.FOLDER / f"evidence{end}.csv") for end in ("-differences", ""))
+    tested = rows[rows.part.isin(["factorial", "control"])].groupby("method")
+    against = against[against.part.isin(["factorial", "control"])]
+    text = (evidence.FOLDER / "README.md").read_text("utf-8").partition("### What came of it")[2]
+    table = [
+        [cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines() if line[:1] == "|"
+    ]
+    assert len(table) == 12
+    short = {"mean IoU": "mean_iou", "component error": "component_error"}
+    for method, seeds, mean_iou, component_error, words in table[2:]:
+        name = method.removeprefix("*control:* ")
+        means = tested.get_group(name)[list(short.values())].mean()
+        assert mean_iou == f"{means.mean_iou:.3f}"
+        assert component_error == f"{means.component_error:.2f}"
+        if not words:
+            continue
+        assert int(seeds) == len(tested.get_group(name))
+        of_both = [
+            claims.find(against, name, score, evidence.CE, part, "photographs")
+            for score, part in itertools.product(short.values(), ("factorial", "control"))
+        ]
+        found = {row.score: row.word for row in of_both if row is not None}
+        if words == "not decided" or words.startswith("better in both"):
+            assert set(found.values()) == {words.partition(" in both")[0]}
+        else:
+            said = dict(reversed(one.split(" in ")) for one in words.split(", "))
+            assert found == {score: said.get(label, "not decided") for label, score in short.items()}
+
+
 def test_the_stored_differences_are_those_of_the_stored_rows():
     against, rows = (pd.read_csv(evidence.FOLDER / f"evidence{end}.csv") for end in ("-differences", ""))
     five = rows[(rows.part == "factorial") & rows.seed.isin([0, *evidence_plan.SEEDS])]
