@@ -187,7 +187,9 @@ def curves(
             at = {"xy": (1, constant[key]), "xycoords": ("axes fraction", "data")}
             axis.annotate("constant", **at, ha="right", va="bottom", fontsize=6.5, color="0.3")
         axis.set(xlabel=xlabel, ylabel=label)
-    if len(histories) > 1:
+    if len(histories) > 3:  # in a panel they would cover its lines
+        figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right center")
+    elif len(histories) > 1:
         axes[0].legend()
     return figure
 
