@@ -39,7 +39,8 @@ figures: setup
 	@test -n "$(RUN)" || { echo "No run folder: make run first, or name one with RUN=" >&2; exit 1; }
 	$(BIN)/python -m consensus_lib run --only 07 --out "$(RUN)" --set venue=$(VENUE)
 
-# Notebooks train from nothing in a folder of their own, so that a test never reads an old result.
+# Notebooks train from nothing in a folder of their own, so that a test never reads an old result; with the profile
+# smoke, see notebooks/conftest.py.
 test: setup
 	runs=$$(mktemp -d) && trap 'rm -rf "$$runs"' EXIT && \
 	CONSENSUS_RUNS_DIR="$$runs" $(BIN)/python -m pytest --nbval-lax --nbval-current-env tests notebooks
