@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import shutil
 import tarfile
 
 import hypothesis
@@ -57,10 +58,15 @@ def write_tiny():
     return _write_tiny
 
 
+@pytest.fixture(scope="session")
+def _tiny(tmp_path_factory):
+    return _write_tiny(tmp_path_factory.mktemp("shared") / "tiny")
+
+
 @pytest.fixture
-def tiny_folder(tmp_path):
+def tiny_folder(tmp_path, _tiny):
     """A prepared data set of 32×32 pixels: a face-coloured disc under a hair-coloured band."""
-    return _write_tiny(tmp_path / "tiny")
+    return shutil.copytree(_tiny, tmp_path / "tiny")
 
 
 def _write_tgz(path, entries):

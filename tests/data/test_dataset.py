@@ -97,7 +97,7 @@ def write_stripes(folder, classes, mirrored=()):
     labels = (np.arange(32 * 32) * len(classes) // 32**2).reshape(32, 32).T
     image = np.repeat(labels[..., None], 3, axis=2).astype(np.uint8)
     with DatasetWriter(folder, info) as writer:
-        for number in range(2):
+        for number in range(8):
             writer.add(f"train {number}", "train", str(number), image=image, labels=labels)
     return folder
 
@@ -185,43 +185,24 @@ def test_flips_without_pairs_are_warned_of(tmp_path):
     FaceDataset(folder, "train", paired, augment=Augment())
 
 
-@pytest.mark.parametrize("kind", ["class", "component", "pixel"])
-@pytest.mark.parametrize("augment", [Augment(flip=1), Augment(flip=1, rotation=1e-6)], ids=["flip", "move"])
-def test_a_flip_exchanges_left_and_right(tmp_path, augment, kind):
+@pytest.mark.parametrize("augment", [Augment(flip=0.5), Augment(flip=0.5, rotation=1e-6)])
+def test_flipped_samples_alone_exchange_left_and_right(tmp_path, augment):
     folder = write_stripes(tmp_path / "eyes", EYES, mirrored=(("l_eye", "r_eye"),))
     (folder / "probabilities").mkdir()
     for row in read_index(folder):
         labels = np.asarray(Image.open(folder / row.labels))
         layers = np.concatenate([255 * (labels == k).astype(np.uint8) for k in range(3)])
         Image.fromarray(layers).save(folder / f"probabilities/{row.id}.png")
-    still = FaceDataset(folder, "train", probabilities=True)[0]["labels"]
-    data = FaceDataset(folder, "train", probabilities=True, augment=augment).with_blobs(kind=kind)
-    for _ in range(2):  # the second time from what was kept
-        batch = data.__getitems__([0, 1])
+    still = FaceDataset(folder, "train")[0]["labels"]
+    data = FaceDataset(folder, "train", probabilities=True, augment=augment).with_blobs(kind="component")
+    for epoch in (0, 1):  # the second time from what was kept
+        batch = data.__getitems__([(epoch, index) for index in range(8)])
+        flipped = augment.flipped(0, epoch, range(8))
+        assert 0 < flipped.sum() < 8
         expected = torch.tensor([0, 2, 1])[still.flip(1)]
-        assert torch.equal(batch["labels"][0], expected)
+        assert torch.equal(batch["labels"], torch.where(flipped[:, None, None], expected, still))
         assert torch.equal(batch["probabilities"].argmax(1), batch["labels"])
-        inside = batch["blobs"].ids >= 0
-        assert torch.equal(batch["blobs"].labels[batch["blobs"].ids][inside], batch["labels"][inside])
-        assert same_cut(batch["blobs"], label_blobs(batch["labels"], kind=kind))
-
-
-def test_only_flipped_samples_exchange_left_and_right():
-    augment = Augment(flip=0.5, rotation=30, scale=0.7, shift=0.2, crop=0.7)
-    images, labels = torch.rand(64, 3 + 3, 16, 16), torch.randint(1, 3, (64, 16, 16))
-    labels[:, :2] = IGNORE
-    plain = augment(images, labels, 0, 0, range(64))
-    swapped = augment(images, labels, 0, 0, range(64), mirror=[0, 2, 1])
-    flipped = augment.flipped(0, 0, range(64))
-    assert 20 < flipped.sum() < 44
-    for i in range(64):
-        order, names = ([0, 1, 2, 3, 5, 4], [0, 2, 1]) if flipped[i] else ([*range(6)], [0, 1, 2])
-        assert torch.equal(swapped[0][i], plain[0][i][order])
-        table = torch.arange(256)
-        table[:3] = torch.tensor(names)
-        assert torch.equal(swapped[1][i], table[plain[1][i]])
-    with pytest.raises(ValueError, match="images"):
-        augment(images[:, :5], labels, 0, 0, range(64), mirror=[0, 2, 1])
+        assert same_cut(batch["blobs"], label_blobs(batch["labels"], kind="component"))
 
 
 # What hand-made folders may hold
@@ -367,6 +348,12 @@ def test_a_flip_alone_is_exact_and_colour_leaves_labels_and_range():
 def test_an_augmentation_out_of_range_is_refused(name, value):
     with pytest.raises(ValueError, match=name):
         Augment(**{name: value})
+
+
+def test_channels_that_are_no_probabilities_are_refused():
+    images, labels = torch.zeros(1, 5, 8, 8), torch.zeros(1, 8, 8, dtype=torch.int64)
+    with pytest.raises(ValueError, match="images"):
+        Augment()(images, labels, 0, 0, [0], mirror=[0, 2, 1])
 
 
 def same_cut(found, expected):
