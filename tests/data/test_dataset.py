@@ -152,12 +152,10 @@ def test_a_task_of_ones_own_is_taken_wherever_a_name_is(tiny_folder, tmp_path, m
         {"classes": tuple(map(str, range(151)))},
         {"colours": ((0, 0, 0),)},
         {"colours": ((0, 0, 0), (0, 0, 256))},
-        {"colours": ((0, 0, 0), (0, 0))},
         {"members": {"face": "nose"}},
         {"members": {}},
         {"needs": ("nose",)},
         {"mirrored": (("rest", "nose"),)},
-        {"mirrored": (("rest", "rest"),)},
         {"mirrored": (("rest",),)},
         {"mirrored": (("rest", "skin"), ("skin", "rest"))},
     ],
@@ -271,22 +269,17 @@ def test_a_data_set_is_handed_on_without_its_pixels(tiny_folder, split, augment)
 @pytest.mark.parametrize("workers", [0, 2])
 def test_batches_depend_on_seed_epoch_and_index_only(tiny_folder, workers):
     data = FaceDataset(tiny_folder, "train", "parts", augment=AUGMENT, seed=7)
-    batches = loader(data, 5, shuffle=True, workers=workers, first_epoch=3)
+    batches, orders = loader(data, 4, shuffle=True, workers=workers, first_epoch=3), []
     for epoch in (3, 4):
         for batch in batches:
+            orders += batch["index"].tolist()
             for image, labels, index in zip(batch["image"], batch["labels"], batch["index"], strict=True):
                 alone = data[(epoch, int(index))]
                 torch.testing.assert_close(image, alone["image"])
                 assert torch.equal(labels, alone["labels"])
-
-
-def test_each_epoch_has_another_order_and_another_variation(tiny_folder):
-    data = FaceDataset(tiny_folder, "train", "parts", augment=AUGMENT)
-    batches = loader(data, 12, shuffle=True)
-    first, second = next(iter(batches)), next(iter(batches))
-    assert sorted(first["index"]) == sorted(second["index"]) == list(range(12))
-    assert not torch.equal(first["index"], second["index"])
-    assert not torch.equal(data[(0, 1)]["image"], data[(1, 1)]["image"])
+    assert sorted(orders[:12]) == sorted(orders[12:]) == list(range(12))
+    assert orders[:12] != orders[12:]
+    assert not torch.equal(data[(3, 1)]["image"], data[(4, 1)]["image"])
 
 
 @pytest.mark.parametrize("world", [1, 2, 3])

@@ -22,9 +22,10 @@ def test_colours_within_a_distance_are_the_nearest_class():
     labels, unclear = classes_of(values, COLOURS[:2], "x", ignore=COLOURS[2], within=20, most=0.2)
     assert labels.tolist() == [[IGNORE, 1, IGNORE], [0, 1, 0]]
     assert unclear == 1
+    doubtful = values_of(mask([COLOURS[2], NEAR, FAR], [COLOURS[0], FAR, FAR]), colours=True)
     for options in ({}, {"within": 20, "most": 0.1}):
-        with pytest.raises(DatasetError, match=r"a\.png: .*\(90, 90, 90\) at row 0, column 0"):
-            classes_of(values[:, 2:], COLOURS, "a.png", **options)
+        with pytest.raises(DatasetError, match=r"a\.png: .*\(90, 90, 90\) at row 0, column 2"):
+            classes_of(doubtful, COLOURS, "a.png", **options)
 
 
 def test_numbers_are_classes_in_any_order():

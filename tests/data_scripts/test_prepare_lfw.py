@@ -7,6 +7,7 @@ photographs of Cleo Öz have no labels.
 import io
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -65,32 +66,33 @@ def superpixel_name(id):
     return f"parts_lfw_funneled_superpixels_mat/{id[:-5]}/{id}.dat"
 
 
-class Mirror:
-    """The files of a tiny distribution: change them, then :meth:`write`."""
-
-    def __init__(self, folder, write_tgz, write_registry):
-        self.folder, self._write_tgz, self._write_registry = folder, write_tgz, write_registry
-        self.photographs = {photograph_name(id): photograph(n) for n, id in enumerate((*LISTED, *UNLISTED))}
-        self.photographs["lfw_funneled/pairs_01.txt"] = b"not a photograph"
-        self.labels = {label_name(id): label_image(n) for n, id in enumerate(LISTED)}
-        self.superpixels = {}
-        self.lists = dict(LISTS)
-
-    def write(self):
-        self.folder.mkdir(exist_ok=True)
-        for split, lines in self.lists.items():
-            (self.folder / f"parts_{split}.txt").write_text(lines, encoding="utf-8")
-        self._write_tgz(self.folder / "lfw-funneled.tgz", self.photographs.items())
-        self._write_tgz(self.folder / "parts_lfw_funneled_gt_images.tgz", self.labels.items())
-        if self.superpixels:
-            self._write_tgz(self.folder / "parts_lfw_funneled_superpixels_mat.tgz", self.superpixels.items())
-        self._write_registry(self.folder)
-        return str(self.folder)
-
-
 @pytest.fixture
 def mirror(tmp_path, write_tgz, write_registry):
-    return Mirror(tmp_path / "mirror", write_tgz, write_registry)
+    """The files of a tiny distribution: change them, then ``write``."""
+    photographs = {photograph_name(id): photograph(n) for n, id in enumerate((*LISTED, *UNLISTED))}
+    photographs["lfw_funneled/pairs_01.txt"] = b"not a photograph"
+    labels = {label_name(id): label_image(n) for n, id in enumerate(LISTED)}
+    lists, superpixels, folder = dict(LISTS), {}, tmp_path / "mirror"
+
+    def write():
+        folder.mkdir(exist_ok=True)
+        for split, lines in lists.items():
+            (folder / f"parts_{split}.txt").write_text(lines, encoding="utf-8")
+        write_tgz(folder / "lfw-funneled.tgz", photographs.items())
+        write_tgz(folder / "parts_lfw_funneled_gt_images.tgz", labels.items())
+        if superpixels:
+            write_tgz(folder / "parts_lfw_funneled_superpixels_mat.tgz", superpixels.items())
+        write_registry(folder)
+        return str(folder)
+
+    return SimpleNamespace(
+        photographs=photographs,
+        labels=labels,
+        superpixels=superpixels,
+        lists=lists,
+        folder=folder,
+        write=write,
+    )
 
 
 @pytest.fixture
@@ -131,7 +133,8 @@ def test_index_and_description(mirror, out, capsys):
 
 
 def test_images_labels_and_superpixels_stay_aligned(mirror, out):
-    mirror.superpixels = {superpixel_name(id): superpixel_map(n) for n, id in enumerate(LISTED)}
+    for n, id in enumerate(LISTED):
+        mirror.superpixels[superpixel_name(id)] = superpixel_map(n)
     lfw.prepare(out, 64, unlabelled=False, mirror=mirror.write())
     for row in read_index(out):
         image, labels = read(out, row.image).astype(int), read(out, row.labels)
@@ -142,7 +145,8 @@ def test_images_labels_and_superpixels_stay_aligned(mirror, out):
 
 
 def test_source_size_keeps_bytes_labels_and_superpixels(mirror, out):
-    mirror.superpixels = {superpixel_name(id): superpixel_map(n) for n, id in enumerate(LISTED[:2], 3)}
+    for n, id in enumerate(LISTED[:2], 3):
+        mirror.superpixels[superpixel_name(id)] = superpixel_map(n)
     assert lfw.prepare(out, 250, mirror=mirror.write()).notes["superpixels"] is True
     for n, id in enumerate(LISTED):
         assert (out / f"images/{id}.jpg").read_bytes() == mirror.photographs[photograph_name(id)]
@@ -160,22 +164,6 @@ def test_another_data_set_is_not_overwritten(mirror, out, unlabelled, recipe, mo
     monkeypatch.setattr(sets, "RECIPE", recipe)
     with pytest.raises(DatasetError, match=str(out)):
         lfw.prepare(out, 32, unlabelled=unlabelled, mirror=str(mirror.folder))
-
-
-def test_an_interrupted_call_is_resumed(mirror, out, monkeypatch, capsys):
-    def interrupt(name, content):
-        if "Cleo_Öz_0001" in name:
-            raise KeyboardInterrupt
-        return decode(name, content)
-
-    decode = lfw.decode_picture
-    monkeypatch.setenv("CONSENSUS_DATA_MIRROR", mirror.write())
-    with monkeypatch.context() as patch:
-        patch.setattr(lfw, "decode_picture", interrupt)
-        assert lfw.main(["--out", str(out), "--size", "32"]) == 130
-    assert not out.exists()
-    assert lfw.main(["--out", str(out), "--size", "32"]) == 0
-    assert "3 images were there from an interrupted run" in capsys.readouterr().out
 
 
 def test_an_interrupted_call_with_other_archives_is_started_anew(mirror, out, capsys):

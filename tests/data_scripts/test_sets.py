@@ -49,8 +49,6 @@ def build_lapa(tree, dataset):
         labels, image = stripes(dataset, k)
         save(tree / f"LaPa/{folder}/images/{name}.jpg", image)
         save(tree / f"LaPa/{folder}/labels/{name}.png", labels)
-        (tree / f"LaPa/{folder}/landmarks").mkdir(exist_ok=True)
-        (tree / f"LaPa/{folder}/landmarks/{name}.txt").write_text("106\n")
 
 
 def build_easyportrait(tree, dataset):
@@ -268,6 +266,14 @@ def test_a_failed_call_is_resumed(tree, tmp_path, capsys):
     assert run(LAPA, tree, tmp_path / "out") == 0
     assert "3 images were there" in capsys.readouterr().out
     assert all((tmp_path / "out/images" / name).stat().st_mtime_ns == then for name, then in stored.items())
+
+
+def test_an_interrupt_is_no_error(capsys):
+    def interrupted():
+        raise KeyboardInterrupt
+
+    assert sets.run(interrupted) == 130
+    assert "resumes" in capsys.readouterr().err
 
 
 def test_reading_stays_a_few_images_ahead(tmp_path):

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 
 from synthetic_faces import chance, layers, light, mesh
-from synthetic_faces.person import sample_person, solids
 
 VIEW = mesh.View(scale=1.0, centre=(64.0, 64.0), distance=1e9, size=128)
 
@@ -56,24 +55,14 @@ def test_nearer_part_hides_the_other():
 
 
 def test_streams_differ_by_every_key_and_noise_repeats():
-    keys = [(0, 1, "hair"), (0, 1, "hair"), (1, 1, "hair"), (0, 2, "hair"), (0, 1, "light")]
-    first, again, *others = (chance.stream(*key).integers(2**63) for key in keys)
-    assert first == again
-    assert len({first, *others}) == 4
+    keys = [(0, 1, "hair"), (1, 1, "hair"), (0, 2, "hair"), (0, 1, "light")]
+    assert len({chance.stream(*key).integers(2**63) for key in keys}) == 4
     u = np.linspace(0, 32, 4001)
     values = chance.field(np.random.default_rng(1), u, 0 * u + 3.3)
     assert np.abs(np.diff(values)).max() < 0.1
     assert values[0] == pytest.approx(values[-1], abs=1e-3)
     picks = [chance.choose(np.random.default_rng(i), {"a": 3, "b": 1, "c": 0}) for i in range(400)]
     assert (picks.count("a"), picks.count("c")) == (pytest.approx(300, abs=40), 0)
-
-
-def test_hair_covers_some_of_its_shell():
-    for index in range(20):
-        parts = solids(sample_person(5, index))
-        assert all(np.isfinite(solid.grid).all() for solid in parts.values())
-        if "hair" in parts:
-            assert 0 < parts["hair"].keep(parts["hair"].place.reshape(-1, 3)).mean() < 1
 
 
 def test_layer_covers_and_shades():
