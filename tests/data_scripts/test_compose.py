@@ -37,7 +37,7 @@ def test_labels_say_what_of_the_face_is_covered():
     assert not (composed.hair & composed.complete).any()
 
 
-@pytest.mark.parametrize("index", [1, 3, 5])
+@pytest.mark.parametrize("index", [1, 3])
 def test_the_complete_face_leaves_out_neck_and_ears(index):
     _, labels, face = photograph(index)
     composed, truth = occluded(index=index), face & (labels == 1)

@@ -204,6 +204,7 @@ def test_splits_keep_subjects_together(prepare_with, tmp_path):
     info = prepare_with("by_pattern", subject=r"^(p\d+)_", splits=shares)
     assert info.counts == {"train": 12, "validation": 6, "test": 6}
     assert verify(tmp_path / "by_pattern") == []
+    assert len({row.subject for row in read_index(tmp_path / "by_pattern")}) == 12
     info = prepare_with("by_lists", splits={"test": ["p00_000", "p00_001"], "train": 1.0})
     assert info.counts == {"train": 22, "test": 2}
 

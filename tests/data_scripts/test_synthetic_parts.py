@@ -36,12 +36,12 @@ def test_rasteriser_covers_the_pixels_of_a_slow_loop():
     view = mesh.View(1.0, (16.0, 16.0), 1e9, 32)
     (seen,) = mesh.rasterise(view, [mesh.Solid(grid, np.eye(3), closed=False, sides="both")])
     points, expected = view.project(grid)[..., :2], set()
+    y, x = np.mgrid[:32, :32].reshape(2, -1) + 0.5
     for i, j, far in np.ndindex(3, 4, 2):  # two triangles of each cell
         corners = points[i, j + 1], points[i + 1, j], points[i + far, j + far]
         system = np.vstack([np.transpose(corners), np.ones(3)])
-        for pixel in range(32 * 32):
-            if (np.linalg.solve(system, [pixel % 32 + 0.5, pixel // 32 + 0.5, 1]) >= 0).all():
-                expected.add(pixel)
+        inside = (np.linalg.solve(system, np.stack([x, y, np.ones_like(x)])) >= 0).all(0)
+        expected.update(np.flatnonzero(inside).tolist())
     assert len(expected ^ set(seen.pixel.tolist())) <= 2  # rounding on an edge
 
 
