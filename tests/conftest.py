@@ -1,11 +1,9 @@
-"""Fixtures that several test files share: tiny data sets, archives in a real layout, a server for them."""
+"""Fixtures that several test files share: tiny data sets, and archives in a real layout."""
 
-import functools
 import hashlib
-import http.server
 import io
+import shutil
 import tarfile
-import threading
 
 import hypothesis
 import numpy as np
@@ -60,10 +58,15 @@ def write_tiny():
     return _write_tiny
 
 
+@pytest.fixture(scope="session")
+def _tiny(tmp_path_factory):
+    return _write_tiny(tmp_path_factory.mktemp("shared") / "tiny")
+
+
 @pytest.fixture
-def tiny_folder(tmp_path):
+def tiny_folder(tmp_path, _tiny):
     """A prepared data set of 32×32 pixels: a face-coloured disc under a hair-coloured band."""
-    return _write_tiny(tmp_path / "tiny")
+    return shutil.copytree(_tiny, tmp_path / "tiny")
 
 
 def _write_tgz(path, entries):
@@ -94,34 +97,3 @@ def write_tgz():
 def write_registry():
     """Return a function that makes a folder of files a mirror: it writes their hashes to registry.txt."""
     return _write_registry
-
-
-class _Handler(http.server.SimpleHTTPRequestHandler):
-    def do_GET(self):
-        self.server.requested.append(self.path.lstrip("/"))
-        super().do_GET()
-
-    def log_message(self, *arguments):
-        pass
-
-
-@pytest.fixture
-def serve(monkeypatch):
-    """Return a function that serves a folder on loopback: it returns the address and the list of requests."""
-    monkeypatch.setenv("NO_PROXY", "*")
-    servers = []
-
-    def start(folder):
-        handler = functools.partial(_Handler, directory=str(folder))
-        server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
-        server.requested = []
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        servers.append((server, thread))
-        return f"http://127.0.0.1:{server.server_port}", server.requested
-
-    yield start
-    for server, thread in servers:
-        server.shutdown()
-        thread.join()
-        server.server_close()

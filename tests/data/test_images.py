@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw
-from scipy import ndimage
 
 from consensus_lib import IGNORE
 from consensus_lib.data.decoded import decode
@@ -12,7 +11,6 @@ from consensus_lib.data.images import (
     read_image,
     read_labels,
     read_layers,
-    resize_image,
     resize_labels,
     resize_numbers,
     resize_shares,
@@ -43,52 +41,19 @@ def test_a_rectangle_on_the_grid_keeps_area_and_centre_exactly(size):
     assert centre == pytest.approx([48 * scale, 64 * scale])
 
 
-@pytest.mark.parametrize(
-    "size", [64, 96, *(pytest.param(size, marks=pytest.mark.slow) for size in (32, 100, 200))]
-)
-def test_rectangles_anywhere_keep_area_and_centre(size):
-    # Every place of two edges against the new grid: each goes to a whole pixel, on average to its own place.
-    scale = size / 128
-    moved, grown, by_nearest = [], [], []
-    for top in range(16, 48):
-        for bottom in range(80, 112):
-            labels, centre = rectangle(top, bottom, 32, 96), np.array([(top + bottom) / 2, 64]) * scale
-            area, found = area_and_centre(resize_labels(labels, size))
-            moved.append(found - centre)
-            grown.append(area / (64 * scale) - (bottom - top) * scale)  # in height, as the sides are exact
-            nearest = Image.fromarray(labels).resize((size, size), Image.Resampling.NEAREST)
-            by_nearest.append(area_and_centre(np.asarray(nearest))[1] - centre)
-    assert np.abs(moved).max() <= 0.5
-    assert np.abs(np.mean(moved, axis=0)).max() < 0.01
-    assert np.abs(grown).max() <= 1
-    assert -0.51 < np.mean(grown) < 0.05  # an edge amid a pixel is a tie, which background wins
-    if size == 64:  # what this is for
-        assert np.mean(by_nearest, axis=0)[0] == pytest.approx(-0.25)
-
-
-@pytest.mark.parametrize("size", [64, 32, 96, 256])
-def test_a_flipped_map_is_resized_to_the_flipped_result(size):
-    noise = ndimage.gaussian_filter(np.random.default_rng(0).normal(size=(5, 128, 128)), (0, 6, 6))
-    labels = noise.argmax(0).astype(np.uint8)
-    labels[labels == 4] = IGNORE
-    small = resize_labels(labels, size)
-    assert set(np.unique(small)) == {0, 1, 2, 3, IGNORE}
-    assert np.array_equal(resize_labels(labels[:, ::-1], size), small[:, ::-1])
-    assert np.array_equal(resize_labels(labels[::-1].T, size), small[::-1].T)
-
-
 @pytest.mark.parametrize("size", [16, 24, 9, 48])
 def test_labels_are_the_argmax_of_lanczos_votes(size):
-    labels = np.random.default_rng(size).integers(0, 4, (32, 32)).astype(np.uint8)
+    classes = np.array([0, 1, 2, IGNORE], np.uint8)
+    labels = np.random.default_rng(size).choice(classes, (32, 32))
     factor = 32 / size
     offset = (np.arange(32) + 0.5) - (np.arange(size)[:, None] + 0.5) * factor  # [size, 32], old pixels
     x = offset / max(factor, 1)
     weights = np.sinc(x) * np.sinc(x / 3) * (np.abs(x) < 3)
     weights /= weights.sum(1, keepdims=True)
-    votes = np.stack([weights @ (labels == number) @ weights.T for number in range(4)])  # [4, size, size]
+    votes = np.stack([weights @ (labels == number) @ weights.T for number in classes])  # [4, size, size]
     clear = np.diff(np.sort(votes, axis=0)[-2:], axis=0)[0] > 1e-3
     assert clear.mean() > 0.95
-    assert np.array_equal(resize_labels(labels, size)[clear], votes.argmax(0)[clear])
+    assert np.array_equal(resize_labels(labels, size)[clear], classes[votes.argmax(0)][clear])
 
 
 def test_ties_go_to_the_lower_class_and_ignore_loses_them():
@@ -105,25 +70,22 @@ def iou(a, b):
     return (a & b).sum() / (a | b).sum()
 
 
-@pytest.mark.parametrize("size", [64, 32, 96])
+@pytest.mark.parametrize("size", [64, 96])
 def test_image_edge_and_label_edge_agree_on_rendered_faces(tmp_path, size):
     # The picture of a class is white where the class is: at any size its edge is the label's.
-    table, found, by_nearest = TASKS["parts"].table(CLASSES), [], []
-    for index in range(4):
-        labels = table[draw_face(3, index, 128).labels]
-        for number in np.unique(labels):
-            white = (labels == number).astype(np.uint8)
-            Image.fromarray(np.repeat(255 * white[..., None], 3, axis=2)).save(tmp_path / "image.png")
-            Image.fromarray(white).save(tmp_path / "labels.png")
-            row = Row("a", "train", "A", "image.png", "labels.png")
-            grey = decode(tmp_path, row, "image", size)[..., 0].astype(float)
-            clear = np.abs(grey - 127.5) > 2  # else a tie, but for the rounding to 8 bits
-            edge, nearest = grey > 127, Image.fromarray(white).resize((size, size), Image.Resampling.NEAREST)
-            found.append(iou(clear & edge, clear & (decode(tmp_path, row, "labels", size, 2) == 1)))
-            by_nearest.append(iou(clear & edge, clear & (np.asarray(nearest) == 1)))
-    assert min(found) > 0.98  # not 1: of the image, what lies beyond black and white is cut on the way
-    assert np.mean(found) > 0.998
-    assert np.mean(by_nearest) < 0.985
+    labels, found, by_nearest = TASKS["parts"].table(CLASSES)[draw_face(3, 0, 128).labels], [], []
+    row = Row("a", "train", "A", "image.png", "labels.png")
+    for number in np.unique(labels):
+        white = (labels == number).astype(np.uint8)
+        Image.fromarray(np.repeat(255 * white[..., None], 3, axis=2)).save(tmp_path / "image.png")
+        Image.fromarray(white).save(tmp_path / "labels.png")
+        grey = decode(tmp_path, row, "image", size)[..., 0].astype(float)
+        clear = np.abs(grey - 127.5) > 2  # else a tie, but for the rounding to 8 bits
+        edge, nearest = grey > 127, Image.fromarray(white).resize((size, size), Image.Resampling.NEAREST)
+        found.append(iou(clear & edge, clear & (decode(tmp_path, row, "labels", size, 2) == 1)))
+        by_nearest.append(iou(clear & edge, clear & (np.asarray(nearest) == 1)))
+    assert min(found) > 0.99  # not 1: of the image, what lies beyond black and white is cut on the way
+    assert np.mean(by_nearest) < 0.985  # what this is for
 
 
 def test_source_classes_of_one_class_are_joined_before_they_are_resized(tmp_path):
@@ -137,29 +99,14 @@ def test_source_classes_of_one_class_are_joined_before_they_are_resized(tmp_path
     assert (decode(tmp_path, row, "labels", 16, 3) == 0).mean() > 0.7
 
 
-@pytest.mark.parametrize("size", [64, 32, 96, 100, 256])
-def test_superpixels_are_those_that_cover_most(size):
-    # Cells of 16 pixels: a new pixel that lies in one has its number, any other one of its cells'.
-    y, x = np.mgrid[:128, :128] // 16
-    numbers = (y * 8 + x + 500).astype(np.uint16)
-    resized = resize_numbers(numbers, size)
+@pytest.mark.parametrize("size", [4, 5, 9, 20])
+def test_numbers_are_a_vote_by_area(size):
+    numbers = np.random.default_rng(0).integers(0, 5, (12, 12)).astype(np.uint16)
+    resized, fine = resize_numbers(numbers, size), numbers.repeat(size, 0).repeat(size, 1)
     assert resized.dtype == numbers.dtype
-    middle = (np.arange(size) + 0.5) * 128 / size // 16
-    expected = middle[:, None] * 8 + middle + 500
-    # At 100 pixels, a cell's edge lies amid a pixel: a tie, which the lower number wins.
-    assert (resized == expected).mean() >= (0.92 if size == 100 else 1)
-    areas = np.bincount(resized.ravel())[500:]
-    assert len(areas) == 64
-    assert areas == pytest.approx((size / 8) ** 2, rel=0.2)
-
-
-def test_numbers_are_a_vote_by_area():
-    numbers = np.random.default_rng(0).integers(0, 5, (12, 12))
-    for size in (4, 5, 9):
-        resized, fine = resize_numbers(numbers, size), numbers.repeat(size, 0).repeat(size, 1)
-        for (i, j), number in np.ndenumerate(resized):  # 12 × 12 fine pixels in each new one
-            counts = np.bincount(fine[12 * i : 12 * i + 12, 12 * j : 12 * j + 12].ravel())
-            assert number == counts.argmax()
+    for (i, j), number in np.ndenumerate(resized):  # 12 × 12 fine pixels in each new one
+        counts = np.bincount(fine[12 * i : 12 * i + 12, 12 * j : 12 * j + 12].ravel())
+        assert number == counts.argmax()
 
 
 @pytest.mark.parametrize("size", [64, 96, 100])
@@ -187,15 +134,11 @@ def scene(mode="RGB"):
     return picture.convert(mode)
 
 
-@pytest.mark.parametrize("mode", ["RGB", "L", "1", "P", "LA", "RGBA", "I;16"])
+@pytest.mark.parametrize("mode", ["RGB", "L", "1", "P", "LA", "RGBA", "CMYK", "YCbCr"])
 def test_images_of_each_mode_are_read(tmp_path, mode):
-    if mode == "I;16":
-        picture = Image.fromarray(np.asarray(scene("L")).astype(np.uint16) * 257)
-    else:
-        picture = scene(mode)
-    read = read_image(stored(picture, tmp_path))
+    read = read_image(stored(scene(mode), tmp_path, "tif" if mode in ("CMYK", "YCbCr") else "png"))
     assert read.mode == "RGB"
-    assert np.array_equal(np.asarray(read), np.asarray(scene()))
+    assert np.abs(np.asarray(read).astype(int) - np.asarray(scene())).max() <= 2 * (mode == "YCbCr")
 
 
 def test_16_bits_of_grey_are_scaled_and_transparency_is_left_out(tmp_path):
@@ -204,12 +147,6 @@ def test_16_bits_of_grey_are_scaled_and_transparency_is_left_out(tmp_path):
     assert np.array_equal(read[0, :, 0], range(256))
     path = stored(scene("P"), tmp_path, transparency=bytes(range(256)))
     assert np.array_equal(np.asarray(read_image(path)), np.asarray(scene()))
-
-
-@pytest.mark.parametrize("mode", ["CMYK", "YCbCr"])
-def test_other_colour_spaces_become_rgb(tmp_path, mode):
-    read = np.asarray(read_image(stored(scene(mode), tmp_path, "tif"))).astype(int)
-    assert np.abs(read - np.asarray(scene())).max() <= 2
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -233,34 +170,29 @@ def test_exif_orientation_is_applied(tmp_path, orientation):
 
 
 @pytest.mark.parametrize(
-    ("spoil", "expected"),
+    "spoil",
     [
-        (lambda path: Image.new("RGB", (32, 64)).save(path), "square image, got 32×64"),
-        (lambda path: path.write_bytes(b"no image"), "readable image, got: cannot"),
-        (lambda path: path.write_bytes(path.read_bytes()[:60]), "readable image"),
-        (lambda path: Image.fromarray(np.zeros((9, 9), np.float32)).save(path, "TIFF"), "mode F"),
-        (lambda path: path.unlink(), "readable image, got: .*No such file"),
+        lambda path: Image.new("RGB", (32, 64)).save(path),
+        lambda path: path.write_bytes(b"no image"),
+        lambda path: path.write_bytes(path.read_bytes()[:60]),
+        lambda path: Image.fromarray(np.zeros((9, 9), np.float32)).save(path, "TIFF"),
+        lambda path: path.unlink(),
     ],
 )
-def test_what_is_no_square_image_is_refused_by_name(tmp_path, spoil, expected):
+def test_what_is_no_square_image_is_refused_by_name(tmp_path, spoil):
     path = stored(scene(), tmp_path)
     spoil(path)
-    with pytest.raises(DatasetError, match=rf"file\.png: expected .*{expected}"):
+    with pytest.raises(DatasetError, match=r"file\.png"):
         read_image(path)
-    with pytest.raises(DatasetError, match="image of a: expected"):
+    with pytest.raises(DatasetError, match="image of a"):
         read_image(path.read_bytes() if path.exists() else b"", "image of a")
 
 
-@pytest.mark.parametrize("mode", ["L", "P", "1", "I;16"])
-def test_label_maps_of_each_mode_are_read(tmp_path, mode):
+@pytest.mark.parametrize("kind", [np.uint8, bool, np.uint16, "palette"])
+def test_label_maps_of_each_mode_are_read(tmp_path, kind):
     labels = rectangle(4, 9, 2, 7, side=16)
-    if mode == "I;16":
-        picture = Image.fromarray(labels.astype(np.uint16))
-    elif mode == "1":
-        picture = Image.fromarray(labels.astype(bool))
-    else:
-        picture = Image.fromarray(labels)
-    if mode == "P":
+    picture = Image.fromarray(labels if kind == "palette" else labels.astype(kind))
+    if kind == "palette":
         picture.putpalette([0, 0, 0, 255, 0, 0] + [7] * 762)
     read = read_labels(stored(picture, tmp_path), 2)
     assert read.dtype == np.uint8
@@ -268,22 +200,19 @@ def test_label_maps_of_each_mode_are_read(tmp_path, mode):
 
 
 @pytest.mark.parametrize(
-    ("picture", "expected"),
+    "picture",
     [
-        (Image.new("RGB", (8, 8)), "mode RGB"),
-        (Image.new("RGBA", (8, 8)), "mode RGBA"),
-        (Image.new("LA", (8, 8)), "mode LA"),
-        (Image.new("L", (8, 16)), "8×16"),
-        (Image.new("L", (16, 8)), "16×8"),
-        (Image.new("L", (8, 8), 3), r"\[3\]; classes are counted from 0"),
-        (Image.new("L", (8, 8), 127), r"\[127\]$"),
-        (Image.fromarray(np.full((8, 8), 514, np.uint16)), r"\[514\]"),
-        (Image.fromarray(np.full((8, 8), 70_000, np.int32)), r"70000\.\.70000"),
+        Image.new("RGB", (8, 8)),
+        Image.new("LA", (8, 8)),
+        Image.new("L", (8, 16)),
+        Image.new("L", (8, 8), 3),
+        Image.fromarray(np.full((8, 8), 514, np.uint16)),
+        Image.fromarray(np.full((8, 8), 70_000, np.int32)),
     ],
 )
-def test_what_is_no_label_map_is_refused_by_name(tmp_path, picture, expected):
+def test_what_is_no_label_map_is_refused_by_name(tmp_path, picture):
     picture.save(tmp_path / "file.png", "TIFF" if picture.mode == "I" else "PNG")
-    with pytest.raises(DatasetError, match=rf"file\.png: expected .*{expected}"):
+    with pytest.raises(DatasetError, match=r"file\.png"):
         read_labels(tmp_path / "file.png", 3)
 
 
@@ -291,14 +220,5 @@ def test_layers_lie_one_below_the_other(tmp_path):
     tall = np.repeat(np.arange(3, dtype=np.uint8), 8)[:, None].repeat(8, axis=1)  # [24, 8]
     path = stored(Image.fromarray(tall), tmp_path)
     assert [np.unique(np.asarray(layer)).tolist() for layer in read_layers(path, 3)] == [[0], [1], [2]]
-    with pytest.raises(
-        DatasetError, match=r"file\.png: expected 4 square layers of 8-bit grey.*, got 8×24 L"
-    ):
+    with pytest.raises(DatasetError, match=r"file\.png: .*4 .*layers"):
         read_layers(path, 4)
-
-
-def test_the_size_that_it_has_is_left_alone():
-    labels = np.random.default_rng(0).integers(0, 3, (8, 8)).astype(np.uint8)
-    assert resize_labels(labels, 8) is labels
-    assert resize_numbers(labels, 8) is labels
-    assert np.array_equal(resize_image(scene(), 32), np.asarray(scene()))

@@ -39,49 +39,42 @@ def write(request, tmp_path, write_tgz):
     return write
 
 
-def files(folder):
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-
-
-def test_unpacked_gives_the_tree_and_removes_it(tmp_path, write):
+def test_unpacked_gives_the_tree_and_keeps_it_only_for_a_call_after_an_error(tmp_path, write):
     path = write([("d/one.txt", b"1"), ("./d/two.txt", b"22")])
+    with pytest.raises(KeyError), unpacked(path, tmp_path / "into") as tree:
+        raise KeyError
+    assert {file.name: file.read_bytes() for file in (tree / "d").iterdir()} == {
+        "one.txt": b"1",
+        "two.txt": b"22",
+    }
+    (tree / "d/one.txt").write_text("the same tree")
     with unpacked(path, tmp_path / "into") as tree:
-        assert files(tree) == {"d/one.txt": b"1", "d/two.txt": b"22"}
+        assert (tree / "d/one.txt").read_text() == "the same tree"
     assert list((tmp_path / "into").iterdir()) == []
 
 
-def test_unpacked_keeps_the_tree_for_the_next_call_after_an_error(tmp_path, write):
-    path = write([("one.txt", b"1")])
-    with pytest.raises(KeyError), unpacked(path, tmp_path / "into") as tree:
-        raise KeyError
-    (tree / "one.txt").write_text("the same tree")
-    with unpacked(path, tmp_path / "into") as tree:
-        assert files(tree) == {"one.txt": b"the same tree"}
-
-
-def refuses(path, into, named, **options):
-    with pytest.raises(ArchiveError, match=named) as caught, unpacked(path, into, **options):
+def refuses(path, into, named=""):
+    with pytest.raises(ArchiveError, match=path.name) as caught, unpacked(path, into, most=100_000):
         pass
-    assert path.name in str(caught.value)
+    assert named in str(caught.value)
     assert not into.exists() or list(into.iterdir()) == []
 
 
 @pytest.mark.parametrize(
-    "name", ["../up.txt", "d/../../up.txt", "/etc/absolute.txt", "..\\up.txt", "C:/x.txt"]
+    ("name", "content"),
+    [
+        ("../up.txt", b"x"),
+        ("d/../../up.txt", b"x"),
+        ("/etc/absolute.txt", b"x"),
+        ("..\\up.txt", b"x"),
+        ("C:/x.txt", b"x"),
+        ("d/one.txt", b"given twice"),
+        ("d/zeros", bytes(10**6)),  # a bomb
+    ],
 )
-def test_unpacked_refuses_names_outside(tmp_path, write, name):
-    refuses(write([("d/one.txt", b"1"), (name, b"x")]), tmp_path / "into", "own folder")
-
-
 @pytest.mark.filterwarnings("ignore:Duplicate name")
-def test_unpacked_refuses_a_name_given_twice(tmp_path, write):
-    refuses(write([("d/one.txt", b"1"), ("d/one.txt", b"2")]), tmp_path / "into", r"d/one\.txt' again")
-
-
-def test_unpacked_refuses_a_bomb(tmp_path, write):
-    path = write([("d/zeros", bytes(10**6))])
-    assert path.stat().st_size < 2000
-    refuses(path, tmp_path / "into", "at most 100,000 bytes", most=100_000)
+def test_unpacked_refuses_what_means_harm(tmp_path, write, name, content):
+    refuses(write([("d/one.txt", b"1"), (name, content)]), tmp_path / "into", repr(name))
 
 
 @pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.FIFOTYPE])
@@ -90,6 +83,9 @@ def test_unpacked_refuses_links_and_devices(tmp_path, write_tgz, kind):
     odd.type, odd.linkname = kind, "d/one.txt"
     write_tgz(tmp_path / "a.tgz", [("d/one.txt", b"1"), odd])
     refuses(tmp_path / "a.tgz", tmp_path / "into", "d/odd")
+
+
+def test_unpacked_refuses_links_in_a_zip(tmp_path):
     link = zipfile.ZipInfo("d/odd")
     link.external_attr = 0o120777 << 16
     write_zip(tmp_path / "a.zip", [(link, "/etc/passwd")])
@@ -99,83 +95,154 @@ def test_unpacked_refuses_links_and_devices(tmp_path, write_tgz, kind):
 def test_unpacked_finds_every_cut_and_damage(tmp_path, write):
     path = write([("d/one.txt", b"1" * 600), ("d/two.txt", bytes(range(256)) * 4)])
     content = path.read_bytes()
-    for length in range(1, len(content), 19):
-        path.write_bytes(content[:length])
-        refuses(path, tmp_path / "into", "whole archive")
     damaged = bytearray(content)
     damaged[44] ^= 4  # within the first file
-    path.write_bytes(damaged)
-    refuses(path, tmp_path / "into", "whole archive")
+    cuts = (content[:length] for length in range(1, len(content), 19))
+    for spoilt in (damaged, *cuts):
+        path.write_bytes(spoilt)
+        refuses(path, tmp_path / "into")
 
 
 @pytest.mark.parametrize("content", [b"<html>Not found</html>", gzip.compress(b"no tar archive " * 100)])
 def test_unpacked_refuses_what_is_no_archive(tmp_path, content):
     (tmp_path / "a.tgz").write_bytes(content)
-    refuses(tmp_path / "a.tgz", tmp_path / "into", "whole archive")
+    refuses(tmp_path / "a.tgz", tmp_path / "into")
 
 
-# Fetching
+# A mirror in a folder
+
+FILE = PublicFile("a.txt", ())
 
 
 @pytest.fixture
-def folder(tmp_path):
-    folder = tmp_path / "server"
+def mirror(tmp_path, write_registry):
+    folder = tmp_path / "mirror"
     folder.mkdir()
     (folder / "a.txt").write_bytes(b"content")
+    write_registry(folder)
     return folder
 
 
-def test_fetch_reads_a_local_mirror_in_place_and_leaves_it_alone(tmp_path, folder, write_registry):
-    write_registry(folder)
-    wanted = [PublicFile("a.txt", ()), PublicFile("b.txt", (), optional=True)]
-    assert fetch(wanted, tmp_path / "downloads", str(folder)) == {"a.txt": folder / "a.txt"}
+def test_fetch_reads_a_local_mirror_in_place(tmp_path, mirror):
+    wanted = [FILE, PublicFile("b.txt", (), optional=True)]
+    assert fetch(wanted, tmp_path / "downloads", str(mirror)) == {"a.txt": mirror / "a.txt"}
     assert not (tmp_path / "downloads").exists()
-    (folder / "a.txt").write_bytes(b"damaged")
-    with pytest.raises(ArchiveError, match=r"a\.txt: expected sha256:\w+, of registry\.txt, got"):
-        fetch(wanted, tmp_path / "downloads", str(folder))
-    (folder / "a.txt").unlink()
-    with pytest.raises(ArchiveError, match=r"a\.txt.*missing"):
-        fetch(wanted, tmp_path / "downloads", str(folder))
-    with pytest.raises(ArchiveError, match=r"expected a line for c\.txt"):
-        fetch([PublicFile("c.txt", ())], tmp_path / "downloads", str(folder))
 
 
-@pytest.mark.parametrize("text", ["", "a.txt", "a b c d e\n"])
-def test_fetch_refuses_a_mirror_without_hashes(tmp_path, folder, text):
-    (folder / "registry.txt").write_text(text)
-    with pytest.raises(ArchiveError, match=r"registry\.txt: expected lines"):
-        fetch([PublicFile("a.txt", ())], tmp_path / "downloads", str(folder))
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.txt", None),
+        ("a.txt", "damaged"),
+        ("registry.txt", None),
+        ("registry.txt", ""),
+        ("registry.txt", "a b c d e\n"),
+        ("registry.txt", f"c.txt {sha256(b'content')}\n"),
+    ],
+)
+def test_fetch_refuses_a_mirror_that_is_not_whole(tmp_path, mirror, name, content):
+    (mirror / name).unlink()
+    if content is not None:
+        (mirror / name).write_text(content)
+    with pytest.raises(ArchiveError, match=name):
+        fetch([FILE], tmp_path / "downloads", str(mirror))
 
 
-def test_fetch_downloads_once_and_again_when_damaged(tmp_path, folder, serve, capsys):
-    address, requested = serve(folder)
-    md5 = hashlib.md5(b"content", usedforsecurity=False).hexdigest()
-    file = PublicFile("a.txt", (f"{address}/gone.txt", f"{address}/a.txt"), f"md5:{md5}")
+# Downloads
+
+
+class Unreliable(http.server.BaseHTTPRequestHandler):
+    """Does to each request what the next item of ``server.plan`` says, then serves as a good server does."""
+
+    def do_GET(self):
+        plan = self.server.plan.pop(0) if self.server.plan else "serve"
+        content = self.server.files.get(self.path[1:])
+        start = int(self.headers.get("Range", "bytes=0-")[6:].rstrip("-"))
+        self.server.asked.append((self.path[1:], start))
+        if plan == "busy" or content is None:
+            return self.send_error(503 if plan == "busy" else 404)
+        if start >= len(content):
+            self.send_response(416)
+            self.send_header("Content-Range", f"bytes */{len(content)}")
+            return self.end_headers()
+        if plan == "whole" or "Range" not in self.headers:
+            start = 0
+            self.send_response(200)
+        else:
+            said = start + 5 if plan == "elsewhere" else start
+            self.send_response(206)
+            self.send_header("Content-Range", f"bytes {said}-{len(content) - 1}/{len(content)}")
+        rest = content[start:]
+        self.send_header("Content-Length", str(len(rest)))
+        self.end_headers()
+        sent = {"lie": bytes(len(rest)), "drop": rest[:65_536], "stall": rest[:65_536]}
+        with contextlib.suppress(OSError):
+            self.wfile.write(sent.get(plan, rest))
+        if plan == "stall":
+            self.server.stalled.wait(10)
+
+    def log_message(self, *arguments):
+        pass
+
+
+CONTENT = bytes(range(256)) * 1000
+HASH = sha256(CONTENT)
+
+
+@pytest.fixture
+def server(monkeypatch):
+    """A server on loopback: ``files`` by path, a ``plan``, and what was ``asked``: path and first byte."""
+    monkeypatch.setenv("NO_PROXY", "*")
+    monkeypatch.setattr(archives, "TIMEOUT", 0.3)
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Unreliable)
+    server.address = f"http://127.0.0.1:{server.server_port}"
+    server.files, server.plan, server.asked = {"a.bin": CONTENT}, [], []
+    server.stalled = threading.Event()
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    yield server
+    server.stalled.set()
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.fixture
+def download(tmp_path, server):
+    """Return a function that fetches ``a.bin`` and returns its path."""
+
+    def download(*names, hash=HASH, **options):
+        addresses = tuple(f"{server.address}/{name}" for name in names or ["a.bin"])
+        return fetch([PublicFile("a.bin", addresses, hash)], tmp_path / "downloads", **options)["a.bin"]
+
+    return download
+
+
+def test_fetch_downloads_once_and_again_when_damaged(server, download, capsys):
+    md5 = f"md5:{hashlib.md5(CONTENT, usedforsecurity=False).hexdigest()}"
     for _ in range(2):
-        found = fetch([file], tmp_path / "downloads", licence="for research")
-        assert found["a.txt"].read_bytes() == b"content"
-    assert requested == ["gone.txt", "a.txt"]
-    assert capsys.readouterr().out.count("Licence: for research") == 1
-    found["a.txt"].write_bytes(b"damaged")
-    assert fetch([file], tmp_path / "downloads")["a.txt"].read_bytes() == b"content"
+        found = download("gone.bin", "a.bin", hash=md5, licence="for research")
+    assert server.asked == [("gone.bin", 0), ("a.bin", 0)]
+    assert capsys.readouterr().out.count("for research") == 1
+    found.write_bytes(b"damaged")
+    assert download(hash=md5).read_bytes() == CONTENT
 
 
-def test_fetch_pins_on_first_use_what_has_no_public_hash(tmp_path, folder, serve, capsys):
-    file = PublicFile("a.txt", (f"{serve(folder)[0]}/a.txt",))
-    path = fetch([file], tmp_path / "downloads")["a.txt"]
-    assert path.with_name(SEEN).read_text() == f"a.txt {sha256(b'content')}\n"
+def test_fetch_pins_on_first_use_what_has_no_public_hash(server, download, capsys):
+    path = download(hash=None)
+    assert path.with_name(SEEN).read_text() == f"a.bin {HASH}\n"
     assert SEEN in capsys.readouterr().out
     path.unlink()
-    (folder / "a.txt").write_bytes(b"another")
+    server.files["a.bin"] = b"another"
     with pytest.raises(ArchiveError, match=SEEN):
-        fetch([file], tmp_path / "downloads")
-    assert [p.name for p in path.parent.iterdir()] == [SEEN]
+        download(hash=None)
+    assert [file.name for file in path.parent.iterdir()] == [SEEN]
 
 
-def test_fetch_leaves_out_absent_optional_files_only(tmp_path, folder, serve):
-    missing = (f"{serve(folder)[0]}/b.txt",)
+def test_fetch_leaves_out_absent_optional_files_only(tmp_path, server):
+    missing = (f"{server.address}/b.txt",)
     assert fetch([PublicFile("b.txt", missing, optional=True)], tmp_path / "downloads") == {}
-    with pytest.raises(ArchiveError, match=r"b\.txt, got status 404"):
+    with pytest.raises(ArchiveError, match=r"b\.txt.* 404"):
         fetch([PublicFile("b.txt", missing)], tmp_path / "downloads")
 
 
@@ -185,80 +252,15 @@ def test_fetch_says_what_to_do_without_network(tmp_path, monkeypatch, optional):
     monkeypatch.setattr(archives, "TRIES", 2)
     monkeypatch.setattr(archives, "TIMEOUT", 0.1)
     file = PublicFile("b.txt", ("http://127.0.0.1:9/b.txt",), optional=optional)  # nobody listens there
-    with pytest.raises(ArchiveError, match="set CONSENSUS_DATA_MIRROR"):
+    with pytest.raises(ArchiveError, match="CONSENSUS_DATA_MIRROR"):
         fetch([file], tmp_path / "downloads")
 
 
-def test_mirrors_and_the_public_files_are_kept_apart(tmp_path, folder, serve, write_registry):
-    public = tmp_path / "public"
-    public.mkdir()
-    (public / "a.txt").write_bytes(b"public content")
-    file = PublicFile("a.txt", (f"{serve(public)[0]}/a.txt",))
-    address, _ = serve(folder)
+def test_mirrors_and_the_public_files_are_kept_apart(server, download):
     for content in (b"content", b"new content"):  # a mirror may change
-        (folder / "a.txt").write_bytes(content)
-        write_registry(folder)
-        assert fetch([file], tmp_path / "downloads", f"{address}/")["a.txt"].read_bytes() == content
-    assert fetch([file], tmp_path / "downloads")["a.txt"].read_bytes() == b"public content"
-
-
-# Connections that break
-
-CONTENT = bytes(range(256)) * 1000
-
-
-class Unreliable(http.server.BaseHTTPRequestHandler):
-    """Does to each request what the next item of ``server.plan`` says, then serves as a good server does."""
-
-    def do_GET(self):
-        start = int(self.headers.get("Range", "bytes=0-")[6:].rstrip("-"))
-        plan = self.server.plan.pop(0) if self.server.plan else "serve"
-        self.server.starts.append(start)
-        if plan == "busy":
-            return self.send_error(503)
-        if start >= len(CONTENT):
-            self.send_response(416)
-            self.send_header("Content-Range", f"bytes */{len(CONTENT)}")
-            return self.end_headers()
-        if plan == "whole":
-            start = 0
-        said = start + 5 if plan == "elsewhere" else start
-        self.send_response(206 if "Range" in self.headers and plan != "whole" else 200)
-        if "Range" in self.headers and plan != "whole":
-            self.send_header("Content-Range", f"bytes {said}-{len(CONTENT) - 1}/{len(CONTENT)}")
-        self.send_header("Content-Length", str(len(CONTENT) - start))
-        self.end_headers()
-        rest = CONTENT[start:]
-        with contextlib.suppress(OSError):
-            self.wfile.write(
-                bytes(len(rest)) if plan == "lie" else rest[:65_536] if plan in ("drop", "stall") else rest
-            )
-        if plan == "stall":
-            self.server.stalled.wait(10)
-
-    def log_message(self, *arguments):
-        pass
-
-
-@pytest.fixture
-def unreliable(monkeypatch):
-    """Return a function that starts a server with a plan."""
-    monkeypatch.setenv("NO_PROXY", "*")
-    monkeypatch.setattr(archives, "TIMEOUT", 0.3)
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Unreliable)
-    server.starts, server.stalled = [], threading.Event()
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-
-    def plan(*steps):
-        server.plan = list(steps)
-        return f"http://127.0.0.1:{server.server_port}/a.bin", server.starts
-
-    yield plan
-    server.stalled.set()
-    server.shutdown()
-    thread.join()
-    server.server_close()
+        server.files |= {"m/a.bin": content, "m/registry.txt": f"a.bin {sha256(content)}\n".encode()}
+        assert download(mirror=f"{server.address}/m/").read_bytes() == content
+    assert download().read_bytes() == CONTENT
 
 
 @pytest.mark.parametrize(
@@ -271,30 +273,26 @@ def unreliable(monkeypatch):
         (["drop", "elsewhere", "serve"], [0, 65_536, 0]),  # one that gives other bytes than asked for
     ],
 )
-def test_a_broken_download_goes_on(tmp_path, unreliable, plan, starts):
-    address, got = unreliable(*plan)
-    file = PublicFile("a.bin", (address,), sha256(CONTENT))
-    assert fetch([file], tmp_path / "downloads")["a.bin"].read_bytes() == CONTENT
-    assert got == starts
-    assert not list((tmp_path / "downloads/public").glob(".*"))
+def test_a_broken_download_goes_on(server, download, plan, starts):
+    server.plan = plan
+    assert download().read_bytes() == CONTENT
+    assert server.asked == [("a.bin", start) for start in starts]
 
 
-def test_a_download_that_was_given_up_goes_on_in_the_next_call(tmp_path, unreliable, monkeypatch):
+def test_a_download_that_was_given_up_goes_on_in_the_next_call(server, download, monkeypatch):
     monkeypatch.setattr(archives, "TRIES", 1)
-    address, got = unreliable("drop")
-    file = PublicFile("a.bin", (address,), sha256(CONTENT))
-    with pytest.raises(ArchiveError, match="goes on with it"):
-        fetch([file], tmp_path / "downloads")
-    assert fetch([file], tmp_path / "downloads")["a.bin"].read_bytes() == CONTENT
-    assert got == [0, 65_536]
-    part = tmp_path / "downloads/public/.a.bin.part"
-    (tmp_path / "downloads/public/a.bin").rename(part)  # all of it was there, but not yet renamed
-    assert fetch([file], tmp_path / "downloads")["a.bin"].read_bytes() == CONTENT
+    server.plan = ["drop"]
+    with pytest.raises(ArchiveError, match=r"a\.bin"):
+        download()
+    path = download()
+    assert server.asked == [("a.bin", 0), ("a.bin", 65_536)]
+    assert [file.name for file in path.parent.iterdir()] == ["a.bin"]
+    path.rename(path.with_name(".a.bin.part"))  # all of it was there, but not yet renamed
+    assert download().read_bytes() == CONTENT
 
 
-def test_a_server_that_lies_is_found_out(tmp_path, unreliable):
-    address, _ = unreliable("drop", "lie", "serve")
-    file = PublicFile("a.bin", (address,), sha256(CONTENT))
-    with pytest.raises(ArchiveError, match=r"a\.bin: .*damaged or another one"):
-        fetch([file], tmp_path / "downloads")
-    assert fetch([file], tmp_path / "downloads")["a.bin"].read_bytes() == CONTENT
+def test_a_server_that_lies_is_found_out(server, download):
+    server.plan = ["drop", "lie", "serve"]
+    with pytest.raises(ArchiveError, match=r"a\.bin"):
+        download()
+    assert download().read_bytes() == CONTENT

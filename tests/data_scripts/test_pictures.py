@@ -22,38 +22,23 @@ def test_colours_within_a_distance_are_the_nearest_class():
     labels, unclear = classes_of(values, COLOURS[:2], "x", ignore=COLOURS[2], within=20, most=0.2)
     assert labels.tolist() == [[IGNORE, 1, IGNORE], [0, 1, 0]]
     assert unclear == 1
-
-
-@pytest.mark.parametrize(
-    ("options", "got"),
-    [
-        ({}, r"\(90, 90, 90\) at row 0, column 2 \(4 such"),
-        ({"within": 20, "most": 0.1}, r"\(90, 90, 90\).*\(1 such pixels, 16"),
-    ],
-)
-def test_too_many_unclear_pixels_are_refused(options, got):
-    values = values_of(mask([COLOURS[2], NEAR, FAR], [COLOURS[0], FAR, FAR]), colours=True)
-    if options:
-        values[1, 1:] = 0
-    with pytest.raises(DatasetError, match=rf"a\.png: expected the colours .*{got}"):
-        classes_of(values, COLOURS, "a.png", **options)
+    doubtful = values_of(mask([COLOURS[2], NEAR, FAR], [COLOURS[0], FAR, FAR]), colours=True)
+    for options in ({}, {"within": 20, "most": 0.1}):
+        with pytest.raises(DatasetError, match=r"a\.png: .*\(90, 90, 90\) at row 0, column 2"):
+            classes_of(doubtful, COLOURS, "a.png", **options)
 
 
 def test_numbers_are_classes_in_any_order():
     values = values_of(Image.fromarray(np.array([[600, 0, 300, 65_535]], np.uint16)), colours=False)
     assert classes_of(values, [0, 600, 300], "x", ignore=65_535)[0].tolist() == [[1, 0, 2, IGNORE]]
-    with pytest.raises(DatasetError, match=r"the numbers \[0, 600\], or .* got 65535 at row 0, column 3"):
+    with pytest.raises(DatasetError, match="65535 at row 0, column 3"):
         classes_of(values, [0, 600], "x", within=400, most=0)
 
 
 def test_a_later_layer_covers_an_earlier_one(tmp_path):
     mask([255, 255, 0]).save(tmp_path / "skin.png")
     mask([0, 1, 0]).save(tmp_path / "nose.png")
-    mask([255], [255]).save(tmp_path / "hat.png")
-    layers = {2: tmp_path / "skin.png", 1: tmp_path / "nose.png"}
-    assert join_layers(layers).tolist() == [[2, 1, 0]]
-    with pytest.raises(DatasetError, match=r"hat\.png: expected 3×1 .*as skin\.png, got 1×2"):
-        join_layers(layers | {3: tmp_path / "hat.png"})
+    assert join_layers({2: tmp_path / "skin.png", 1: tmp_path / "nose.png"}).tolist() == [[2, 1, 0]]
 
 
 @pytest.mark.parametrize(
@@ -67,12 +52,3 @@ def test_images_and_masks_become_square_alike(crop, expected):
     assert made["labels"].tolist() == expected
     seen = made["image"][..., 0]
     assert (np.where(made["labels"] == IGNORE, 0, made["labels"]) == seen).all()
-
-
-def test_a_mask_of_another_scale_is_taken_where_that_is_meant():
-    image, labels = Image.new("RGB", (8, 8)), np.ones((4, 4), np.uint8)
-    assert fit(image, labels, 4, "m.png")["labels"].tolist() == labels.tolist()
-    with pytest.raises(DatasetError, match=r"m\.png: expected .*8×8 .*got 4×4; --rescale"):
-        fit(image, labels, 4, "m.png", rescale=False)
-    with pytest.raises(DatasetError, match=r"m\.png: expected .*8×8 .*got 2×4$"):
-        fit(image, labels[:, :2], 4, "m.png")

@@ -49,8 +49,6 @@ def build_lapa(tree, dataset):
         labels, image = stripes(dataset, k)
         save(tree / f"LaPa/{folder}/images/{name}.jpg", image)
         save(tree / f"LaPa/{folder}/labels/{name}.png", labels)
-        (tree / f"LaPa/{folder}/landmarks").mkdir(exist_ok=True)
-        (tree / f"LaPa/{folder}/landmarks/{name}.txt").write_text("106\n")
 
 
 def build_easyportrait(tree, dataset):
@@ -167,6 +165,7 @@ def test_every_set_is_prepared(dataset, tree, tmp_path, capsys):
     info = read_info(out)
     assert (info.name, info.classes, info.size) == (dataset.name, tuple(dataset.classes), 40)
     assert info.counts == BUILD[dataset][1]
+    assert len(set(info.colours)) == len(info.classes)
     said = capsys.readouterr().out
     assert "the complete distribution has" in said
     assert ("1 people are in more than one split, such as u1" in said) == (dataset is EASYPORTRAIT)
@@ -174,18 +173,14 @@ def test_every_set_is_prepared(dataset, tree, tmp_path, capsys):
     assert data.task.unpaired == ()  # left and right
     if "hair" in info.classes:  # the others have no task parts
         parts = FaceDataset(out, "train", "parts", progress=False)
-        assert parts.task.classes == ("background", "face", "hair")
-        hair = [index == info.classes.index("hair") for index in data[0]["labels"]]
-        assert ((parts[0]["labels"] == 2) == torch.stack(hair)).all()
+        assert torch.equal(parts[0]["labels"] == 2, data[0]["labels"] == info.classes.index("hair"))
     else:
         assert not info.tasks
-    palette = np.array(info.colours)
-    assert len(set(info.colours)) == len(palette)
     for row in read_index(out):
         image, labels = read(out / row.image).astype(int), read(out / row.labels)
         known = labels != IGNORE
         assert known.mean() > 0.4
-        near = np.abs(image[:, :, None] - palette).sum(3).argmin(2)
+        near = np.abs(image[:, :, None] - np.array(info.colours)).sum(3).argmin(2)
         if dataset.name != "cofw" or image.std(2).any():  # a grey photograph has lost its colours
             assert (near == labels)[known].mean() > 0.85  # narrow stripes, at another size
     assert run(dataset, tree, out) == 0
@@ -203,67 +198,60 @@ def test_an_archive_gives_what_its_folder_gives(kind, tree, tmp_path):
     assert list((tmp_path / "data/downloads/unpacked").iterdir()) == []
 
 
-def at(tree, name):
-    """Return the file, or folder, of this path somewhere below."""
-    return next(tree.rglob(name))
+def spoil(tree, name, how):
+    """Take a file or folder away, cut it, copy it to another name, or give it another content."""
+    path = next(tree.rglob(name))
+    if isinstance(how, np.ndarray):
+        save(path, how)
+    elif how == "remove":
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    elif how == "cut":
+        path.write_bytes(path.read_bytes()[:-40])
+    elif how == "copy":
+        shutil.copy(path, path.with_stem("9999"))
+    else:
+        path.write_text(how)
 
 
-def remove(name):
-    return lambda tree: at(tree, name).unlink()
-
-
-def cut(name):
-    return lambda tree: at(tree, name).write_bytes(at(tree, name).read_bytes()[:-40])
-
-
-def fill(name, value, shape=(48, 40)):
-    return lambda tree: save(at(tree, name), np.full(shape, value, np.uint8))
-
-
-def text(name, lines):
-    return lambda tree: at(tree, name).write_text(lines)
-
-
-def copy(name, over):
-    return lambda tree: shutil.copy(tree / name, tree / over)
-
-
-def add(name):
-    return lambda tree: shutil.copy(next(tree.glob(name)), next(tree.glob(name)).with_stem("9999"))
+def plain(value, *shape):
+    return np.full(shape, value, np.uint8)
 
 
 @pytest.mark.parametrize(
-    ("dataset", "spoil", "named"),
+    ("dataset", "name", "how", "named"),
     [
-        (LAPA, remove("val/labels/3_0.png"), "3_0.jpg"),
-        (LAPA, remove("val/images/3_0.jpg"), "3_0.png"),
-        (LAPA, cut("train/images/2_0.jpg"), "2_0.jpg"),
-        (LAPA, fill("train/labels/2_0.png", 11), "2_0.png"),
-        (LAPA, fill("train/labels/2_0.png", 1, (48, 20)), "2_0.png"),
-        (LAPA, fill("train/labels/2_0.png", 1, (48, 40, 3)), "2_0.png"),
-        (EASYPORTRAIT, text("meta.csv", "a,b\n1,2\n"), "meta.csv"),
-        (EASYPORTRAIT, add("annotations/test/*.png"), "9999"),
-        (CELEBAMASK_HQ, remove("CelebA-HQ-img/2.jpg"), "2.jpg"),
-        (CELEBAMASK_HQ, cut("CelebAMask-HQ-mask-anno/0/00001_hat.png"), "00001_hat"),
-        (CELEBAMASK_HQ, fill("CelebAMask-HQ-mask-anno/0/00001_hat.png", 255), "_hat"),
-        (CELEBAMASK_HQ, lambda tree: shutil.rmtree(at(tree, "CelebAMask-HQ-mask-anno/1")), "02000"),
-        (CELEBAMASK_HQ, text("CelebA-HQ-to-CelebA-mapping.txt", "h\n0 1\n"), "line 2"),
-        (HELEN, text("tuning.txt", "1 , 1_1\n"), "tuning.txt"),
-        (HELEN, text("tuning.txt", "1 , ../3_1\n"), "tuning.txt"),
-        (HELEN, remove("labels/3_1/3_1_lbl10.png"), "3_1_lbl10.png"),
-        (FASSEG, fill("V2/Test_Labels/1.bmp", 77, (48, 40, 3)), "1.bmp"),
-        (COFW, cut("COFW_test_color.mat"), "COFW_test_color.mat"),
-        (COFW, remove("masks/test/0001.png"), "0001.png"),
-        (COFW, copy("COFW_train_color.mat", over="COFW_test_color.mat"), "COFW_test"),
+        (LAPA, "val/labels/3_0.png", "remove", "3_0.jpg"),
+        (LAPA, "val/images/3_0.jpg", "remove", "3_0.png"),
+        (LAPA, "train/images/2_0.jpg", "cut", "2_0.jpg"),
+        (LAPA, "train/labels/2_0.png", plain(11, 48, 40), "2_0.png"),
+        (LAPA, "train/labels/2_0.png", plain(1, 48, 20), "2_0.png"),
+        (LAPA, "train/labels/2_0.png", plain(1, 48, 40, 3), "2_0.png"),
+        (EASYPORTRAIT, "meta.csv", "a,b\n1,2\n", "meta.csv"),
+        (EASYPORTRAIT, "annotations/test/*.png", "copy", "9999"),
+        (CELEBAMASK_HQ, "CelebA-HQ-img/2.jpg", "remove", "2.jpg"),
+        (CELEBAMASK_HQ, "00001_hat.png", "cut", "00001_hat"),
+        (CELEBAMASK_HQ, "00001_hat.png", plain(255, 48, 40), "_hat"),
+        (CELEBAMASK_HQ, "CelebAMask-HQ-mask-anno/1", "remove", "02000"),
+        (CELEBAMASK_HQ, "CelebA-HQ-to-CelebA-mapping.txt", "h\n0 1\n", "line 2"),
+        (HELEN, "tuning.txt", "1 , 1_1\n", "tuning.txt"),
+        (HELEN, "tuning.txt", "1 , ../3_1\n", "tuning.txt"),
+        (HELEN, "3_1_lbl10.png", "remove", "3_1_lbl10.png"),
+        (FASSEG, "V2/Test_Labels/1.bmp", plain(77, 48, 40, 3), "1.bmp"),
+        (COFW, "COFW_test_color.mat", "cut", "COFW_test_color.mat"),
+        (COFW, "masks/test/0001.png", "remove", "0001.png"),
     ],
 )
-def test_what_is_wrong_is_named_and_leaves_no_data_set(dataset, spoil, named, tree, tmp_path, capsys):
-    spoil(build(dataset, tree))
+def test_what_is_wrong_is_named_and_leaves_no_data_set(dataset, name, how, named, tree, tmp_path, capsys):
+    spoil(build(dataset, tree), name, how)
     assert run(dataset, tree, tmp_path / "out") == 1
-    said = capsys.readouterr().err
-    assert said.startswith("error: ")
-    assert named in said
+    assert named in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_cofw_files_that_change_places_are_refused(tree, tmp_path, capsys):
+    shutil.copy(build(COFW, tree) / "COFW_train_color.mat", tree / "COFW_test_color.mat")
+    assert run(COFW, tree, tmp_path / "out") == 1
+    assert "COFW_test" in capsys.readouterr().err
 
 
 def test_a_failed_call_is_resumed(tree, tmp_path, capsys):
@@ -278,6 +266,14 @@ def test_a_failed_call_is_resumed(tree, tmp_path, capsys):
     assert run(LAPA, tree, tmp_path / "out") == 0
     assert "3 images were there" in capsys.readouterr().out
     assert all((tmp_path / "out/images" / name).stat().st_mtime_ns == then for name, then in stored.items())
+
+
+def test_an_interrupt_is_no_error(capsys):
+    def interrupted():
+        raise KeyboardInterrupt
+
+    assert sets.run(interrupted) == 130
+    assert "resumes" in capsys.readouterr().err
 
 
 def test_reading_stays_a_few_images_ahead(tmp_path):
@@ -326,9 +322,8 @@ def test_face_box_scores_by_hand():
     prediction[:, :2] = 1
     prediction[:, 2:] = 2  # occlusion is non-face
     # Image 1, all of it: TP 3, FN 4, FP 4, TN 4. Image 2, its upper half: TP 4, FN 4, and no non-face.
-    scores = cofw_protocol.face_box_scores(
-        [prediction, prediction], [target, np.ones((4, 4))], [(0, 0, 4, 4), (0, 0, 4, 2)]
-    )
+    boxes = [(0, 0, 4, 4), (0, 0, 4, 2)]
+    scores = cofw_protocol.face_box_scores([prediction] * 2, [target, np.ones((4, 4))], boxes)
     names = ("iou_face", "accuracy", "rec_face", "rec_all")
     first, both = (3 / 11, 7 / 15, 3 / 7, (3 / 7 + 0.5) / 2), (7 / 19, 11 / 23, 7 / 15, (7 / 15 + 0.5) / 2)
     assert scores["each"][0] == dict(zip(names, first, strict=True))

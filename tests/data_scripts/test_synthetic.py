@@ -123,7 +123,7 @@ def test_occluders_come_alone_or_together_and_cover_little_or_much():
         assert (C["glasses"] in sample.labels) == sample.record["glasses"]
 
 
-WRONG = [(-1, 0), (2**32, 0), (0, -1), (0, 2**32), (0, 0, 31), (0, 0, 2000), (0.5, 0), (0, True)]
+WRONG = [(-1, 0), (2**32, 0), (0, -1), (0, 0, 31), (0, 0, 2000), (0.5, 0), (0, True)]
 
 
 @pytest.mark.parametrize("arguments", WRONG)
