@@ -10,17 +10,17 @@ def test_forest_plots_show_intervals_the_better_side_and_the_constant_prediction
         "ours": Difference("mean_iou", 0.7, 0.72, 0.01, 0.03, (0.01, 0.03)),
         "theirs": Difference("mean_iou", 0.7, 0.69, -0.03, 0.01, (-0.01,)),
     }
-    panels = {"mean IoU": found, "pieces": found}
-    more, less = comparisons.forest_plot(panels, [True, False], {"pieces": {"ours": -0.4}}).axes
+    panels, constant = {"mean IoU": found, "pieces": found}, {"pieces": {"ours": -0.4, "theirs": -0.5}}
+    more, less = comparisons.forest_plot(panels, [True, False], constant).axes
     assert [text.get_text() for text in more.get_yticklabels()] == ["ours", "theirs"]
     marks = [line for line in more.lines if line.get_marker() == "o"]
     assert [mark.get_markerfacecolor() for mark in marks] == ["C0", "white"]  # decided, undecided
     np.testing.assert_allclose([mark.get_xdata()[0] for mark in marks], [0.02, -0.01])
     np.testing.assert_allclose(more.collections[0].get_segments()[0][:, 0], [0.01, 0.03])
-    for axis, sign, constant in ((more, 1, []), (less, -1, [-0.4])):
+    for axis, sign, crosses in ((more, 1, []), (less, -1, [-0.4, -0.5])):
         (shade,) = axis.patches
         assert np.sign(shade.get_x() + shade.get_width() / 2) == sign
-        assert [line.get_xdata()[0] for line in axis.lines if line.get_marker() == "x"] == constant
+        assert [line.get_xdata()[0] for line in axis.lines if line.get_marker() == "x"] == crosses
     (plain,) = comparisons.forest_plot({"pieces": found}, [False]).axes
     assert "x" not in [line.get_marker() for line in plain.lines]
 
