@@ -96,6 +96,22 @@ def wait_for():
 
 
 @pytest.fixture
+def refused(capsys):
+    """Return a function that returns the one line in which a command line refuses its arguments."""
+
+    def line(main, arguments):
+        with pytest.raises(SystemExit) as left:
+            main(arguments)
+        printed = capsys.readouterr()
+        assert left.value.code == 2
+        assert printed.err.count("\n") == 1, printed.err
+        assert not printed.out
+        return printed.err
+
+    return line
+
+
+@pytest.fixture
 def processes(tmp_path, monkeypatch):
     """Return a function that lists the processes started from this test, or by what it started."""
     monkeypatch.setenv("MARKER", str(tmp_path))

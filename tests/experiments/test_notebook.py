@@ -1,6 +1,7 @@
 """What every notebook begins with; it trains by ``experiments.train.run``."""
 
 import base64
+import types
 
 import matplotlib
 import numpy as np
@@ -43,43 +44,10 @@ def test_a_figure_is_shown_in_a_format_with_an_alternative_text_and_kept(
     assert {file.name for file in (tmp_path / "figures").iterdir()} == {"faces.pdf", "faces.png"}
 
 
-def test_a_training_has_a_folder_for_its_settings_and_is_found_again(tiny_folder, tmp_path):
-    lesson = notebook.begin("02_x", out=str(tmp_path / "out"), device="cpu")
-    data = Splits(*(FaceDataset(tiny_folder, name, "parts") for name in ("train", "validation", "test")))
-    config = Config(loss="cross-entropy", epochs=2, width=0.0625, batch_size=4)
-    first = lesson.train(config, data, live=False, variant="ours")
-    assert first.folder.parent == lesson.out
-    assert ["mean_iou" in row for row in first.history] == [False, True]
-    again = lesson.train(config, data, live=False, variant="ours")
-    assert (again.folder, again.history) == (first.folder, first.history)
-
-
-def test_an_interrupted_training_says_in_one_line_how_to_resume(tiny_folder, tmp_path, monkeypatch):
-    matplotlib.use("Agg")
-    shown = []
-    monkeypatch.setattr("IPython.display.display", lambda figure, **about: shown.append(about) or Handle())
-    lesson = notebook.begin("02_x", out=str(tmp_path / "out"), device="cpu")
-    data = Splits(*(FaceDataset(tiny_folder, name, "parts") for name in ("train", "validation", "test")))
-    loss = StopsOnce()
-    config = Config(loss=loss, title="ours", seed=2, epochs=2, width=0.0625, batch_size=4)
-    with pytest.raises(notebook.Stopped) as stopped:
-        lesson.train(config, data)
-    (line,) = stopped.value._render_traceback_()
-    assert line == "ours, seed 2: stopped. Run the cell again to resume after its last epoch."
-    assert [row["epoch"] for row in lesson.train(config, data).history] == [1, 2]
-    assert loss.steps == 5 + 3
-    before = len(shown)
-    lesson.train(config, data)  # finished: its curves are shown again
-    assert len(shown) == before + 1
-    assert shown[-1]["metadata"]["image/png"]["alt"].startswith("ours, seed 2, epoch 2 of 2: training loss")
-
-
 class StopsOnce(torch.nn.Module):
     """Cross-entropy, interrupted in the second of the epochs of three steps."""
 
-    def __init__(self):
-        super().__init__()
-        self.steps = 0
+    steps = 0
 
     def forward(self, logits, labels):
         self.steps += 1
@@ -91,8 +59,31 @@ class StopsOnce(torch.nn.Module):
         return ""
 
 
-class Handle:
-    """Of a display that can be replaced."""
+def test_a_training_is_found_again_and_an_interrupted_one_says_in_one_line_how_to_resume(
+    tiny_folder, tmp_path, monkeypatch
+):
+    matplotlib.use("Agg")
+    shown = []
+    handle = types.SimpleNamespace(update=lambda figure, **about: None)
+    monkeypatch.setattr("IPython.display.display", lambda figure, **about: shown.append(about) or handle)
+    lesson = notebook.begin("02_x", out=str(tmp_path / "out"), device="cpu")
+    data = Splits(*(FaceDataset(tiny_folder, name, "parts") for name in ("train", "validation", "test")))
+    setting = {"epochs": 2, "width": 0.0625, "batch_size": 4}
+    still = lesson.train(Config(loss="cross-entropy", **setting), data, live=False)
+    assert still.folder.parent == lesson.out
+    assert ["mean_iou" in row for row in still.history] == [False, True]
+    assert not shown
 
-    def update(self, figure, **about):
-        pass
+    config = Config(loss=StopsOnce(), title="ours", seed=2, **setting)
+    with pytest.raises(notebook.Stopped) as stopped:
+        lesson.train(config, data)
+    assert stopped.value._render_traceback_() == [str(stopped.value)]
+    assert str(stopped.value).startswith("ours, seed 2: stopped.")
+    resumed = lesson.train(config, data)
+    assert [row["epoch"] for row in resumed.history] == [1, 2]
+    assert config.loss.steps == 5 + 3
+    before = len(shown)
+    again = lesson.train(config, data)  # finished: its curves are shown again
+    assert (again.folder, again.history) == (resumed.folder, resumed.history)
+    assert len(shown) == before + 1
+    assert shown[-1]["metadata"]["image/png"]["alt"].startswith("ours, seed 2, epoch 2 of 2: training loss")

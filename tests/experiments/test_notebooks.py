@@ -1,7 +1,6 @@
 """Notebooks executed in order, and outputs stored in place."""
 
 import json
-import re
 
 import nbformat
 import pytest
@@ -33,59 +32,54 @@ def checkout(tmp_path, monkeypatch, write_notebook, result):
     return root
 
 
+def printed(file):
+    """Return the text that the last cell of a notebook printed."""
+    return nbformat.read(file, as_version=4).cells[-1].outputs[0].text
+
+
 @pytest.mark.slow
-def test_the_notebooks_run_in_order_with_their_parameters(checkout, capfd):
+def test_the_notebooks_run_in_order_with_their_parameters_which_can_be_changed(checkout, capfd):
     assert notebooks.main(["--data", "tiny", "--profile", "quick", "--out", str(checkout / "run")]) == 0
     assert json.loads((checkout / "run/01_first/result.json").read_text())["seed"] == 3
-    second = nbformat.read(checkout / "run/02_second/02_second.ipynb", as_version=4)
-    assert second.cells[-1].outputs[0].text == "4\n"
+    assert printed(checkout / "run/02_second/02_second.ipynb") == "4\n"
     captured = capfd.readouterr()
     assert "2 notebooks in" in captured.out
     assert "mean IoU" in captured.out
     assert "02_second" in captured.err  # the bar
 
-
-@pytest.mark.slow
-def test_a_notebook_can_do_without_the_profile_and_parameters_can_be_changed(checkout):
-    (checkout / "notebooks/params/tiny-quick.yaml").write_text("all: {seed: 3}\n02_second: null\n")
-    assert notebooks.read_profile("tiny", "quick") == {"01_first": {"seed": 3}, "02_second": {}}
     assert notebooks.main(["--data", "tiny", "--only", "02", "--set", "seed=7"]) == 0
     (run,) = paths.runs_dir().iterdir()  # a new folder each time
-    second = nbformat.read(run / "02_second/02_second.ipynb", as_version=4)
-    assert second.cells[-1].outputs[0].text == "7\n"
+    assert printed(run / "02_second/02_second.ipynb") == "7\n"
+
+
+def test_a_notebook_can_do_without_the_profile(checkout):
+    (checkout / "notebooks/params/tiny-quick.yaml").write_text("all: {seed: 3}\n02_second: null\n")
+    assert notebooks.read_profile("tiny", "quick") == {"01_first": {"seed": 3}, "02_second": {}}
 
 
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (["--only", "2"], r"--only: .* got \['2'\]"),
-        (["--set", "sed=1"], "--set: .* got sed"),
-        (["--set", "seed=x"], "seed: .* got 'x'"),
-        (["--set", "seed={"], "seed: .* got '{'"),
-        (["--set", "seed"], "NAME=VALUE, got 'seed'"),
+        (["--only", "2"], "--only: expected"),
+        (["--set", "sed=1"], "--set: expected"),
+        (["--set", "seed=x"], "seed: expected"),
+        (["--set", "seed={"], "seed: expected"),
+        (["--set", "seed"], "options: expected"),
         (["--out", "pyproject.toml"], "argument --out: "),
-        (["--profile", "huge"], "profile: .*tiny-quick.* got tiny-huge"),
+        (["--profile", "huge"], "profile: expected"),
     ],
 )
 def test_wrong_values_are_named_in_one_line_and_nothing_is_written(
-    checkout, capsys, monkeypatch, arguments, expected
+    checkout, refused, monkeypatch, arguments, expected
 ):
     monkeypatch.chdir(checkout)
-    with pytest.raises(SystemExit) as left:
-        notebooks.main(["--data", "tiny", *arguments])
-    printed = capsys.readouterr().err
-    assert left.value.code == 2
-    assert re.search(expected, printed)
-    assert printed.count("\n") == 1
+    assert expected in refused(notebooks.main, ["--data", "tiny", *arguments])
     assert not paths.runs_dir().exists()
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "source", ["raise ValueError('broken on purpose')", "import os; os._exit(3)"], ids=["raises", "dies"]
-)
-def test_a_notebook_that_stops_is_named_and_kept(checkout, capfd, source, write_notebook):
-    write_notebook(checkout / "notebooks/01_first.ipynb", "print('before')", source)
+def test_a_notebook_that_stops_is_named_and_kept(checkout, capfd, write_notebook):
+    write_notebook(checkout / "notebooks/01_first.ipynb", "print('before')", "raise ValueError('broken')")
     assert notebooks.main(["--data", "tiny", "--out", str(checkout / "run")]) == 1
     assert "01_first stopped" in capfd.readouterr().err
     kept = nbformat.read(checkout / "run/01_first/01_first.ipynb", as_version=4)
@@ -94,7 +88,7 @@ def test_a_notebook_that_stops_is_named_and_kept(checkout, capfd, source, write_
 
 
 @pytest.mark.slow
-def test_storing_keeps_outputs_and_stills_of_widgets_of_studies_too_and_drops_progress(
+def test_storing_keeps_outputs_and_stills_of_widgets_drops_progress_and_leaves_a_failing_notebook(
     checkout, write_notebook
 ):
     widget = "'application/vnd.jupyter.widget-view+json': {'model_id': '1'}, 'text/plain': 'w'"
@@ -113,12 +107,8 @@ def test_storing_keeps_outputs_and_stills_of_widgets_of_studies_too_and_drops_pr
     assert [sorted(output.data) for output in second] == [["image/png", "text/plain"]]
     assert books[0].metadata.language_info == {"name": "python"}
 
-
-@pytest.mark.slow
-def test_storing_leaves_a_failing_notebook_as_it_was(checkout, write_notebook):
-    notebook = checkout / "notebooks/02_second.ipynb"
-    write_notebook(notebook, "raise ValueError('broken on purpose')")
-    before = notebook.read_bytes()
+    file = checkout / "notebooks/02_second.ipynb"
+    before = write_notebook(file, "raise ValueError('broken on purpose')").read_bytes()
     with pytest.raises(Exception, match="broken on purpose"):
         notebooks.main(["--store", "--only", "02"])
-    assert notebook.read_bytes() == before
+    assert file.read_bytes() == before

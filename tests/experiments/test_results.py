@@ -9,15 +9,21 @@ import pytest
 from consensus_lib.experiments import results
 
 
-def test_a_result_comes_back(result, tmp_path):
-    results.write_result(tmp_path / "b", **result, iou_face=0.5, absent=["hair"])
-    results.write_result(tmp_path / "a", **result | {"seed": 1})
+def test_results_come_back_and_gather_in_one_table(result, tmp_path):
+    more = {"seed": 1, "data_folder": "mine", "iou_face": 1 / 3, "absent": ["hair"]}
+    results.write_result(tmp_path / "b", **result)
+    results.write_result(tmp_path / "a", **result | more)
     found = results.read_results(tmp_path)
     assert [row["seed"] for row in found] == [1, 0]
-    assert found[1]["absent"] == ["hair"]
+    assert found[0]["absent"] == ["hair"]
     assert found[1]["folder"] == str(tmp_path / "b")
     assert "mean IoU" in results.as_text(found)
     assert len(results.as_text(found).splitlines()) == 3
+    results.write_table(tmp_path / "table.csv", found, "python study.py")
+    table = pd.read_csv(tmp_path / "table.csv")
+    assert table.seed.tolist() == [1, 0]
+    assert table.iou_face[0] == 0.3333
+    assert set(table) == {*result, "iou_face", "command"}
 
 
 @pytest.mark.parametrize("wrong", [{"mean_iou": math.nan}, {"scores": {"a": 1}}, {"seed": ...}], ids=str)
@@ -26,20 +32,6 @@ def test_a_result_that_is_not_flat_finite_and_whole_is_refused(result, tmp_path,
     with pytest.raises(ValueError, match=next(iter(wrong))):
         results.write_result(tmp_path, **values)
     assert not list(tmp_path.rglob("result.json"))
-
-
-def test_results_gather_in_one_table(result, tmp_path):
-    for name, more in {
-        "b": {},
-        "a": {"seed": 1, "data_folder": "mine", "iou_face": 1 / 3, "absent": ["hair"]},
-    }.items():
-        results.write_result(tmp_path / name, **result | more)
-    found = results.read_results(tmp_path / "b", tmp_path / "a")
-    results.write_table(tmp_path / "table.csv", found, "python study.py")
-    table = pd.read_csv(tmp_path / "table.csv")
-    assert table.seed.tolist() == [0, 1]
-    assert table.iou_face[1] == 0.3333
-    assert set(table) == {*result, "iou_face", "command"}
 
 
 def test_masks_of_a_lost_epoch_are_replaced(tmp_path):

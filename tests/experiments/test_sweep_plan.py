@@ -1,7 +1,6 @@
 """Sweeps: what is refused, and what is made one form, before a kernel starts."""
 
 import math
-from pathlib import Path
 
 import nbformat
 import numpy as np
@@ -24,17 +23,15 @@ def notebook(tmp_path, write_ways):
         ({"parameters": {"rat": 1}}, "parameter: .* rat"),
         ({"parameters": {"out": "x"}}, "parameter: .* out"),
         ({"parameters": {"rate": "1e-3"}}, "rate: .* YAML"),
-        ({"parameters": {"anything": "2E5"}}, "anything: .* YAML"),
         ({"parameters": {"betas": ["1e-3"]}}, r"betas\[0\]: .* YAML"),
         ({"parameters": {"rate": True}}, "rate"),
-        ({"parameters": {"rate": None}}, "rate"),
         ({"parameters": {"rate": math.nan}}, "rate"),
         ({"parameters": {"epochs": True}}, "epochs"),
         ({"parameters": {"epochs": 2.0}}, "epochs"),
         ({"parameters": {"deep": 1}}, "deep"),
-        ({"parameters": {"anything": math.inf}}, "anything"),
         ({"parameters": {"anything": {"a": 1}}}, "anything"),
         ({"parameters": {"betas": [np.float32("nan")]}}, r"betas\[0\]"),
+        ({"parameters": [1]}, "parameters"),
         ({"grid": {"rate": 1.0}}, "grid: .* rate"),
         ({"grid": {"rate": []}}, "grid: .* rate"),
         ({"grid": {"rate": [1, 1.0]}}, "sweep"),
@@ -47,7 +44,6 @@ def notebook(tmp_path, write_ways):
         ({"threads": 1.5}, "threads"),
         ({"threads": 0}, "threads"),
         ({"notebook": "none.ipynb"}, "notebook"),
-        ({"parameters": [1]}, "parameters"),
     ],
 )
 def test_a_wrong_sweep_is_refused_before_a_kernel_starts(notebook, described, argument):
@@ -55,22 +51,17 @@ def test_a_wrong_sweep_is_refused_before_a_kernel_starts(notebook, described, ar
         sweeps.plan({"notebook": notebook.name} | described, notebook.parent)
 
 
-@pytest.mark.parametrize(
-    ("text", "argument"),
-    [
-        ("notebook: book.ipynb\nparameters: {rate: 1e-3}", "rate"),
+def test_a_file_that_is_no_sweep_is_refused(notebook, refused):
+    file = notebook.with_name("sweep.yaml")
+    command = [str(file), "--out", str(notebook.parent / "out")]
+    for text, argument in (
+        ("notebook: book.ipynb\nparameters: {rate: 1e-3}", "rate"),  # YAML reads a text
         ("notebook: [", "sweep"),
         ("- 1", "sweep"),
         ("seeds: 1", "notebook"),
-    ],
-)
-def test_a_file_that_is_no_sweep_is_refused(notebook, text, argument, capsys):
-    file = notebook.with_name("sweep.yaml")
-    file.write_text(text)
-    with pytest.raises(SystemExit) as left:
-        sweeps.main([str(file), "--out", str(notebook.parent / "out")])
-    assert left.value.code == 2
-    assert f"{argument}: expected" in capsys.readouterr().err
+    ):
+        file.write_text(text)
+        assert f"{argument}: expected" in refused(sweeps.main, command)
     assert not (notebook.parent / "out").exists()
 
 
@@ -81,16 +72,19 @@ def test_a_file_that_is_no_sweep_is_refused(notebook, text, argument, capsys):
         "a, b = 1, 2",
         "%matplotlib inline",
         "rate: float = 1.0",
-        None,
+        "",
     ],
-    ids=["computed", "a pair", "magic", "without out", "no cell"],
+    ids=["computed", "a pair", "magic", "without out", "empty"],
 )
 def test_a_notebook_that_cannot_be_swept_is_refused(tmp_path, write_ways, parameters):
-    book = write_ways(tmp_path / "book.ipynb", parameters or "")
-    if parameters is None:
-        nbformat.write(nbformat.v4.new_notebook(), book)
     with pytest.raises(ValueError, match="notebook: expected"):
-        sweeps.plan({"notebook": book})
+        sweeps.plan({"notebook": write_ways(tmp_path / "book.ipynb", parameters)})
+
+
+def test_a_notebook_without_parameters_is_refused(tmp_path):
+    nbformat.write(nbformat.v4.new_notebook(), tmp_path / "book.ipynb")
+    with pytest.raises(ValueError, match="notebook: expected"):
+        sweeps.plan({"notebook": tmp_path / "book.ipynb"})
 
 
 def test_a_sweep_is_grid_times_seeds_times_lists(notebook):
@@ -102,31 +96,26 @@ def test_a_sweep_is_grid_times_seeds_times_lists(notebook):
     assert len(found) == 2 * 2 * 3
     assert {(run["epochs"], run["deep"]) for run in found} == {(1, True), (2, False), (3, True)}
     assert {(run["rate"], run["seed"]) for run in found} == {(1.0, 0), (1.0, 1), (2.0, 0), (2.0, 1)}
-    assert all("out" not in run and run["betas"] == [40.0] and run["whole"] == 1.0 for run in found)
-    assert {type(run["whole"]) for run in found} == {float}
+    assert all("out" not in run and run["betas"] == [40.0] for run in found)
+    assert {repr(run["whole"]) for run in found} == {"1.0"}
 
 
-VALUES = st.fixed_dictionaries(
-    {
-        "rate": st.integers(-5, 5) | st.floats(-1e3, 1e3),
-        "epochs": st.integers(-5, 5),
-        "way": st.text("abc", max_size=3),
-        "betas": st.lists(st.integers(0, 3), max_size=3),
-    }
-)
+VALUES = {
+    "rate": st.integers(-5, 5) | st.floats(-1e3, 1e3),
+    "epochs": st.integers(-5, 5),
+    "way": st.text("abc", max_size=3),
+    "betas": st.lists(st.integers(0, 3), max_size=3),
+}
 
 
-@given(VALUES, st.randoms())
-def test_ids_depend_on_values_alone(values, random):
+@given(st.fixed_dictionaries(VALUES), st.permutations(list(VALUES)))
+def test_ids_depend_on_values_alone(values, order):
     declared = {"rate": 1.0, "epochs": 1, "way": "", "betas": [1.0]}
-    other = {
+    other = values | {
         "rate": np.float64(values["rate"]),
         "epochs": np.int64(values["epochs"]),
-        "way": values["way"],
         "betas": tuple(np.array(values["betas"], float)),
     }
-    order = list(other)
-    random.shuffle(order)
     both = values, {name: other[name] for name in order}
     checked = [{name: sweep_plan.check(name, value, declared) for name, value in one.items()} for one in both]
     assert len({sweep_plan.run_id(parameters, "code") for parameters in checked}) == 1
@@ -146,9 +135,3 @@ def test_ids_follow_code_and_parameters_but_not_outputs_and_prose(notebook):
     book.cells[1].source += "  # changed"
     nbformat.write(book, notebook)
     assert ids() != first
-
-
-def test_the_notebook_of_sweeps_takes_a_precision():
-    notebook = Path(__file__).parents[2] / "notebooks/studies/train.ipynb"
-    sweep = sweeps.plan({"notebook": notebook, "grid": {"precision": ["auto", "float32"]}})
-    assert [run["precision"] for run in sweep.runs.values()] == ["auto", "float32"]

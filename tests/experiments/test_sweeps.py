@@ -83,17 +83,15 @@ def test_a_dry_run_starts_nothing(described, tmp_path, capsys):
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("arguments", [["--workers", "0"], ["--retries", "-1"], ["--out", "book.ipynb/x"]])
-def test_wrong_values_on_the_command_line_are_named_in_one_line(described, monkeypatch, capsys, arguments):
+def test_wrong_values_on_the_command_line_are_named_in_one_line(described, monkeypatch, refused, tmp_path):
     file = described(seeds=1)
-    monkeypatch.chdir(file.parent)
-    with pytest.raises(SystemExit) as left:
-        sweeps.main([str(file), "--out", "out", *arguments])
-    printed = capsys.readouterr().err
-    assert left.value.code == 2
-    assert f"argument {arguments[0]}: expected" in printed
-    assert printed.count("\n") == 1
-    assert not (file.parent / "out").exists()
+    monkeypatch.chdir(tmp_path)
+    for option, value in (("--workers", "0"), ("--retries", "-1"), ("--out", "book.ipynb/x")):
+        line = refused(sweeps.main, [str(file), "--out", "out", option, value])
+        assert f"argument {option}: expected" in line
+    assert not (tmp_path / "out").exists()
+    with pytest.raises(ValueError, match="workers: expected"):
+        sweeps.run_sweep(sweeps.read_sweep(file), tmp_path, workers=0)
 
 
 @pytest.mark.slow
@@ -179,38 +177,38 @@ def test_a_sweep_interrupted_and_killed_loses_nothing_repeats_nothing_and_leaves
     assert sorted(table.seed) == [0, 1, 2]
 
 
-@pytest.mark.slow
-def test_a_run_whose_training_began_is_resumed(tmp_path, write_tiny, write_cells):
-    """Also where the machine that began it computed in the other precision."""
-    trains = """
+TRAINS = """
 from consensus_lib.experiments.train import Config, run
 
 small = {"data": "lfw_part_labels", "size": 32, "images": 0, "width": 0.0625, "batch_size": 4, "epochs": 2}
 config = Config(loss="cross-entropy", precision=precision, **small)
 run(config, out=out, device="cpu", progress=False, on_epoch=stop)
 """
+
+
+@pytest.mark.slow
+def test_a_run_whose_training_began_is_resumed(tmp_path, write_tiny, write_cells):
+    """Also where the machine that began it computed in the other precision."""
     write_tiny(paths.data_dir() / "lfw_part_labels-128")
-    write_cells(tmp_path / "book.ipynb", 'precision: str = "auto"\nout: str = ""', "stop = None", trains)
+    write_cells(tmp_path / "book.ipynb", 'precision: str = "auto"\nout: str = ""', "stop = None", TRAINS)
     sweep = sweeps.plan({"notebook": tmp_path / "book.ipynb"})
     (number,) = sweep.runs
+    record = tmp_path / "out" / number / "work/checkpoint.json"
+    # Compiled before: Python ends with SIGINT's exit code if text that it executed raised KeyboardInterrupt.
+    code = compile(TRAINS, "trains", "exec")
 
     def stop(history):
         raise KeyboardInterrupt
 
-    work = tmp_path / "out" / number / "work"
-    # Compiled before: Python ends with SIGINT's exit code if text that it executed raised KeyboardInterrupt.
-    code = compile(trains, "trains", "exec")
     with pytest.raises(KeyboardInterrupt):
-        exec(code, {"precision": "auto", "out": str(work), "stop": stop})
-    record = work / "checkpoint.json"
+        exec(code, {"precision": "auto", "out": str(record.parent), "stop": stop})
     state = json.loads(record.read_text())
     assert state["epoch"] == 1
     other = {"float32": "bfloat16", "bfloat16": "float32"}[state["settings"]["precision"]]
     state["settings"]["precision"] = other
     record.write_text(json.dumps(state))
 
-    found = sweeps.run_sweep(sweep, tmp_path / "out", progress=False)
-    assert found[number]["status"] == "done", found
+    assert sweeps.run_sweep(sweep, tmp_path / "out", progress=False)[number]["status"] == "done"
     table = sweeps.gather(sweep, tmp_path / "out")
     assert table[["precision", "result_precision"]].values.tolist() == [["auto", other]]
     history = record.with_name("history.jsonl").read_text().splitlines()
@@ -275,11 +273,6 @@ def test_each_worker_has_a_gpu_of_its_own_and_a_run_that_died_is_tried_again(swe
     assert swept.table.set_index("way").status["once"] == "done"
 
 
-def test_a_sweep_needs_a_worker(described, tmp_path):
-    with pytest.raises(ValueError, match="workers: expected"):
-        sweeps.run_sweep(sweeps.read_sweep(described()), tmp_path, workers=0)
-
-
 def test_a_run_that_no_worker_could_begin_is_a_row_too(described, tmp_path):
     sweep = sweeps.read_sweep(described(seeds=2))
     (tmp_path / "out").mkdir()
@@ -330,8 +323,6 @@ def test_a_scheduler_gives_what_one_machine_gives_though_a_worker_is_killed(
 def test_an_address_without_a_scheduler_is_refused(described, tmp_path):
     import dask
 
-    with (
-        dask.config.set({"distributed.comm.timeouts.connect": 0.5}),
-        pytest.raises(OSError, match=r"127\.0\.0\.1:9"),
-    ):
-        sweeps.run_sweep(sweeps.read_sweep(described()), tmp_path, scheduler="tcp://127.0.0.1:9")
+    sweep = sweeps.read_sweep(described())
+    with dask.config.set({"distributed.comm.timeouts.connect": 0.5}), pytest.raises(OSError, match=":9"):
+        sweeps.run_sweep(sweep, tmp_path, scheduler="tcp://127.0.0.1:9")

@@ -5,30 +5,24 @@ from consensus_lib.metrics.comparison import Difference
 from support import comparisons, verdict
 
 
-def test_forest_plots_show_differences_and_intervals_and_shade_the_better_side():
+def test_forest_plots_show_intervals_the_better_side_and_the_constant_prediction():
     found = {
         "ours": Difference("mean_iou", 0.7, 0.72, 0.01, 0.03, (0.01, 0.03)),
         "theirs": Difference("mean_iou", 0.7, 0.69, -0.03, 0.01, (-0.01,)),
     }
-    more, less = comparisons.forest_plot({"mean IoU": found, "pieces": found}, [True, False]).axes
+    panels, constant = {"mean IoU": found, "pieces": found}, {"pieces": {"ours": -0.4, "theirs": -0.5}}
+    more, less = comparisons.forest_plot(panels, [True, False], constant).axes
     assert [text.get_text() for text in more.get_yticklabels()] == ["ours", "theirs"]
     marks = [line for line in more.lines if line.get_marker() == "o"]
     assert [mark.get_markerfacecolor() for mark in marks] == ["C0", "white"]  # decided, undecided
     np.testing.assert_allclose([mark.get_xdata()[0] for mark in marks], [0.02, -0.01])
     np.testing.assert_allclose(more.collections[0].get_segments()[0][:, 0], [0.01, 0.03])
-    for axis, sign in ((more, 1), (less, -1)):
+    for axis, sign, crosses in ((more, 1, []), (less, -1, [-0.4, -0.5])):
         (shade,) = axis.patches
         assert np.sign(shade.get_x() + shade.get_width() / 2) == sign
-
-
-def test_a_cross_marks_the_constant_prediction_where_it_is_given():
-    found = {"ours": Difference("mean_iou", 0.7, 0.72, 0.01, 0.03, (0.01,))}
-    panels = {"mean IoU": found, "pieces": found}
-    area, pieces = comparisons.forest_plot(panels, [True, False], {"pieces": {"ours": -0.4}}).axes
-    crosses = [
-        [line.get_xdata()[0] for line in axis.lines if line.get_marker() == "x"] for axis in (area, pieces)
-    ]
-    assert crosses == [[], [-0.4]]
+        assert [line.get_xdata()[0] for line in axis.lines if line.get_marker() == "x"] == crosses
+    (plain,) = comparisons.forest_plot({"pieces": found}, [False]).axes
+    assert "x" not in [line.get_marker() for line in plain.lines]
 
 
 def test_a_table_of_differences_says_the_interval_and_the_word():

@@ -32,8 +32,7 @@ ABOUT = {"profile": "smoke", "device": "cpu"}
 
 
 class Clock:
-    def __init__(self):
-        self.now = 0.0
+    now = 0.0
 
     def __call__(self):
         return self.now
@@ -43,12 +42,20 @@ def filing(folder, budget=1000.0, clock=None, about=ABOUT, score=scoring.score):
     return Filing(folder / "out", folder / "work", budget, about, score, clock=clock or Clock())
 
 
+def piece(run, id="1-x/a", **more):
+    return Piece(id, "a kind", (1.0, 0.0), run, **more)
+
+
 def log(work):
     return [json.loads(line) for line in (work / "log.jsonl").read_text().splitlines()]
 
 
-def every(filed, photographs=None, profile=SMOKE):
-    trainings = Trainings(profile, torch.device("cpu"), filed, photographs, None, 1)
+def training(filed, profile=SMOKE):
+    return Trainings(profile, torch.device("cpu"), filed, None, None, 1)
+
+
+def every(filed, profile=SMOKE):
+    trainings = training(filed, profile)
     yield from right.pieces(profile, torch.device("cpu"))
     yield from fast.pieces(profile, torch.device("cpu"), trainings)
     yield from trainings.table3()
@@ -57,6 +64,7 @@ def every(filed, photographs=None, profile=SMOKE):
 
 def test_a_budget_of_20_seconds_is_kept_to(tmp_path):
     calls = []
+    row = {"seconds": 3.0, "mean_iou": 0.5, "rate": 0.003, "recipe": "consensus", "epochs": 1}
     for _ in range(100):
         clock = Clock()
         filed = filing(tmp_path, 20, clock)
@@ -65,14 +73,7 @@ def test_a_budget_of_20_seconds_is_kept_to(tmp_path):
             def run():
                 calls.append(piece.id)
                 clock.now += 3
-                faces = {"train_images": 16} if piece.id.endswith("faces") else {}
-                return {
-                    "seconds": 3.0,
-                    "mean_iou": 0.5,
-                    "rate": 0.003,
-                    "recipe": "consensus",
-                    "epochs": 1,
-                } | faces
+                return row | ({"train_images": 16} if piece.id.endswith("faces") else {})
 
             # Half of them take longer than was estimated: measured, they no longer do.
             return piece._replace(run=run, estimate=(2.0, 0.0), needs=(), keeps=None)
@@ -84,8 +85,7 @@ def test_a_budget_of_20_seconds_is_kept_to(tmp_path):
         assert all("would take" in reason for reason in filed.left.values())
         assert "left: would take" in shown(filed)
     ids = [piece.id for piece in every(filing(tmp_path))]
-    assert sorted(calls) == sorted(ids)
-    assert len({*ids}) == len(ids)
+    assert sorted(calls) == sorted({*ids}) == sorted(ids)
 
 
 def test_a_failed_piece_is_filed_and_tried_again(tmp_path, capsys):
@@ -93,20 +93,19 @@ def test_a_failed_piece_is_filed_and_tried_again(tmp_path, capsys):
         raise RuntimeError("out of memory\nand more")
 
     filed = filing(tmp_path)
-    waits = Piece("1-x/b", "b", (1.0, 0.0), dict, needs=("1-x/a",))
-    filed.go([Piece("1-x/a", "a", (1.0, 0.0), fail), waits])
+    waits = piece(dict, "1-x/b", needs=("1-x/a",))
+    filed.go([piece(fail), waits])
     assert "out of memory" in capsys.readouterr().err
     assert filed.left == {"1-x/b": "waits for 1-x/a"}
     assert measured(filed)[0]["state"] == "failed: RuntimeError: out of memory"
     again = filing(tmp_path)
-    again.go([Piece("1-x/a", "a", (1.0, 0.0), lambda: {"answer": 42}), waits])
+    again.go([piece(lambda: {"answer": 42}), waits])
     assert again.done("1-x/b")
     assert again.rows["1-x/a"]["answer"] == 42
 
 
 def test_rows_of_another_version_are_made_anew_and_of_another_device_refused(tmp_path, monkeypatch):
-    piece = Piece("1-x/a", "a", (1.0, 0.0), dict)
-    filing(tmp_path).go([piece])
+    filing(tmp_path).go([piece(dict)])
     assert filing(tmp_path).rows.keys() == {"1-x/a"}
     for other in ({"device": "cuda"}, {"profile": "full"}):
         with pytest.raises(ValueError, match="out: expected"):
@@ -117,12 +116,12 @@ def test_rows_of_another_version_are_made_anew_and_of_another_device_refused(tmp
 
 def test_a_piece_whose_file_is_gone_is_done_again(tmp_path):
     file, runs = tmp_path / "faces", []
-    piece = Piece("1-x/a", "a", (1.0, 0.0), lambda: runs.append(file.touch()) or {}, keeps=file)
-    filing(tmp_path).go([piece])
-    filing(tmp_path).go([piece])
+    keeps = piece(lambda: runs.append(file.touch()) or {}, keeps=file)
+    for _ in range(2):
+        filing(tmp_path).go([keeps])
     assert len(runs) == 1
     file.unlink()
-    filing(tmp_path).go([piece])
+    filing(tmp_path).go([keeps])
     assert len(runs) == 2
 
 
@@ -138,11 +137,10 @@ def test_masks_of_a_killed_call_are_scored_by_the_next(tmp_path):
     def kill(file):
         raise Killed
 
-    piece = Piece("1-x/a", "a", (1.0, 0.0), masks)
     with pytest.raises(Killed):
-        filing(tmp_path, score=kill).go([piece])
+        filing(tmp_path, score=kill).go([piece(masks)])
     again = filing(tmp_path, score=lambda file: ({"mean_iou": 1.0}, {"confusion": []}))
-    again.go([piece])
+    again.go([piece(masks)])
     assert again.rows["1-x/a"]["mean_iou"] == 1.0
     assert [line["id"] for line in log(tmp_path / "work") if "cost" in line] == ["1-x/a"]
     assert not [*(tmp_path / "work/masks").iterdir()]
@@ -174,16 +172,12 @@ def test_cuda_augmentation_equals_the_cpus(augment):
     assert off <= (0 if augment.flips_only else 1e-3)
 
 
-def masks(seed, n=6, k=3):
+def scored(tmp_path, seed, n=6, k=3):
+    """Return the scores that the programme and the library take of the same random masks."""
     generator = np.random.default_rng(seed)
     truth = np.repeat(np.repeat(generator.integers(0, k, (n, 8, 8)), 4, 1), 4, 2).astype(np.uint8)
     pred = np.where(generator.random(truth.shape) < 0.1, generator.integers(0, k, truth.shape), truth)
-    truth[:, :2] = 255
-    return pred.astype(np.uint8), truth
-
-
-def scored(tmp_path, seed):
-    pred, truth = masks(seed)
+    pred, truth[:, :2] = pred.astype(np.uint8), 255
     file, names = tmp_path / f"{seed}.npz", ["background", "face", "hair"]
     np.savez(file, pred=pred, truth=truth, classes=np.array(names), row=json.dumps({"split": "test"}))
     expected = StructureScores(names)
@@ -226,7 +220,7 @@ def test_the_committed_estimates_are_what_the_function_gives(tmp_path):
 
 def test_the_fewest_epochs_near_the_best_are_chosen(tmp_path):
     filed = filing(tmp_path)
-    trainings = Trainings(SMOKE, torch.device("cpu"), filed, None, None, 1)
+    trainings = training(filed)
     assert trainings.chosen() == {"rates": dict.fromkeys(TUNED, 3e-3), "epochs": 2, "choice": "none yet"}
     for name, best in (("cross-entropy", 0.01), ("consensus", 0.003)):
         for rate in SMOKE.rates:
@@ -255,8 +249,7 @@ def test_the_full_profile_trains_on_no_stand_ins(tmp_path):
 
 
 def test_faces_are_drawn_again_only_if_a_training_needs_them(tmp_path):
-    filed = filing(tmp_path)
-    trainings = Trainings(SMOKE, torch.device("cpu"), filed, None, None, 1)
+    trainings = training(filed := filing(tmp_path))
     faces, *others = trainings.occlusion()
     filed.rows = {piece.id: {"train_images": 16} for piece in (faces, *others)}
     assert next(trainings.occlusion()).keeps is None

@@ -8,33 +8,37 @@ import pandas as pd
 import pytest
 
 import occlusion_labels
-from consensus_lib import paths
 from consensus_lib.data import TASKS, DatasetInfo, DatasetWriter, FaceDataset
 from synthetic_faces import CLASSES, Recipe, draw_face
 
 SMALL = ["--rendered", "8", "--free", "8", "--human", "4", "--compositions", "0"]
 
 
-@pytest.fixture
-def photographs():
-    task = TASKS["parts"]
+@pytest.fixture(scope="module")
+def data_folder(tmp_path_factory):
+    """A data folder with photographs; what the tests draw and compose stays in it for the next."""
+    folder, task, number = tmp_path_factory.mktemp("data"), TASKS["parts"], 0
     info = DatasetInfo("lfw_part_labels", task.classes, task.colours, "rendered", "MIT", 64)
-    number = 0
-    with DatasetWriter(paths.data_dir() / "lfw_part_labels-128", info) as writer:
+    with DatasetWriter(folder / "lfw_part_labels-128", info) as writer:
         for split, count in {"train": 4, "validation": 3, "test": 3, "unlabelled": 8}.items():
             for _ in range(count):
                 face = draw_face(5, number, 64, recipe=Recipe(occluded=0.0, people=0.0))
                 labels = None if split == "unlabelled" else task.table(CLASSES)[face.labels]
                 writer.add(f"{number:02d}", split, f"{number}", image=face.image, labels=labels)
                 number += 1
+    return folder
+
+
+@pytest.fixture
+def photographs(data_folder, monkeypatch):
+    monkeypatch.setenv("CONSENSUS_DATA_DIR", str(data_folder))
 
 
 @pytest.mark.slow
 def test_a_composed_folder_keeps_what_is_known(photographs):
     folder = occlusion_labels.composed_folder("validation", 1, progress=False)
     assert folder == occlusion_labels.composed_folder("validation", 1, progress=False)
-    joint = FaceDataset(folder, "validation")
-    plain = FaceDataset(folder, "validation", "occlusion")
+    joint, plain = FaceDataset(folder, "validation"), FaceDataset(folder, "validation", "occlusion")
     assert joint.info.classes == occlusion_labels.CLASSES
     for i in range(len(joint)):
         labels, found = joint[i]["labels"].numpy(), plain[i]["labels"].numpy()
@@ -63,13 +67,7 @@ def test_students_learn_and_a_second_call_trains_nothing(photographs, tmp_path, 
     table = tmp_path / "students.csv"
     occlusion_labels.main(options, students=table)
     found = pd.read_csv(table)
-    assert found["first"].tolist() == [
-        "transfer",
-        "transfer, consensus",
-        "transfer, fine-tuning",
-        "transfer, fine-tuning with consensus",
-        "scratch",
-    ]
+    assert set(found["first"]) == set(pd.read_csv(occlusion_labels.STUDENTS)["first"])
     assert found.filter(like="rendered_iou").notna().all(axis=None)
     monkeypatch.setattr("consensus_lib.training.trainer.train_epoch", None)
     occlusion_labels.main(options, students=table)
@@ -78,14 +76,12 @@ def test_students_learn_and_a_second_call_trains_nothing(photographs, tmp_path, 
 
 def test_the_stored_tables_are_whole():
     labels, students = pd.read_csv(occlusion_labels.TABLE), pd.read_csv(occlusion_labels.STUDENTS)
-    for table in (labels, students):
-        assert table.command.nunique() == 1, "rows of different settings in one table"
+    assert labels.command.nunique() == students.command.nunique() == 1  # of one setting each
     composed = labels[labels.test_data != "synthetic_faces"]
-    seeds = composed[composed.split == "test"].groupby("step").composition.apply(sorted)
-    assert {tuple(one) for one in seeds} == {(0, 1, 2)}
+    seeds = composed[composed.split == "test"].groupby("step").composition.apply(tuple)
+    assert set(seeds) == {(0, 1, 2)}
     assert not composed[["iou_face", "iou_occlusion", "component_error"]].isna().any(axis=None)
-    seeds = students.groupby("first").seed.apply(sorted)
-    assert len(seeds) == 5
-    assert len({tuple(one) for one in seeds}) == 1
+    seeds = students.groupby("first").seed.apply(tuple)
+    assert (len(seeds), seeds.nunique()) == (5, 1)
     scores = ["iou_background", "iou_face", "iou_occlusion", "rendered_iou_occlusion", "component_error"]
     assert not students[scores].isna().any(axis=None)

@@ -53,23 +53,14 @@ def run(tiny_folder, tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_transfer(run):
-    options = {
-        "recipes": "all",
-        "seeds": 1,
-        "images": 16,
-        "epochs": 1,
-        "few": 8,
-        "few-epochs": 1,
-        "rates": 0.01,
-    }
-    options = [text for key, value in options.items() for text in (f"--{key}", str(value))]
-    found = run(transfer, options)
+    options = "--recipes all --seeds 1 --images 16 --epochs 1 --few 8 --few-epochs 1 --rates 0.01"
+    found = run(transfer, options.split())
     assert found[["study", "variant", "train_images"]].values.tolist() == [
         ["ablation", "all", 16],
         ["start", "scratch", 8],
         ["start", "drawn faces", 8],
     ]
-    assert found.command[0] == "python notebooks/studies/transfer.py " + " ".join([*options, *SMALL])
+    assert found.command[0] == " ".join(["python notebooks/studies/transfer.py", options, *SMALL])
 
 
 @pytest.mark.slow
@@ -130,25 +121,22 @@ def test_baselines(run, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "expected"),
+    ("arguments", "named"),
     [
-        (["--size", "50"], "image: expected [B,3,H,W] with H and W divisible by"),
-        (["--size", "0"], "argument --size: expected a whole number of at least 1, got 0"),
-        (["--width", "0"], "width: expected at least 0."),
-        (["--width", "nan"], "argument --width: expected a finite number of at least 0, got nan"),
-        (["--epochs", "0"], "argument --epochs: expected a whole number of at least"),
-        (["--seeds", "-1"], "argument --seeds: expected a whole number of at least"),
+        (["--size", "50"], "image: expected"),
+        (["--width", "0"], "width: expected"),
+        (["--epochs", "0"], "argument --epochs: expected"),
         ([], "expected a prepared data set in"),
     ],
 )
 @pytest.mark.parametrize("module", [transfer, consensus, distillation, baselines])
-def test_wrong_values_are_named_in_one_line(module, arguments, expected, request, tmp_path, capsys):
+def test_wrong_values_are_named_in_one_line(module, arguments, named, tiny_folder, tmp_path, capsys):
     if arguments:
-        request.getfixturevalue("run")  # prepares the photographs
+        shutil.copytree(tiny_folder, paths.data_dir() / "lfw_part_labels-128")
     with pytest.raises(SystemExit) as left:
         module.main(arguments, tmp_path / "table.csv")
     assert left.value.code == 2
-    assert expected in capsys.readouterr().err.splitlines()[-1]
+    assert named in capsys.readouterr().err.splitlines()[-1]
     assert not paths.runs_dir().exists()
 
 
@@ -158,8 +146,7 @@ def test_the_stored_table_is_whole(module):
     assert not found.isna().any(axis=None)
     assert found.command.nunique() == 1, "rows of different settings in one table"
     kinds = [c for c in ("study", "variant", "first", "human_labels", "learning_rate") if c in found]
-    seeds = found.groupby(kinds).seed.apply(sorted)
-    assert {tuple(one) for one in seeds} == {(0, 1, 2)}
+    assert set(found.groupby(kinds).seed.apply(tuple)) == {(0, 1, 2)}
     known = {
         transfer: transfer.RECIPES,
         consensus: consensus.LOSSES,
@@ -364,8 +351,12 @@ def test_a_claim_stands_where_it_should_and_says_what_its_row_says(claim):
     assert row.word == claim.says
 
 
+def stored(end=""):
+    return pd.read_csv(evidence.FOLDER / f"evidence{end}.csv")
+
+
 def test_the_stored_evidence_is_whole():
-    choices, rows = (pd.read_csv(evidence.FOLDER / f"evidence{end}.csv") for end in ("-choices", ""))
+    choices, rows = stored("-choices"), stored()
     asked = {name: len(evidence_plan.ALL[name].tries) for name in choices.method}
     assert choices.groupby("method").size().to_dict() == asked
     assert asked.keys() >= evidence.METHODS.keys()
@@ -385,29 +376,27 @@ def test_the_stored_evidence_is_whole():
 
 
 def test_the_stored_thirds_are_of_the_stored_rows():
-    thirds, rows = (pd.read_csv(evidence.FOLDER / f"evidence{end}.csv") for end in ("-where", ""))
+    thirds, rows = stored("-where"), stored()
     means = rows.groupby(["part", "method"]).component_error.mean()
     for (part, method, _), of_share in thirds[thirds.by != "class"].groupby(["part", "method", "by"]):
         assert len(of_share) == 3
         mean = np.average(of_share.component_error, weights=of_share.images)
         assert mean == pytest.approx(means[part, method], abs=2e-4)
+    # As the README says:
     of_faces = thirds[(thirds.part == "factorial")].set_index(["method", "where"]).component_error
-    assert (of_faces[evidence_plan.RECOMMENDED] < of_faces[evidence.CE]).all(), "as the README says"
-    covered = (
-        thirds[thirds.by == "occlusion's share of the face"].groupby("method").component_error.apply(list)
-    )
+    assert (of_faces[evidence_plan.RECOMMENDED] < of_faces[evidence.CE]).all()
+    covered = thirds[thirds.by == "occlusion's share of the face"].groupby("method").component_error
     for name in (evidence_plan.RECOMMENDED, evidence.CE):
-        assert np.argmax(covered[name]) == 2, "as the README says"
+        assert np.argmax(covered.get_group(name)) == 2
 
 
 def test_the_numbers_of_the_evidence_in_the_readme():
-    against, rows = (pd.read_csv(evidence.FOLDER / f"evidence{end}.csv") for end in ("-differences", ""))
+    against, rows = stored("-differences"), stored()
     tested = rows[rows.part.isin(["factorial", "control"])].groupby("method")
     against = against[against.part.isin(["factorial", "control"])]
     text = (evidence.FOLDER / "README.md").read_text("utf-8").partition("### What came of it")[2]
-    table = [
-        [cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines() if line[:1] == "|"
-    ]
+    lines = [line for line in text.splitlines() if line[:1] == "|"]
+    table = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines]
     assert len(table) == 12
     short = {"mean IoU": "mean_iou", "component error": "component_error"}
     for method, seeds, mean_iou, component_error, words in table[2:]:
@@ -431,7 +420,7 @@ def test_the_numbers_of_the_evidence_in_the_readme():
 
 
 def test_the_stored_differences_are_those_of_the_stored_rows():
-    against, rows = (pd.read_csv(evidence.FOLDER / f"evidence{end}.csv") for end in ("-differences", ""))
+    against, rows = stored("-differences"), stored()
     five = rows[(rows.part == "factorial") & rows.seed.isin([0, *evidence_plan.SEEDS])]
     means = five.groupby("method")[["mean_iou", "component_error"]].mean()
     decided = against[(against.part == "factorial") & against.word.notna() & against.seeds.eq(5)]
@@ -444,11 +433,8 @@ def test_the_stored_differences_are_those_of_the_stored_rows():
         assert row.word == (["worse", "better"][better] if significant else "not decided")
     shown = verdict.factorial(against, rows, "factorial")
     assert shown.shape == (6, 6)
-    assert shown.loc["constant prediction"].tolist()[3:] == [
-        f"{verdict.constant_prediction().component_error:.3f}",
-        "",
-        "",
-    ]
+    constant = f"{verdict.constant_prediction().component_error:.3f}"
+    assert shown.loc["constant prediction"].tolist()[3:] == [constant, "", ""]
     base = shown.loc["cross-entropy"]
     assert base["mean IoU", "alone"] == f"{means.mean_iou['cross-entropy']:.3f}"
     assert base["component error", "+ deviation"].endswith(", not decided")

@@ -34,37 +34,30 @@ def test_best_cells_go_by_direction_and_ties_are_all_bold():
     assert not tables.layout(GROUPS, [IOU._replace(higher=None)])["ours (n = 2)"]["C"][0].best
 
 
-def test_the_number_of_trainings_is_stated():
+def test_numbers_of_trainings_missing_values_and_signs_are_stated():
     assert list(tables.layout(GROUPS, [IOU])) == ["ours (n = 2)", "theirs, as printed"]
     uneven = {"": {"a": {"iou": Value((1.0, 1.0))}, "b": {"iou": Value((1.0,))}, "c": {}}}
     assert list(tables.layout(uneven, [IOU])[""]) == ["a, n = 2", "b, n = 1", "c"]
-
-
-def test_missing_values_are_listed():
     groups = GROUPS | {"none": {"E": {"iou": Value(())}}}
     assert tables.missing(groups, [IOU, OFF]) == {"IoU": ["E"], "pieces_off": ["D", "E"]}
-
-
-def test_a_caption_explains_the_signs_that_there_are():
-    assert tables.notes(GROUPS, [OFF]) == (
-        " ±: half the range over trainings; bold: best mean of a group; –: not printed or not measured."
-    )
-    assert "° and ?: printed digits that are hard to read" in tables.notes(GROUPS, [IOU])
+    signs = {sign for sign in "±–?" if sign in tables.notes(GROUPS, [OFF])}
+    assert signs == {"±", "–"}
+    assert "?" in tables.notes(GROUPS, [IOU])
     assert tables.notes({"": {"a": {"iou": Value((1,))}}}, [IOU]) == ""
 
 
 def test_latex_is_escaped_and_balanced():
     text = tables.to_latex(GROUPS, [IOU, OFF], caption="50% of {x}_1 ± α ~ ^ \\", label="tab:a", wide=True)
-    assert (
-        r"\caption{50\% of \{x\}\_1 $\pm$ $\alpha$ \textasciitilde{} \textasciicircum{} \textbackslash{}}"
-        in text
-    )
-    assert r"A \& B & \textbf{85.0}{\scriptsize$\pm$5.0} & \textbf{1.50}{\scriptsize$\pm$0.50} \\" in text
-    assert r"D & 99.0$^{?}$ & -- \\" in text
-    assert r"IoU\,$\uparrow$ & pieces\_off\,$\downarrow$" in text
+    for part in (
+        r"\caption{50\% of \{x\}\_1 $\pm$ $\alpha$ \textasciitilde{} \textasciicircum{} \textbackslash{}}",
+        r"A \& B & \textbf{85.0}{\scriptsize$\pm$5.0} & \textbf{1.50}{\scriptsize$\pm$0.50} \\",
+        r"D & 99.0$^{?}$ & -- \\",
+        r"IoU\,$\uparrow$ & pieces\_off\,$\downarrow$",
+        r"\begin{table*}",
+        r"\begin{tabular}{@{}lcc@{}}",
+    ):
+        assert part in text
     assert text.count(r"\begin{") == text.count(r"\end{") == 2
-    for rule in (r"\toprule", r"\bottomrule", r"\begin{table*}", r"\begin{tabular}{@{}lcc@{}}"):
-        assert rule in text
     plain = re.sub(r"\\[{}]", "", text)
     assert plain.count("{") == plain.count("}")
     assert text.isascii()
@@ -115,5 +108,5 @@ def test_an_unknown_table_or_certainty_is_named(tmp_path):
         read_printed(PRINTED, "table9")
     file = tmp_path / "a.csv"
     file.write_text("table,row,column,value,certainty,source\nt,r,c,1,sure,s\n")
-    with pytest.raises(ValueError, match=r"certainty: expected one of .* got 'sure'"):
+    with pytest.raises(ValueError, match="certainty: expected one of"):
         read_printed(file, "t")

@@ -27,16 +27,9 @@ def text_of(control):
     return next(part.value for part in control.children if isinstance(part, ipywidgets.Label))
 
 
-@pytest.fixture
-def drawn(monkeypatch):
-    """What the toy hands to the figure, call by call."""
-    calls = []
-    real = diagrams.toy_panel
-    monkeypatch.setattr(diagrams, "toy_panel", lambda *arguments: calls.append(arguments) or real(*arguments))
-    return calls
-
-
-def test_the_consensus_toy_redraws_what_its_sliders_say(drawn):
+def test_the_consensus_toy_redraws_what_its_sliders_say(monkeypatch):
+    drawn, real = [], diagrams.toy_panel
+    monkeypatch.setattr(diagrams, "toy_panel", lambda *arguments: drawn.append(arguments) or real(*arguments))
     labels = np.array([[0, 1], [0, 1]])
     logits = np.stack([np.zeros((2, 2)), np.array([[-2.0, 2.0], [-2.0, 1.0]])])
     toy = widgets.consensus_toy(labels, logits, pixel=(1, 1))
@@ -167,11 +160,16 @@ def wait_for(control, state):
         time.sleep(0.01)
 
 
-def test_a_training_that_was_paused_and_stopped_ends_as_one_that_was_not(tiny_folder, tmp_path):
-    data = open_splits(str(tiny_folder), "parts", size=32)
-    config = Config(
-        loss="cross-entropy", size=32, images=0, epochs=4, width=0.0625, batch_size=4, dropout=0.1
-    )
+@pytest.fixture
+def data(tiny_folder):
+    return open_splits(str(tiny_folder), "parts", size=32)
+
+
+SMALL = {"size": 32, "images": 0, "width": 0.0625, "batch_size": 4}
+
+
+def test_a_training_that_was_paused_and_stopped_ends_as_one_that_was_not(data, tmp_path):
+    config = Config(loss="cross-entropy", epochs=4, dropout=0.1, **SMALL)
     whole = run(config, data, out=tmp_path / "whole", device="cpu", progress=False)
 
     lesson = notebook.Lesson("a", torch.device("cpu"), tmp_path)
@@ -194,16 +192,11 @@ def test_a_training_that_was_paused_and_stopped_ends_as_one_that_was_not(tiny_fo
     assert again.result() is result
     assert "finished · epoch 4 of 4" in again.control.children[1].value
     assert [row["loss"] for row in result.history] == [row["loss"] for row in whole.history]
-    for name, values in whole.network.state_dict().items():
-        assert torch.equal(values, result.network.state_dict()[name]), name
+    torch.testing.assert_close(result.network.state_dict(), whole.network.state_dict(), rtol=0, atol=0)
 
 
-def test_a_training_that_fails_says_why_and_raises_where_it_is_waited_for(tiny_folder, tmp_path):
-    data = open_splits(str(tiny_folder), "parts", size=32)
-    config = Config(
-        loss=lambda logits, labels: logits.sum() * float("nan"),
-        title="nan", size=32, images=0, epochs=2, width=0.0625, batch_size=4,
-    )  # fmt: skip
+def test_a_training_that_fails_says_why_and_raises_where_it_is_waited_for(data, tmp_path):
+    config = Config(loss=lambda logits, labels: logits.sum() * float("nan"), title="nan", epochs=2, **SMALL)
     training = widgets.Training(notebook.Lesson("a", torch.device("cpu"), tmp_path), config, data)
     with pytest.raises(FloatingPointError, match="finite"):
         training.result()
