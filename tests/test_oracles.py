@@ -14,7 +14,6 @@ from consensus_lib import IGNORE
 from consensus_lib.losses.baselines import dice_loss, focal_loss, lovasz_softmax_loss
 from consensus_lib.losses.neighbours import total_variation_loss
 from consensus_lib.metrics.components import count_by_class
-from consensus_lib.metrics.contours import contour_scores
 from consensus_lib.metrics.segmentation import SegmentationScores
 
 
@@ -90,36 +89,8 @@ def test_total_variation_is_kornias_per_pixel(k, shape):
     assert_same(logits, total_variation_loss(logits, labels, pixel_weight=0), theirs)
 
 
-def discs(seed, count=6, size=48, margin=2):
-    """Return maps of two classes that are discs off the frame, and the same a little displaced."""
-    rng = np.random.default_rng(seed)
-    y, x = np.mgrid[:size, :size]
-    maps = np.zeros((2, count, size, size), int)
-    for image in range(count):
-        for label in (1, 1, 2):
-            radius = rng.uniform(3, 9)
-            centre = rng.uniform(radius + 2 * margin, size - radius - 2 * margin, 2)
-            for one in maps:
-                v, u = centre + rng.uniform(-margin, margin, 2)
-                one[image][(y - v) ** 2 + (x - u) ** 2 < (radius + rng.uniform(-1, 1)) ** 2] = label
-    return maps
-
-
 def one_hot(maps, k=3):
     return F.one_hot(torch.as_tensor(maps), k).movedim(-1, 1)
-
-
-# MONAI 1.6 calls itself with an argument that it has deprecated.
-@pytest.mark.filterwarnings("ignore:monai.metrics.utils get_mask_edges:FutureWarning")
-@pytest.mark.parametrize("percentile", [50, 95, 100])
-def test_hausdorff_is_monais_off_the_frame(percentile):
-    pred, target = discs(0)
-    measures = brought("monai.metrics")
-    theirs = measures.compute_hausdorff_distance(one_hot(pred), one_hot(target), percentile=percentile)
-    pairs = list(zip(pred, target, strict=True))
-    ours = [[contour_scores(a == c, b == c, [1], percentile)[1] for c in (1, 2)] for a, b in pairs]
-    assert np.max(ours) > 0
-    np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("k", [2, 5])
