@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from consensus_lib.metrics.components import count_by_class, count_pieces, hole_areas, piece_areas, run_graph
+from consensus_lib.metrics.components import count_by_class, hole_areas, piece_areas, run_graph
 
 MAPS = arrays(
     np.int64,
@@ -59,29 +59,6 @@ def test_counts_and_areas_are_those_of_a_flood_fill(maps):
             areas = sorted((ids == n).sum() for n in np.unique(ids[outside]) if n != ids[0, 0])
             assert sorted(holes.area[(holes.image == i) & (holes.label == c)]) == areas
             assert counts[c, 1] == len(areas)
-
-
-def test_a_hole_is_as_large_as_what_is_missing():
-    picture = ["#####", "#...#", "#.#.#", "#..x#", "#####", "#.###", "#####"]
-    maps = np.array([[[".#x".index(c) for c in row] for row in picture]])
-    holes = hole_areas(maps, 3)
-    # The island in the first hole is of the class itself; the x in it is not.
-    assert sorted(zip(holes.label, holes.area, strict=True)) == [(0, 1), (1, 1), (1, 8)]
-    pieces = piece_areas(maps)
-    assert sorted(pieces.area[pieces.label == 1]) == [1, 25]
-
-
-@pytest.mark.parametrize(
-    ("picture", "expected"),
-    [
-        (["...", "..."], (0, 0)),
-        (["#.", ".#"], (1, 0)),
-        ([".#.", "#.#", ".#."], (1, 1)),
-        (["#" * 5, "#...#", "#.#.#", "#...#", "#" * 5], (2, 1)),
-    ],
-)
-def test_hand_cases(picture, expected):
-    assert count_pieces(np.array([[c == "#" for c in row] for row in picture])) == expected
 
 
 def test_wrong_arguments_are_named():
