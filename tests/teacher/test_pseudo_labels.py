@@ -124,7 +124,7 @@ def test_a_second_call_does_not_ask_the_teacher_and_another_one_is_refused(sourc
     teacher = Teacher()
     make(plain, source, teacher)
     teacher.version = "2"
-    with pytest.raises(DatasetError, match="p: expected"):
+    with pytest.raises(DatasetError, match="folder"):
         make(plain, source, teacher)
     assert teacher.seen == []
 

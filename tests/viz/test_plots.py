@@ -38,7 +38,7 @@ def test_colours_of_labels_and_an_overlay_that_leaves_background_and_ignored_pix
 
 
 def test_a_grid_shows_its_images_and_a_legend_its_classes():
-    rows = [[np.full((4, 4, 3), shade) for shade in row] for row in ((0, 0.2, 0.4), (0.6, 0.8, 1))]
+    rows = [[np.full((4, 4, 3), shade) for shade in row] for row in ((0.0, 0.2, 0.4), (0.6, 0.8, 1.0))]
     figure = images.image_grid(rows, titles=["a", "b", "c"], labels=["x", "y"], captions=[["1"] * 3] * 2)
     height = figure.get_figheight()
     assert [axis.get_title() for axis in figure.axes[:3]] == ["a", "b", "c"]
