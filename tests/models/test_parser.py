@@ -246,21 +246,26 @@ def test_weights_that_are_none_are_refused(tmp_path, weights):
             FaceParser.from_pretrained(source)
 
 
-def test_the_command_writes_masks_and_a_summary_of_each_photograph(tmp_path, portrait, weights):
-    (tmp_path / "b").mkdir()
-    other = portrait.rename(tmp_path / "b/x.png"), tmp_path / "b/x.jpg"  # of one stem
-    Image.fromarray(skimage.data.astronaut()).save(other[1])
+def test_the_command_writes_masks_overlays_and_a_summary(tmp_path, portrait, weights):
     out, box = tmp_path / "masks", ["--box", "175", "66", "276", "167"]
-    assert main([*map(str, other), f"--out={out}", f"--weights={weights}", *box]) == 0
-    rows = list(csv.DictReader((out / "summary.csv").read_text(encoding="utf-8").splitlines()))
-    written = {"summary.csv", *(row["mask"] for row in rows)}
-    assert len(written) == 3
-    assert {file.name for file in out.iterdir() if "overlay" not in file.name} == written
-    assert len(list(out.glob("*-overlay.png"))) == 2
-    assert [(row["face_components"], row["face_holes"]) for row in rows] == [("1", "0")] * 2
-    mask = Image.open(out / rows[0]["mask"])
+    assert main([str(portrait), f"--out={out}", f"--weights={weights}", *box]) == 0
+    names = ["a portrait-overlay.png", "a portrait.png", "summary.csv"]
+    assert sorted(file.name for file in out.iterdir()) == names
+    mask = Image.open(out / "a portrait.png")
     assert (mask.mode, mask.size) == ("P", (512, 512))
     assert np.asarray(mask.convert("RGB"))[116, 225].tolist() == list(COLOURS[1])
+    (row,) = csv.DictReader((out / "summary.csv").read_text(encoding="utf-8").splitlines())
+    assert (row["mask"], row["face_components"], row["face_holes"]) == ("a portrait.png", "1", "0")
+
+
+def test_photographs_of_one_stem_keep_their_masks_apart(tmp_path, weights):
+    files = [tmp_path / name for name in ("a/x.png", "b/x.png", "b/x.jpg")]
+    for file in files:
+        file.parent.mkdir(exist_ok=True)
+        Image.new("RGB", (30, 30), "grey").save(file)
+    out = tmp_path / "masks"
+    assert main([*map(str, files), f"--out={out}", f"--weights={weights}", "--whole"]) == 0
+    assert len(list(out.glob("*-overlay.png"))) == 3
 
 
 @pytest.mark.slow
