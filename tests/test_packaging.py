@@ -19,25 +19,23 @@ def named(requirements):
     return dict(re.fullmatch(r"([A-Za-z0-9-]+)(\S*)", line).groups() for line in requirements)
 
 
-def project():
-    return tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+EXTRAS = PROJECT["optional-dependencies"]
 
 
 def test_conda_and_pip_install_the_same_lab():
     conda = named(yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"])
-    assert conda.pop("python") == project()["requires-python"]
+    assert conda.pop("python") == PROJECT["requires-python"]
     assert conda.pop("pip") == ""
-    lab = project()["dependencies"] + project()["optional-dependencies"]["lab"]
+    lab = PROJECT["dependencies"] + EXTRAS["lab"]
     assert {CONDA_NAMES.get(name, name): bound for name, bound in conda.items()} == named(lab)
 
 
 def test_every_requirement_is_pinned():
     lines = (ROOT / "constraints.txt").read_text().splitlines()
     pins = {line.split("==")[0].lower().replace("_", "-") for line in lines if "==" in line}
-    extras = project()["optional-dependencies"]
-    named_extras = [extras[name] for name in ("lab", "onnx", "test", "docs", "browser")]
-    wanted = named([*project()["dependencies"], *itertools.chain(*named_extras)])
-    assert set(wanted) <= pins
+    wanted = itertools.chain(*(EXTRAS[name] for name in ("lab", "onnx", "test", "docs", "browser")))
+    assert set(named([*PROJECT["dependencies"], *wanted])) <= pins
 
 
 CORE = """
@@ -54,7 +52,7 @@ assert evaluate(network, test).compute()["mean_iou"] >= 0
 
 @pytest.mark.slow
 def test_the_core_trains_without_the_lab(tiny_folder):
-    lab = {name.replace("-", "_") for name in named(project()["optional-dependencies"]["lab"])}
+    lab = {name.replace("-", "_") for name in named(EXTRAS["lab"])}
     modules = lab - {"pyyaml"} | {"yaml", "dask", "IPython"}
     subprocess.run([sys.executable, "-c", CORE, tiny_folder, *modules], check=True, cwd=ROOT)
 
@@ -85,7 +83,7 @@ def test_an_import_loads_no_more_than_it_needs(module, unwanted):
 
 
 def test_the_version_is_stated_once():
-    assert consensus_lib.__version__ == project()["version"]
+    assert consensus_lib.__version__ == PROJECT["version"]
 
 
 def test_no_file_names_a_folder_of_one_machine():

@@ -11,6 +11,12 @@ from consensus_lib import paths
 from consensus_lib.paths import atomic, write_json
 
 
+def fail_halfway(path):
+    with atomic(path) as part:
+        part.write_text("ne")
+        raise RuntimeError
+
+
 def test_atomic_replaces_only_on_success(tmp_path):
     path = tmp_path / "folder" / "result.txt"
     with atomic(path) as part:
@@ -21,12 +27,6 @@ def test_atomic_replaces_only_on_success(tmp_path):
         fail_halfway(path)
     assert path.read_text() == "old"
     assert list(path.parent.iterdir()) == [path]
-
-
-def fail_halfway(path):
-    with atomic(path) as part:
-        part.write_text("ne")
-        raise RuntimeError
 
 
 @pytest.mark.skipif(os.name != "posix", reason="file modes are POSIX's")
@@ -41,25 +41,20 @@ def test_atomic_leaves_modes_to_the_umask_in_every_thread(tmp_path):
         os.umask(umask)
 
 
-def test_a_lock_has_one_holder_and_ends_with_it(tmp_path):
-    with paths.locked(tmp_path / "new/lock") as held:
-        assert held
-        with paths.locked(tmp_path / "new/lock", wait=False) as other:
-            assert not other
-    with paths.locked(tmp_path / "new/lock", wait=False) as again:
-        assert again
-
-
-def test_a_killed_holder_leaves_no_lock(tmp_path):
+def test_a_lock_has_one_holder_and_ends_with_it_even_if_it_is_killed(tmp_path):
     hold = (
         "import sys, time; from consensus_lib import paths\n"
         "with paths.locked(sys.argv[1]): print(flush=True); time.sleep(60)"
     )
-    holder = subprocess.Popen([sys.executable, "-c", hold, tmp_path / "lock"], stdout=subprocess.PIPE)
-    with holder:
+    lock = tmp_path / "new/lock"
+    with subprocess.Popen([sys.executable, "-c", hold, lock], stdout=subprocess.PIPE) as holder:
         holder.stdout.readline()
-        with paths.locked(tmp_path / "lock", wait=False) as held:
+        with paths.locked(lock, wait=False) as held:
             assert not held
         holder.kill()
-    with paths.locked(tmp_path / "lock", wait=False) as held:
+    with paths.locked(lock) as held:
         assert held
+        with paths.locked(lock, wait=False) as other:
+            assert not other
+    with paths.locked(lock, wait=False) as again:
+        assert again

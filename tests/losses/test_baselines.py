@@ -10,17 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from consensus_lib import IGNORE
-from consensus_lib.losses import (
-    BASELINES,
-    ConsensusLoss,
-    WithConsensus,
-    baselines,
-    neighbours,
-    pixelwise_loss,
-)
+from consensus_lib.losses import BASELINES, ConsensusLoss, WithConsensus, pixelwise_loss
 from consensus_lib.losses.baselines import component_dice_loss, dice_loss, region_mutual_information_loss
 from consensus_lib.losses.blobs import label_blobs
-from consensus_lib.losses.neighbours import affinity_loss, scnp_loss, total_variation_loss
+from consensus_lib.losses.neighbours import affinity_loss, scnp_loss
 
 MODULES = {name: baseline.make for name, baseline in BASELINES.items()}
 OPTIONS = [
@@ -50,39 +43,25 @@ def gradient(loss, logits, labels):
 
 
 @every
-@pytest.mark.parametrize(("k", "images"), [(2, 2), (4, 1)])
-def test_gradients_are_right(name, options, k, images):
-    logits, labels = case(k, k, (images, 6, 6))
-    loss = MODULES[name](**options)
-    assert loss(logits, labels).dtype == torch.float64
-    assert torch.autograd.gradcheck(loss, (logits, labels))
+def test_gradients_are_right(name, options):
+    logits, labels = case(3, shape=(2, 6, 6))
+    assert torch.autograd.gradcheck(MODULES[name](**options), (logits, labels))
 
 
 @every
-def test_ignored_pixels_have_no_say(name, options):
+def test_ignored_pixels_may_hold_anything_and_have_no_say(name, options):
     loss = MODULES[name](**options)
     logits, labels = case(1)
-    assert (labels == IGNORE).any()
-    slope = gradient(loss, logits, labels)
-    assert (slope.movedim(1, -1)[labels == IGNORE] == 0).all()
-    assert (slope != 0).any()
-    other = torch.where((labels == IGNORE)[:, None], 30 * torch.randn_like(logits), logits)
-    torch.testing.assert_close(loss(other, labels), loss(logits, labels))
-
-
-@every
-@pytest.mark.parametrize("spoilt", [np.inf, -np.inf, np.nan, [np.inf, -np.inf, np.nan], 3e38])
-def test_ignored_pixels_may_hold_anything(name, options, spoilt):
-    loss = MODULES[name](**options)
-    logits, labels = case(1)
-    bad = torch.where((labels == IGNORE)[:, None], torch.tensor(spoilt).expand(3).view(1, 3, 1, 1), logits)
-    bad = bad.detach().requires_grad_()
-    assert loss(bad, labels) == loss(logits, labels)
-    assert torch.equal(gradient(loss, bad, labels), gradient(loss, logits, labels))
-    nothing = torch.full_like(labels, IGNORE)
-    bad = torch.full_like(bad, torch.tensor(spoilt).view(-1)[-1]).requires_grad_()
-    assert loss(bad, nothing) == 0
-    assert (gradient(loss, bad, nothing) == 0).all()
+    for spoilt in ([9.0, -9.0, 0.0], [np.inf, -np.inf, np.nan], [-np.inf] * 3, [3e38] * 3):
+        spoilt = torch.tensor(spoilt, dtype=torch.float64).view(1, 3, 1, 1).expand_as(logits)
+        bad = torch.where((labels == IGNORE)[:, None], spoilt, logits).detach().requires_grad_()
+        slope = gradient(loss, bad, labels)
+        assert loss(bad, labels) == loss(logits, labels)
+        assert torch.equal(slope, gradient(loss, logits, labels))
+        assert (slope.movedim(1, -1)[labels == IGNORE] == 0).all()
+        nothing, bad = torch.full_like(labels, IGNORE), spoilt.clone().requires_grad_()
+        assert loss(bad, nothing) == 0
+        assert (gradient(loss, bad, nothing) == 0).all()
 
 
 @every
@@ -118,38 +97,15 @@ def test_absent_classes_and_a_network_that_is_sure_give_no_nan(name, options):
 
 
 @every
-def test_layout_precision_and_order_do_not_matter(name, options):
+def test_layout_and_precision_do_not_matter(name, options):
     loss = MODULES[name](**options)
     logits, labels = case(4)
     value, slope = loss(logits, labels), gradient(loss, logits, labels)
-    for other in (
-        logits.detach().to(memory_format=torch.channels_last),
-        logits.detach().transpose(2, 3).contiguous().transpose(2, 3),
-    ):
-        torch.testing.assert_close(loss(other, labels), value)
-    torch.testing.assert_close(loss(logits.flip(0), labels.flip(0)), value)
-    if name != "mutual_information":  # whose cells begin at the left
-        torch.testing.assert_close(loss(logits.flip(3), labels.flip(2)), value)
+    torch.testing.assert_close(loss(logits.to(memory_format=torch.channels_last), labels), value)
     single = logits.detach().float().requires_grad_()
     torch.testing.assert_close(loss(single, labels).double(), value, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(gradient(loss, single, labels).double(), slope, rtol=1e-3, atol=1e-5)
     assert loss(logits.bfloat16(), labels).dtype == torch.float32
-
-
-@pytest.mark.parametrize("name", MODULES)
-def test_the_right_answer_is_better_and_is_learned(name):
-    labels = torch.zeros(2, 8, 8, dtype=torch.int64)
-    labels[:, 2:, 2:6], labels[1, 5:, :] = 1, 2
-    loss = MODULES[name]()
-    right = 5 * F.one_hot(labels, 3).movedim(-1, 1).float()
-    assert loss(right, labels) < loss(torch.zeros_like(right), labels) < loss(-right, labels)
-    logits = torch.zeros_like(right, requires_grad=True)
-    optimizer = torch.optim.Adam([logits], lr=0.2)
-    for _ in range(60):
-        optimizer.zero_grad()
-        loss(logits, labels).backward()
-        optimizer.step()
-    assert (logits.argmax(1) == labels).float().mean() > 0.95
 
 
 @every
@@ -160,34 +116,26 @@ def test_the_module_is_its_function_and_says_its_settings(name, options):
         of_blobs = {key: more.pop(key) for key in ("connectivity", "min_size") if key in more}
         more["blobs"] = label_blobs(labels, "component", **of_blobs)
     assert loss(logits, labels) == loss.function(logits, labels, **more)
-    assert loss.function in (*vars(baselines).values(), *vars(neighbours).values())
-    for key, value in options.items():
-        assert f"{key}={value!r}" in repr(loss)
-    with pytest.raises(TypeError, match=r"options: .*'alpa'"):
-        MODULES[name](alpa=1)
+    assert all(f"{key}={value!r}" in repr(loss) for key, value in options.items())
 
 
-@pytest.mark.parametrize("name", MODULES)
+@pytest.mark.parametrize("name", MODULES.keys() - {"focal", "scnp"})  # these are cross-entropies themselves
 def test_cross_entropy_is_added_in_one_way(name):
-    if name in ("focal", "scnp"):
-        pytest.skip("it is a cross-entropy itself")
     logits, labels = case(6)
     without, whole = (MODULES[name](pixel_weight=weight)(logits, labels) for weight in (0.0, 2.0))
     torch.testing.assert_close(whole, without + 2 * pixelwise_loss(logits, labels))
-    usual = 1.0 if name in ("total_variation", "affinity", "mutual_information") else 0.0
-    assert f"pixel_weight={usual}" in repr(MODULES[name]())
 
 
 @pytest.mark.parametrize("name", MODULES)
 def test_wrong_arguments_are_named(name):
-    loss, zeros = MODULES[name](), torch.zeros(1, 8, 8, dtype=torch.int64)
+    zeros = torch.zeros(1, 8, 8, dtype=torch.int64)
     for logits, labels, named in (
         (torch.zeros(1, 8, 8), zeros, "logits"),
-        (torch.zeros(1, 3, 8, 8), zeros.int(), "labels: .*int32"),
-        (torch.zeros(1, 3, 8, 8), zeros + 3, "labels: .*got 3..3"),
+        (torch.zeros(1, 3, 8, 8), zeros.int(), "labels"),
+        (torch.zeros(1, 3, 8, 8), zeros + 3, "labels"),
     ):
         with pytest.raises(ValueError, match=named):
-            loss(logits, labels)
+            MODULES[name]()(logits, labels)
 
 
 @pytest.mark.parametrize(
@@ -197,7 +145,7 @@ def test_wrong_arguments_are_named(name):
         ("affinity", {"margin": -1}, "margin"),
         ("scnp", {"radius": -1}, "radius"),
         ("mutual_information", {"pool": 0}, "pool"),
-        ("mutual_information", {"radius": 2}, "logits: .*10 pixels"),
+        ("mutual_information", {"radius": 2}, "logits"),
     ],
 )
 def test_options_out_of_range_are_named(name, options, named):
@@ -205,26 +153,11 @@ def test_options_out_of_range_are_named(name, options, named):
         MODULES[name](**options)(*case(0))
 
 
-def probabilities(logits):
-    return logits.detach().softmax(1).numpy()
-
-
-def known(labels):
-    return labels.numpy() != IGNORE
-
-
-def test_total_variation_is_twice_the_length_of_a_sure_border():
-    labels = torch.zeros(1, 6, 6, dtype=torch.int64)
-    labels[:, 2:4, 2:4] = 1  # a square of perimeter 8
-    logits = 200.0 * F.one_hot(labels, 2).movedim(-1, 1)
-    assert total_variation_loss(logits, labels, pixel_weight=0).item() == pytest.approx(2 * 8 / 36)
-
-
 @settings(max_examples=25)
 @given(st.integers(0, 10_000), st.integers(2, 3))
 def test_affinity_equals_its_equation(seed, k):
     logits, labels = case(seed, k, (2, 4, 5))
-    p, where = probabilities(logits), known(labels)
+    p, where = logits.detach().softmax(1).numpy(), labels.numpy() != IGNORE
     pull, push = [], []
     for b, y, x in np.argwhere(where):
         for down, right in itertools.product((-1, 0, 1), (-1, 0, 1)):
@@ -247,7 +180,8 @@ def test_affinity_equals_its_equation(seed, k):
 def test_mutual_information_equals_its_equation(seed, k, form):
     radius, pool = form
     logits, labels = case(seed, k, (2, 8, 9))
-    p, where, side = probabilities(logits), known(labels), 2 * radius + 1
+    p, where = logits.detach().softmax(1).numpy(), labels.numpy() != IGNORE
+    side, d = 2 * radius + 1, (2 * radius + 1) ** 2
     images = []
     for b in range(2):
         h, w = 8 // pool, 9 // pool
@@ -263,8 +197,7 @@ def test_mutual_information_equals_its_equation(seed, k, form):
         for c in range(k):
             ys = np.stack([cells((labels[b].numpy() == c) * 1.0)[at].ravel() for at in places])
             ps = np.stack([cells(p[b, c])[at].ravel() for at in places])
-            both = np.cov(np.hstack([ys, ps]).T, bias=True).reshape(2 * side**2, -1)
-            d = side**2
+            both = np.cov(np.hstack([ys, ps]).T, bias=True).reshape(2 * d, -1)
             slack = 1e-6 * np.eye(d)
             inverse = np.linalg.inv(both[d:, d:] + slack)
             m = both[:d, :d] - both[:d, d:] @ inverse @ both[:d, d:].T
@@ -278,7 +211,8 @@ def test_mutual_information_equals_its_equation(seed, k, form):
 @given(st.integers(0, 10_000), st.integers(2, 4))
 def test_component_dice_equals_its_equation(seed, k):
     logits, labels = case(seed, k)
-    p, where, blobs = probabilities(logits), known(labels), label_blobs(labels, "component")
+    p, where = logits.detach().softmax(1).numpy(), labels.numpy() != IGNORE
+    blobs = label_blobs(labels, "component")
     images = []
     for b in range(2):
         classes = {}
@@ -297,19 +231,15 @@ def test_component_dice_equals_its_equation(seed, k):
 
 
 def test_consensus_is_added_to_any_loss():
-    logits = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
-    labels = (torch.arange(8) > 3).long().expand(2, 8, 8).contiguous()
-    consensus = ConsensusLoss("component", alpha=0.0, beta=2.0)
-    both = WithConsensus(MODULES["dice"](), consensus)
-    expected = MODULES["dice"]()(logits, labels) + consensus(logits, labels)
+    logits, labels = case(8)
+    parts = MODULES["dice"](), ConsensusLoss("component", alpha=0.0, beta=lambda progress: 4 * progress)
+    both = WithConsensus(*parts)
+    both.progress = 0.5  # as fit sets it
+    expected = parts[0](logits, labels) + ConsensusLoss("component", alpha=0.0, beta=2.0)(logits, labels)
     torch.testing.assert_close(both(logits, labels), expected)
     blobs = label_blobs(labels, **both.blob_options)
     torch.testing.assert_close(both(logits, labels, blobs=blobs), expected)
-    assert "beta=2.0" in repr(both)  # it stands in checkpoints
-    consensus = ConsensusLoss("component", alpha=0.0, beta=lambda progress: 2 * progress)
-    rising = WithConsensus(MODULES["dice"](), consensus)
-    rising.progress = 1.0  # as fit sets it
-    torch.testing.assert_close(rising(logits, labels), expected)
+    assert "alpha=0.0" in repr(both)  # it stands in checkpoints
 
 
 @pytest.mark.parametrize("radius", [0, 1, 2])

@@ -28,21 +28,14 @@ def test_the_tables_describe_the_map(maps, kind):
     assert (blobs.image.diff() >= 0).all()
 
 
-def test_class_blobs_are_one_for_each_class_and_image():
-    labels = torch.tensor([[[0, 1, 0]], [[1, 1, IGNORE]]])
-    blobs = label_blobs(labels, "class")
-    assert blobs.ids.tolist() == [[[0, 1, 0]], [[2, 2, -1]]]
-    assert blobs.labels.tolist() == [0, 1, 1]
-    assert blobs.image.tolist() == [0, 0, 1]
-    assert blobs.size.tolist() == [2, 1, 2]
-
-
 def test_ids_handed_in_are_split_by_image_and_label():
     ids = torch.tensor([[[5, 5, -1]], [[5, 7, 7]]])
     labels = torch.tensor([[[0, 1, 1]], [[0, 0, IGNORE]]])
     blobs = blobs_from_ids(ids, labels)
     assert blobs.ids.tolist() == [[[0, 1, -1]], [[2, 3, -1]]]
-    assert blobs.size.tolist() == [1, 1, 1, 1]
+    assert blobs.labels.tolist() == [0, 1, 0, 0]
+    assert blobs.image.tolist() == [0, 0, 1, 1]
+    assert blobs.group.tolist() == [5, 5, 5, 7]
 
 
 def test_occlusion_blobs_are_those_of_equation_2():
@@ -52,8 +45,6 @@ def test_occlusion_blobs_are_those_of_equation_2():
     assert blobs.group.tolist() == [0, 1, 2, 3, 1, 2, 3]
     assert blobs.image.tolist() == [0, 0, 0, 0, 1, 1, 1]
     assert blobs.size.tolist() == [2, 2, 1, 1, 2, 2, 1]
-    with pytest.raises(ValueError, match=r"labels: expected classes 0, 1, 2 .* got 3"):
-        label_blobs(labels + (labels == 1) * 2, "occlusion")
 
 
 def test_superpixels_have_one_label_and_follow_colour():
@@ -66,8 +57,6 @@ def test_superpixels_have_one_label_and_follow_colour():
     for number in range(len(blobs.size)):
         where = blobs.ids[0] == number
         assert len(labels[0][where].unique()) == len(image[0, 0][where].unique()) == 1
-    with pytest.raises(ValueError, match=r"image: expected float \[1, 3, 16, 16\].* got None"):
-        label_blobs(labels, "superpixel")
 
 
 def test_specks_are_dropped_or_join_the_blob_around_them():
@@ -86,32 +75,21 @@ def test_no_speck_is_left(maps, specks, min_size):
     labels = torch.from_numpy(maps)
     before = label_blobs(labels, "component")
     blobs = label_blobs(labels, "component", min_size=min_size, specks=specks)
-    assert (blobs.size >= min_size).all()
-    assert len(blobs.size) == (before.size >= min_size).sum()
     assert torch.equal(torch.bincount(blobs.ids[blobs.ids >= 0], minlength=len(blobs.size)), blobs.size)
-    large = (
-        (before.size >= min_size)[before.ids.clamp(min=0)] & (before.ids >= 0)
-        if len(before.size)
-        else before.ids >= 0
-    )
-    assert (blobs.ids[large] >= 0).all()
-    assert (blobs.labels[blobs.ids[large]] == labels[large]).all()
+    assert (blobs.size >= min_size).all()
+    large = [before.ids == number for number in (before.size >= min_size).nonzero()]
+    assert len(blobs.size) == len(large)
+    for number, where in enumerate(large):  # they stay what they were, and may grow
+        assert (blobs.ids[where] == number).all()
+        assert (labels[where] == blobs.labels[number]).all()
 
 
-def test_blobs_move_to_a_device_with_and_without_groups():
-    labels = torch.tensor([[[0, 1]]])
-    assert label_blobs(labels).to("cpu").group.tolist() == [0, 1]
-    assert label_blobs(labels, "component").to("cpu").group is None
-
-
-@pytest.mark.parametrize("kind", ["class", "component", "pixel"])
+@pytest.mark.parametrize("kind", ["class", "component"])
 def test_blobs_split_by_image_and_joined_are_the_same(kind):
     labels = torch.randint(0, 3, (4, 6, 5), generator=torch.Generator().manual_seed(0))
-    labels[2] = 255  # an image without blobs
+    labels[2] = IGNORE  # an image without blobs
     blobs = label_blobs(labels, kind)
-    parts = blobs.split()
-    assert [len(part.ids) for part in parts] == [1] * 4
-    assert len(parts[2].size) == 0
+    parts = blobs.to("cpu").split()
     for part, one in zip(parts, labels, strict=True):
         assert torch.equal(part.ids, label_blobs(one[None], kind).ids)
     for found, expected in zip(join_blobs(parts), blobs, strict=True):
@@ -127,6 +105,8 @@ ZEROS = torch.zeros(1, 4, 4, dtype=torch.int64)
         (lambda: label_blobs(ZEROS[0]), "labels"),
         (lambda: label_blobs(ZEROS.float()), "labels"),
         (lambda: label_blobs(ZEROS, "cloud"), "kind"),
+        (lambda: label_blobs(ZEROS + 3, "occlusion"), "labels"),
+        (lambda: label_blobs(ZEROS, "superpixel"), "image"),
         (lambda: label_blobs(ZEROS, connectivity=6), "connectivity"),
         (lambda: label_blobs(ZEROS, specks="eat"), "specks"),
         (lambda: blobs_from_ids(ZEROS[:, 1:], ZEROS), "ids"),

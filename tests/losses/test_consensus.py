@@ -1,6 +1,7 @@
 import json
 import os
 import shutil
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -73,47 +74,38 @@ def case(seed, k=3, shape=(2, 4, 5)):
     return logits.requires_grad_(), labels
 
 
-def same(fast, slow, logits, **tolerance):
-    torch.testing.assert_close(fast, slow, **tolerance)
-    gradients = [torch.autograd.grad(value, logits)[0] for value in (fast, slow)]
-    torch.testing.assert_close(*gradients, **tolerance)
-    return gradients[0]
-
-
-OPTIONS = st.fixed_dictionaries(
-    {
-        "size_weight": st.sampled_from([0.0, 0.5, 1.0]),
-        "stop_gradient": st.booleans(),
-    }
-)
+def same(fast, slow, logits):
+    torch.testing.assert_close(fast, slow)
+    torch.testing.assert_close(*(torch.autograd.grad(value, logits)[0] for value in (fast, slow)))
 
 
 @settings(max_examples=60)
 @given(
     st.integers(0, 10_000),
-    st.integers(3, 5),
+    st.integers(2, 5),
     st.sampled_from(["class", "component", "pixel", "any"]),
-    OPTIONS,
+    st.sampled_from([0.0, 0.5, 1.0]),
+    st.booleans(),
 )
-def test_the_fast_loss_equals_the_equations(seed, k, kind, options):
+def test_the_fast_loss_equals_the_equations(seed, k, kind, size_weight, stop_gradient):
     logits, labels = case(seed, k)
     blobs = blobs_from_ids(labels % 2, labels) if kind == "any" else label_blobs(labels, kind)
-    fast = consensus_loss(logits, labels, blobs, alpha=2.0, beta=3.0, **options)
-    gradient = same(fast, slow_consensus(logits, labels, blobs, 2.0, 3.0, **options), logits)
-    assert (gradient.movedim(1, -1)[labels == IGNORE] == 0).all()
+    options = {"alpha": 2.0, "beta": 3.0, "size_weight": size_weight, "stop_gradient": stop_gradient}
+    fast = consensus_loss(logits, labels, blobs, **options)
+    same(fast, slow_consensus(logits, labels, blobs, **options), logits)
 
 
 @pytest.mark.parametrize("mkl", [torch.backends.mkl.is_available(), False])
-def test_long_runs_are_summed_as_pixels_are(mkl, monkeypatch):
+@pytest.mark.parametrize("kind", ["component", "class"])
+def test_long_runs_are_summed_as_pixels_are(mkl, kind, monkeypatch):
     monkeypatch.setattr(torch.backends.mkl, "is_available", lambda: mkl)
     logits, labels = case(0, 3, (2, 20, 30))
     labels = torch.zeros_like(labels)
     labels[:, 5:9], labels[:, 12, 4:6], labels[1, 15:] = 1, 2, IGNORE
-    for kind in ("component", "class"):
-        blobs = label_blobs(labels, kind)
-        for options in ({}, {"stop_gradient": True}):
-            fast = consensus_loss(logits, labels, blobs, alpha=2.0, beta=3.0, **options)
-            same(fast, slow_consensus(logits, labels, blobs, 2.0, 3.0, **options), logits)
+    blobs = label_blobs(labels, kind)
+    for stop in (False, True):
+        fast = consensus_loss(logits, labels, blobs, alpha=2.0, beta=3.0, stop_gradient=stop)
+        same(fast, slow_consensus(logits, labels, blobs, 2.0, 3.0, stop_gradient=stop), logits)
 
 
 @pytest.mark.parametrize("wrong", [0.002, 0.3], ids=["in runs", "pixel by pixel"])
@@ -134,14 +126,14 @@ def test_threads_do_not_change_the_loss(wrong, shape):
 
 
 @settings(max_examples=50)
-@given(st.integers(0, 10_000), st.sampled_from(["class", "occlusion", "map"]))
+@given(st.integers(0, 10_000), st.sampled_from(["class", "component", "occlusion", "map"]))
 def test_the_released_reduction_equals_its_loop(seed, kind):
     logits, labels = case(seed)
     if kind == "map":
         ids = blobs = labels * 10 + torch.arange(2)[:, None, None] * (labels == 1)
     else:
         blobs = label_blobs(labels, kind)
-        ids = torch.cat([blobs.group, torch.tensor([-1])])[blobs.ids]
+        ids = blobs.ids if blobs.group is None else torch.cat([blobs.group, torch.tensor([-1])])[blobs.ids]
     fast = consensus_loss(logits, labels, blobs, alpha=2.0, beta=3.0, reduction="released")
     same(fast, slow_released(logits, ids, labels, 2.0, 3.0), logits)
 
@@ -162,15 +154,6 @@ def test_the_released_reduction_equals_the_authors_values():
         torch.testing.assert_close(torch.autograd.grad(value, logits)[0], gradient, rtol=0, atol=1e-10)
 
 
-def test_an_id_with_two_labels_is_refused_by_the_released_reduction():
-    labels = torch.tensor([[[0, 1]]])
-    with pytest.raises(ValueError, match=r"blobs: expected one label for each id .* got several for id 7"):
-        consensus_loss(torch.zeros(1, 2, 1, 2), labels, torch.full_like(labels, 7), reduction="released")
-    lone = label_blobs(labels, "component")  # no shared ids: each blob is its own
-    value = consensus_loss(torch.zeros(1, 2, 1, 2), labels, lone, alpha=1, reduction="released")
-    assert value.item() == pytest.approx(np.log(2))
-
-
 def test_a_case_worked_by_hand():
     # Two pixels of class 0 with p = (0.8, 0.2) and (0.4, 0.6): mean (0.6, 0.4).
     p = torch.tensor([[0.8, 0.4], [0.2, 0.6]]).view(1, 2, 1, 2)
@@ -181,8 +164,10 @@ def test_a_case_worked_by_hand():
     )
     assert consensus_loss(p.log(), labels, alpha=1, beta=0).item() == pytest.approx(match)
     assert consensus_loss(p.log(), labels, alpha=0, beta=1).item() == pytest.approx(deviation)
-    assert consensus_loss(p.log(), labels).item() == pytest.approx(10 * match + 5 * deviation)
-    assert pixelwise_loss(p.log(), labels).item() == pytest.approx(-(np.log(0.8) + np.log(0.4)) / 2)
+    pixelwise = -(np.log(0.8) + np.log(0.4)) / 2
+    assert pixelwise_loss(p.log(), labels).item() == pytest.approx(pixelwise)
+    both = consensus_loss(p.log(), labels, pixel_weight=0.5).item()
+    assert both == pytest.approx(10 * match + 5 * deviation + 0.5 * pixelwise)
 
 
 def test_size_marginalised_averages_the_blobs_of_a_class():
@@ -213,14 +198,6 @@ def test_gradients_are_those_of_finite_differences_in_any_layout(loss, options):
     torch.testing.assert_close(loss(other, labels, **options), loss(logits, labels, **options))
 
 
-def test_the_mixed_form_adds_the_pixelwise_loss():
-    logits, labels = case(6)
-    torch.testing.assert_close(
-        consensus_loss(logits, labels, pixel_weight=0.5),
-        consensus_loss(logits, labels) + 0.5 * pixelwise_loss(logits, labels),
-    )
-
-
 @pytest.mark.parametrize("loss", [pixelwise_loss, size_marginalised_loss, consensus_loss])
 def test_nothing_labelled_costs_nothing(loss):
     logits = torch.randn(2, 3, 4, 4, requires_grad=True)
@@ -235,16 +212,14 @@ def test_modules_equal_functions():
     assert PixelwiseLoss()(logits, labels) == pixelwise_loss(logits, labels)
     blobs = label_blobs(labels, "component", 8)
     module = ConsensusLoss("component", connectivity=8, alpha=1.0, beta=2.0)
-    assert (
-        module(logits, labels)
-        == module(logits, labels, blobs)
-        == consensus_loss(logits, labels, blobs, alpha=1.0, beta=2.0)
-    )
-    assert "component" in repr(module)
+    expected = consensus_loss(logits, labels, blobs, alpha=1.0, beta=2.0)
+    assert module(logits, labels) == module(logits, labels, blobs) == expected
 
 
 ZEROS = torch.zeros(1, 2, 2, dtype=torch.int64)
 ONE = torch.zeros(1, dtype=torch.int64)
+
+
 CONSENSUS = (consensus_loss,)
 WITH_BLOBS = (*CONSENSUS, size_marginalised_loss)
 ALL = (*WITH_BLOBS, pixelwise_loss)
@@ -255,16 +230,17 @@ ALL = (*WITH_BLOBS, pixelwise_loss)
     [
         (ALL, {"logits": torch.zeros(2, 2, 2)}, "logits"),
         (ALL, {"labels": torch.zeros(1, 2, 3, dtype=torch.int64)}, "labels"),
-        (ALL, {"labels": ZEROS.float()}, "labels: .* torch.float32"),
-        (ALL, {"logits": torch.zeros(1, 2, 2, 2, device="meta")}, "labels: .* on cpu"),
-        (CONSENSUS, {"labels": ZEROS + 2}, "labels: .* got 2..2"),
+        (ALL, {"labels": ZEROS.float()}, "labels"),
+        (ALL, {"logits": torch.zeros(1, 2, 2, 2, device="meta")}, "labels"),
+        (CONSENSUS, {"labels": ZEROS + 2}, "labels"),
         (CONSENSUS, {"reduction": "sum"}, "reduction"),
         (CONSENSUS, {"reduction": "released", "size_weight": 1.0}, "size_weight"),
+        (CONSENSUS, {"reduction": "released", "blobs": ZEROS, "labels": torch.eye(2).long()[None]}, "blobs"),
         (WITH_BLOBS, {"blobs": torch.zeros(1, 2, 3, dtype=torch.int64)}, "ids"),
         (WITH_BLOBS, {"blobs": ZEROS.float()}, "ids"),
         (WITH_BLOBS, {"blobs": Blobs(ZEROS.int(), ONE, ONE, ONE + 4)}, "blobs.ids"),
-        (WITH_BLOBS, {"blobs": Blobs(ZEROS + 1, ONE, ONE, ONE + 4)}, "blobs.ids: .*1..1"),
-        (WITH_BLOBS, {"blobs": Blobs(ZEROS - 2, ONE, ONE, ONE + 4)}, "blobs.ids: .*-2..-2"),
+        (WITH_BLOBS, {"blobs": Blobs(ZEROS + 1, ONE, ONE, ONE + 4)}, "blobs.ids"),
+        (WITH_BLOBS, {"blobs": Blobs(ZEROS - 2, ONE, ONE, ONE + 4)}, "blobs.ids"),
     ],
 )
 def test_wrong_arguments_are_named(losses, change, argument):
@@ -276,29 +252,28 @@ def test_wrong_arguments_are_named(losses, change, argument):
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["class", "component"])
 def test_a_compiled_module_cuts_its_own_blobs(kind):
-    for seed in range(5):
-        torch._dynamo.reset()
-        torch.manual_seed(seed)
-        loss = ConsensusLoss(kind)
-        compiled = torch.compile(loss, backend="eager")
-        for side in (8, 8, 12):  # compiled, found again, compiled anew
-            logits, labels = torch.randn(2, 3, side, side), torch.randint(0, 3, (2, side, side))
-            torch.testing.assert_close(compiled(logits, labels), loss(logits, labels))
+    torch._dynamo.reset()
+    loss = ConsensusLoss(kind)
+    compiled = torch.compile(loss, backend="eager")
+    for seed, side in enumerate((8, 8, 12)):  # compiled, found again, compiled anew
+        logits, labels = case(seed, shape=(2, side, side))
+        torch.testing.assert_close(compiled(logits, labels), loss(logits, labels))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("shape", [(1, 1, 1), (1, 4, 6), (2, 16, 20)])
-def test_extreme_logits_give_exact_values_and_finite_gradients(dtype, shape):
+@pytest.mark.parametrize("shape", [(1, 1, 1), (2, 16, 20)])
+def test_extreme_logits_give_exact_values_and_gradients(dtype, shape):
     labels = torch.zeros(shape, dtype=torch.int64)
-    logits = torch.zeros(shape[0], 3, *shape[1:], dtype=dtype)
-    logits[:, 0], logits[:, 1] = -1e4, 1e4
-    logits[:, 0, 0, 0] += 5
-    logits.requires_grad_()
-    value = consensus_loss(logits, labels, alpha=1, beta=0)
     spread = torch.zeros(shape[1:], dtype=torch.float64)
     spread[0, 0] = 5
-    expected = 2e4 - (spread.exp().mean()).log()  # -log of the mean of exp(-2e4 + spread)
-    assert value.item() == pytest.approx(expected.item(), rel=1e-7 if dtype == torch.float32 else 1e-12)
+    logits = torch.zeros(shape[0], 3, *shape[1:], dtype=dtype)
+    logits[:, 0], logits[:, 1] = spread - 1e4, 1e4
+    logits.requires_grad_()
+    value = consensus_loss(logits, labels, alpha=1, beta=0)
+    expected = 2e4 - spread.exp().mean().log()  # -log of the mean of exp(-2e4 + spread)
+    torch.testing.assert_close(
+        value.double(), expected, rtol=1e-7 if dtype == torch.float32 else 1e-12, atol=0
+    )
     gradient = torch.autograd.grad(value, logits)[0]
     share = spread.exp() / spread.exp().sum() / shape[0]
     torch.testing.assert_close(gradient[:, 0].double(), -share.expand(shape), rtol=2e-3, atol=1e-9)
@@ -306,18 +281,6 @@ def test_extreme_logits_give_exact_values_and_finite_gradients(dtype, shape):
     both = consensus_loss(logits, labels)
     assert both.isfinite()
     assert torch.autograd.grad(both, logits)[0].isfinite().all()
-
-
-@settings(max_examples=50)
-@given(st.integers(0, 1000), st.sampled_from([1.0, 60.0, 1e4]))
-def test_log_of_a_small_mean_equals_float64(seed, scale):
-    logits, labels = case(seed)
-    logits = (logits.detach() * scale).float().requires_grad_()
-    blobs = label_blobs(labels, "component")
-    values = [consensus_loss(x, labels, blobs) for x in (logits, logits.double())]
-    assert values[0].item() == pytest.approx(values[1].item(), rel=1e-4)
-    gradients = [torch.autograd.grad(value, logits)[0] for value in values]
-    torch.testing.assert_close(*gradients, rtol=1e-3, atol=1e-5 * scale)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
@@ -333,43 +296,17 @@ def test_half_precision_is_summed_in_float32(dtype):
 
 
 def test_many_classes_and_an_empty_batch():
-    logits, labels = case(0, 150, (1, 12, 12))
-    blobs = label_blobs(labels, "component")
+    logits, labels = case(0, 150, (1, 6, 6))
+    blobs = label_blobs(labels)
     same(consensus_loss(logits, labels, blobs), slow_consensus(logits, labels, blobs, 10.0, 5.0), logits)
     none = torch.zeros(0, 3, 4, 4, requires_grad=True)
     consensus_loss(none, torch.zeros(0, 4, 4, dtype=torch.int64)).backward()
     assert none.grad.shape == none.shape
 
 
-@settings(max_examples=30)
-@given(st.integers(0, 1000), st.sampled_from(["paper", "released"]))
-def test_what_must_not_matter_does_not(seed, reduction):
-    logits, labels = case(seed, shape=(3, 4, 5))
-    logits = logits.detach()
-    ids = label_blobs(labels, "occlusion")
-    ids = torch.cat([ids.group, torch.tensor([-1])])[ids.ids]
-    value = consensus_loss(logits, labels, ids, reduction=reduction)
-    changed = {
-        "the names of ids": (logits, labels, torch.where(ids < 0, ids, 50 - ids)),
-        "the order of images": (logits.flip(0), labels.flip(0), ids.flip(0)),
-        "a flip": (logits.flip(3), labels.flip(2), ids.flip(2)),
-        "a constant for each pixel": (logits + torch.randn(3, 1, 4, 5).double(), labels, ids),
-        "the names of classes": (
-            logits[:, [1, 2, 0]],
-            torch.where(labels == IGNORE, labels, (labels + 2) % 3),
-            ids,
-        ),
-        "memory layout": (logits.transpose(2, 3).contiguous().transpose(2, 3), labels, ids),
-    }
-    for name, arguments in changed.items():
-        other = consensus_loss(*arguments, reduction=reduction)
-        torch.testing.assert_close(other, value, msg=f"{name} changed the loss")
-    assert consensus_loss(logits, labels, ids, alpha=0, reduction=reduction) >= 0
-
-
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*torch.jit.script_method.*:DeprecationWarning")  # inductor's own
-@pytest.mark.parametrize("backend", ["eager", "aot_eager", "inductor"])
+@pytest.mark.parametrize("backend", ["aot_eager", "inductor"])
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last], ids=str)
 def test_compile_breaks_no_graph(backend, layout):
     if backend == "inductor" and not shutil.which("g++"):
@@ -378,33 +315,27 @@ def test_compile_breaks_no_graph(backend, layout):
     logits = logits.detach().to(memory_format=layout).requires_grad_()
     blobs = label_blobs(labels, "component")
     compiled = torch.compile(consensus_loss, fullgraph=True, backend=backend)
-    same(
-        compiled(logits, labels, blobs, pixel_weight=0.5),
-        consensus_loss(logits, labels, blobs, pixel_weight=0.5),
-        logits,
-    )
-
-
-EVERY_OPTION = [{}, {"stop_gradient": True}, {"size_weight": 0.5}, {"reduction": "released"}]
+    values = (loss(logits, labels, blobs, pixel_weight=0.5) for loss in (compiled, consensus_loss))
+    same(*values, logits)
 
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")  # forward mode's own
-@pytest.mark.parametrize("options", EVERY_OPTION, ids=str)
-@pytest.mark.parametrize("scale", [1.0, 1e3])
+@pytest.mark.parametrize(
+    "options", [{}, {"stop_gradient": True}, {"size_weight": 0.5}, {"reduction": "released"}], ids=str
+)
+@pytest.mark.parametrize("scale", [1.0, 1e3])  # means that float64 holds, and that it does not
 def test_torch_func_and_forward_mode_see_the_same_derivatives(options, scale):
     logits, labels = case(3, shape=(2, 3, 4))
     logits = (scale * logits).detach().requires_grad_()
-    expected = torch.autograd.grad(consensus_loss(logits, labels, **options), logits)[0]
     point, step = logits.detach(), torch.randn(logits.shape, dtype=torch.float64)
 
     def loss(x):
         return consensus_loss(x, labels, **options)
 
-    for found in (
-        torch.func.grad(loss)(point),
-        torch.func.jacrev(loss)(point),
-        torch.func.jacfwd(loss)(point),
-    ):
+    expected = torch.autograd.grad(loss(logits), logits)[0]
+    gradient, value = torch.func.grad_and_value(loss)(point)
+    torch.testing.assert_close(value, loss(point))
+    for found in (gradient, torch.func.jacrev(loss)(point), torch.func.jacfwd(loss)(point)):
         torch.testing.assert_close(found, expected)
     with torch.autograd.forward_ad.dual_level():
         slope = torch.autograd.forward_ad.unpack_dual(loss(torch.autograd.forward_ad.make_dual(point, step)))
@@ -425,30 +356,28 @@ def test_second_derivatives_are_those_of_finite_differences(options):
 LOSSES = {
     "pixelwise": pixelwise_loss,
     "size marginalised": size_marginalised_loss,
-    "consensus": consensus_loss,
-    "consensus on components": ConsensusLoss("component", size_weight=1.0),
+    "consensus": partial(consensus_loss, size_weight=1.0),
 }
 
 
 @pytest.mark.parametrize("shape", [(2, 4, 5), (2, 24, 30)], ids=["pixel by pixel", "in runs"])
 @pytest.mark.parametrize("loss", LOSSES)
-@pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
-def test_ignored_pixels_have_no_gradient_whatever_their_logits_are(loss, value, shape):
+def test_ignored_pixels_have_no_gradient_whatever_their_logits_are(loss, shape):
     logits, labels = case(6, shape=shape)
     labels[:, 2:4] = IGNORE
-    blobs = [label_blobs(labels, "component")] if isinstance(LOSSES[loss], ConsensusLoss) else []
-    expected = torch.autograd.grad(LOSSES[loss](logits, labels), logits)[0]
-    ignored = (labels == IGNORE)[:, None].expand_as(logits)
-    for places in (ignored, ignored & (torch.arange(3)[:, None, None] == 1)):
-        unknown = logits.detach().masked_fill(places, value).requires_grad_()
-        found = LOSSES[loss](unknown, labels)
-        assert found == LOSSES[loss](logits, labels)
-        gradient = torch.autograd.grad(found, unknown)[0]
-        assert (gradient[ignored] == 0).all()
-        torch.testing.assert_close(gradient, expected)
-        by_func = torch.func.grad(lambda x: LOSSES[loss](x, labels, *blobs))(unknown.detach())
-        assert (by_func[ignored] == 0).all()
-        torch.testing.assert_close(by_func, expected)
+    blobs = label_blobs(labels, "component")
+    of = partial(LOSSES[loss], labels=labels, **({} if loss == "pixelwise" else {"blobs": blobs}))
+    value, ignored = of(logits), (labels == IGNORE)[:, None].expand_as(logits)
+    expected = torch.autograd.grad(value, logits)[0]
+    assert (expected[ignored] == 0).all()
+    for spoilt in (torch.nan, torch.inf, -torch.inf):
+        for places in (ignored, ignored & (torch.arange(3)[:, None, None] == 1)):
+            unknown = logits.detach().masked_fill(places, spoilt).requires_grad_()
+            found = of(unknown)
+            assert found == value
+            for gradient in (torch.autograd.grad(found, unknown)[0], torch.func.grad(of)(unknown.detach())):
+                assert (gradient[ignored] == 0).all()
+                torch.testing.assert_close(gradient, expected)
 
 
 @pytest.mark.parametrize("kind", ["class", "component"])

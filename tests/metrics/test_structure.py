@@ -4,7 +4,6 @@ import math
 
 import numpy as np
 import pytest
-import skimage.measure
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -91,21 +90,13 @@ def test_scores_of_images_hang_together(maps):
     image, counts = scores.per_image(), count_by_class(np.concatenate(maps), 3)[:, 1:].reshape(2, -1, 2, 2)
     betti = np.stack([image["betti0_error"], image["betti1_error"]], -1)
     np.testing.assert_array_equal(betti, np.abs(counts[0] - counts[1]).sum(1))
-    assert (image["large_islands"] <= image["islands"]).all()
-    f1 = [image[f"boundary_f1_{t}"] for t in (1, 2, 4)]
-    assert all(((a <= b) | np.isnan(a)).all() for a, b in itertools.pairwise(f1))
     # Methods are compared on the same images: all three are there, or none.
     for key in ("hausdorff95", "raggedness_error"):
-        np.testing.assert_array_equal(np.isnan(image[key]), np.isnan(f1[0]))
-    back = scored(target, pred).per_image()
-    for key in ("boundary_f1_1", "hausdorff95", "raggedness_error", "island_share_error", "betti1_error"):
-        np.testing.assert_allclose(back[key], image[key], atol=1e-12)
+        np.testing.assert_array_equal(np.isnan(image[key]), np.isnan(image["boundary_f1_1"]))
     # The base class's scores stay the same, and JSON can hold all of them.
     plain = SegmentationScores(CLASSES)
     plain.update(*map(torch.as_tensor, maps))
     assert plain.compute().items() <= scores.compute().items()
-    for key, values in plain.per_image().items():
-        np.testing.assert_array_equal(image[key], values)
     json.dumps(scores.compute(), allow_nan=False)
     # A map is like itself.
     for key, value in scored(pred, pred).compute().items():
@@ -113,16 +104,6 @@ def test_scores_of_images_hang_together(maps):
             assert value == 1
         elif key.endswith("error") or key == "hausdorff95":
             assert value == 0, key
-
-
-@settings(max_examples=50)
-@given(MAPS)
-def test_betti_numbers_give_the_euler_number(maps):
-    betti = count_by_class(maps[0], 3)
-    for i, one in enumerate(maps[0]):
-        for c in (1, 2):
-            euler = skimage.measure.euler_number(one == c, connectivity=2)
-            assert betti[i, c, 0] - betti[i, c, 1] == euler
 
 
 # Cases worked by hand.
@@ -155,25 +136,6 @@ def test_large_is_a_share_of_the_image():
     assert (scores["holes"], scores["large_holes"]) == (2, 1)
 
 
-def test_errors_of_two_classes_add_up():
-    scores = scored([drawn("o.xxxo")], [drawn("o.xx.x")]).compute()
-    assert scores["component_error"] == 0  # a face more, a hair less
-    assert scores["betti0_error"] == 2
-
-
-def test_boundary_f1_and_hausdorff_of_a_shifted_square():
-    target, pred = np.zeros((2, 1, 128, 128), int)
-    target[0, 40:60, 40:60] = 1
-    pred[0, 40:60, 42:62] = 1  # two to the right
-    # A contour has 76 pixels. Of the prediction's, the upper and the lower side have 18 in the same place and
-    # one beside the truth's last; of the left side, the first and the last lie 1 below or above the truth's.
-    scores = scored(pred, target).compute()
-    assert scores["boundary_f1_1"] == pytest.approx((2 * 19 + 2) / 76)
-    assert scores["boundary_f1_2"] == scores["boundary_f1_4"] == 1
-    assert scores["hausdorff95"] == 2
-    assert scores["raggedness_error"] == 0
-
-
 def test_tolerances_grow_with_the_image():
     target, pred = np.zeros((2, 1, 32, 32), int)
     target[0, 8:24, 8:24], pred[0, 8:24, 9:25] = 1, 1
@@ -184,17 +146,12 @@ def test_tolerances_grow_with_the_image():
 
 
 def test_a_class_in_one_map_only_costs_the_most():
-    scores = scored(
-        [drawn("....", "....", "..oo", "..oo")], [drawn("xx..", "xx..", "....", "....")]
-    ).compute()
+    pred, target = drawn("....", "....", "..oo", "..oo"), drawn("xx..", "xx..", "....", "....")
+    scores = scored([pred], [target]).compute()
     assert scores["hausdorff95"] == math.dist((0, 0), (3, 3))
     assert scores["boundary_f1_4"] == 0
-    assert scores["raggedness_error"] == math.log2(2 * 15)
-    one, all_but_one = np.zeros((5, 7), bool), np.ones((5, 7), bool)
-    one[2, 2], all_but_one[0, 0] = True, False
-    most = math.log2(2 * 34)
-    assert raggedness(one, all_but_one) == pytest.approx(most)  # is reached, and by nothing exceeded
-    assert raggedness(~one & one, one) == -most
+    assert scores["raggedness_error"] == math.log2(2 * 15)  # as of one pixel where all but one are true
+    assert raggedness(pred == 9, target == 2) == -math.log2(2 * 15)
 
 
 def test_who_loses_a_class_is_compared_on_the_same_images():
@@ -215,42 +172,21 @@ def test_a_class_in_neither_map_is_left_out():
     assert "hausdorff95" not in scored([empty], [empty]).compute()
 
 
-def test_the_frame_is_no_contour():
-    full = np.ones((1, 4, 4), int)
-    half = full.copy()
-    half[0, :, 2:] = 0
-    assert scored(full, full).compute()["boundary_f1_1"] == 1
-    assert scored(half, full).compute()["boundary_f1_1"] == 0
-    assert scored(half, full).compute()["hausdorff95"] == math.dist((0, 0), (3, 3))
-
-
-def test_an_ignored_pixel_is_background_in_both_and_an_ignored_image_has_no_score():
+def test_an_ignored_pixel_is_background_in_both():
     target = drawn("ooooo", "ooooo", "ooooo")
     target[1, 2] = IGNORE
     scores = scored([drawn("ooooo", "ooxoo", "ooooo")], [target]).compute()
     assert scores["holes"] == scores["holes_true"] == 1
     assert scores["betti1_error"] == scores["hausdorff95"] == 0
-    pred, target = np.random.default_rng(0).integers(0, 3, (2, 4, 9, 7))
-    target[1] = IGNORE
-    rest = [0, 2, 3]
-    whole, without = scored(pred, target), scored(pred[rest], target[rest])
-    assert whole.compute() == without.compute()
-    for key, values in whole.per_image().items():
-        assert np.isnan(values[1]), key
-        np.testing.assert_array_equal(values[rest], without.per_image()[key])
-        sums = whole.weighted(key, np.ones(4)), without.weighted(key, np.ones(3))
-        np.testing.assert_array_equal(*sums, err_msg=key)
 
 
-def test_parts_join_to_the_whole_and_a_file_keeps_it(tmp_path):
-    pred, target = np.random.default_rng(0).integers(0, 3, (2, 40, 9, 7))
-    whole = scored(pred, target)
-    joined = StructureScores.joined([scored(pred[at], target[at]) for at in (slice(0, 7), slice(7, 40))])
-    joined.save(tmp_path / "scores.npz")
-    for again in (joined, StructureScores.load(tmp_path / "scores.npz")):
-        assert again.compute() == whole.compute()
-        for key, values in whole.per_image().items():
-            np.testing.assert_array_equal(again.per_image()[key], values)
+def test_a_file_keeps_the_scores(tmp_path):
+    scores = scored(*np.random.default_rng(0).integers(0, 3, (2, 40, 9, 7)))
+    scores.save(tmp_path / "scores.npz")
+    again = StructureScores.load(tmp_path / "scores.npz")
+    assert again.compute() == scores.compute()
+    for key, values in scores.per_image().items():
+        np.testing.assert_array_equal(again.per_image()[key], values)
 
 
 @pytest.mark.parametrize("contrast", contrasts(), ids=lambda contrast: contrast.score)

@@ -38,10 +38,9 @@ def published(network, image):
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("width", [0.25, 1.0])
-def test_logits_are_those_of_the_published_network_to_the_bit(width):
+def test_logits_are_those_of_the_published_network_to_the_bit():
     torch.manual_seed(0)
-    network, image = FaceOccNet(width=width, dropout=0.2).eval(), torch.randn(1, 3, 32, 32)
+    network, image = FaceOccNet(width=0.25, dropout=0.2).eval(), torch.randn(1, 3, 32, 32)
     assert torch.equal(network(image), published(network, image))  # the frame included
     network.drop.train()
     logits = [(torch.manual_seed(1), run(image))[1] for run in (network, lambda x: published(network, x))]
@@ -53,19 +52,10 @@ def kind(request):
     return request.param
 
 
-@pytest.mark.parametrize(("classes", "width", "side"), [(2, 0.125, 32), (3, 0.25, 64), (11, 0.5, 48)])
-def test_logits_have_the_size_of_the_image(kind, classes, width, side):
-    image = torch.zeros(2, 3, side, side + 16)
-    assert kind(classes, width)(image).shape == (2, classes, side, side + 16)
-
-
-def test_a_batch_of_one_can_be_trained_on_and_layouts_agree(kind):
-    torch.manual_seed(0)
-    network, image = kind(width=0.125), torch.randn(1, 3, 32, 32)
-    logits = network(image)
-    other = network(image.to(memory_format=torch.channels_last))
-    assert logits.std() > 0.05
-    torch.testing.assert_close(logits, other, rtol=1e-3, atol=1e-4)
+@pytest.mark.parametrize(("count", "classes", "width", "side"), [(1, 2, 0.125, 32), (2, 11, 0.25, 48)])
+def test_logits_have_the_size_of_the_image(kind, count, classes, width, side):
+    image = torch.zeros(count, 3, side, side + 16)
+    assert kind(classes, width)(image).shape == (count, classes, side, side + 16)
 
 
 def test_dropout_acts_in_training_only(kind):
@@ -76,12 +66,6 @@ def test_dropout_acts_in_training_only(kind):
         assert not torch.equal(network(image), network(image))
         network.eval()
         assert torch.equal(network(image), network(image))
-
-
-def test_every_parameter_gets_a_gradient(kind):
-    network = kind(width=0.125)
-    network(torch.randn(2, 3, 32, 32)).square().mean().backward()
-    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in network.parameters())
 
 
 @pytest.mark.parametrize("width", [0.125, 0.25])  # four and eight channels
@@ -95,19 +79,17 @@ def test_narrow_networks_train_with_channels_last(kind, width):
     network.zero_grad()
     network(image.float().to(memory_format=torch.channels_last)).square().mean().backward()
     for p, gradient in zip(network.parameters(), expected, strict=True):
+        assert gradient.norm() > 0
         assert (p.grad - gradient).norm() < 0.02 * gradient.norm() + 1e-4  # a ReLU may flip in float32
 
 
-@pytest.mark.parametrize("shape", [(3, 32, 32), (1, 1, 32, 32), (1, 3, 30, 32), (1, 3, 16, 16)])
-def test_a_wrong_image_is_refused(kind, shape):
-    with pytest.raises(ValueError, match="image: expected"):
-        kind(width=0.125)(torch.zeros(shape))
-
-
-@pytest.mark.parametrize("arguments", [{"num_classes": 1}, {"width": 0.0}, {"dropout": 1.0}])
-def test_wrong_arguments_are_refused(kind, arguments):
-    with pytest.raises(ValueError, match=f"{next(iter(arguments))}: expected"):
-        kind(**arguments)
+def test_wrong_arguments_are_named(kind):
+    for name, value in (("num_classes", 1), ("width", 0.0), ("dropout", 1.0)):
+        with pytest.raises(ValueError, match=name):
+            kind(**{name: value})
+    for shape in ((3, 32, 32), (1, 1, 32, 32), (1, 3, 30, 32), (1, 3, 16, 16)):
+        with pytest.raises(ValueError, match="image"):
+            kind(width=0.125)(torch.zeros(shape))
 
 
 def test_the_constant_prediction_is_the_most_frequent_label_of_each_pixel(tiny_folder):

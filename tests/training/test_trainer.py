@@ -1,7 +1,6 @@
 import itertools
 import json
 import math
-import shutil
 import types
 from functools import partial
 
@@ -10,7 +9,7 @@ import torch
 from torch import nn
 
 from consensus_lib.data import Augment, FaceDataset
-from consensus_lib.losses import ConsensusLoss, consensus_loss, pixelwise_loss
+from consensus_lib.losses import ConsensusLoss, PixelwiseLoss, consensus_loss, pixelwise_loss
 from consensus_lib.metrics.structure import StructureScores
 from consensus_lib.models.networks import NETWORKS, FaceOccNet
 from consensus_lib.training import CheckpointError, cosine, evaluate, fit, load_checkpoint, predict
@@ -20,12 +19,15 @@ class Interrupt(Exception):
     """Stands for a kill: raised by ``on_epoch`` after the epoch was stored."""
 
 
-def stop_after(epochs):
+def begin(data, out, epochs=1, **options):
+    """Leave a training after so many epochs."""
+
     def stop(history):
         if len(history) == epochs:
             raise Interrupt
 
-    return stop
+    with pytest.raises(Interrupt):
+        train(data, out=out, on_epoch=stop, **options)
 
 
 def network(seed=0, dropout=0.2):
@@ -47,25 +49,14 @@ def train(data, model=None, **options):
     return model, fit(model, data, options.pop("loss", pixelwise_loss), **options)
 
 
-def begin(data, out, epochs=1, **options):
-    """Leave a training after so many epochs."""
-    with pytest.raises(Interrupt):
-        train(data, out=out, on_epoch=stop_after(epochs), **options)
-    return out
-
-
 def refused(data, out, message, **options):
     """Check that a training is not resumed, and that nothing has changed."""
-    model, before = options.pop("model", None) or network(seed=99), content(out)
-    start = weights(model)
+    model = options.pop("model", None) or network(seed=99)
+    start, content = weights(model), {path: path.read_bytes() for path in out.iterdir()}
     with pytest.raises(CheckpointError, match=message):
         train(data, model, out=out, **options)
     assert torch.equal(weights(model), start)
-    assert content(out) == before
-
-
-def content(folder):
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
+    assert {path: path.read_bytes() for path in out.iterdir()} == content
 
 
 def weights(model):
@@ -112,12 +103,6 @@ def whole(data, validation, tmp_path_factory):
     return types.SimpleNamespace(model=model, history=history, out=out)
 
 
-@pytest.fixture(scope="module")
-def begun(data, tmp_path_factory):
-    """The folder of a training that was interrupted after one epoch of three."""
-    return begin(data, tmp_path_factory.mktemp("begun"))
-
-
 def test_training_learns_keeps_a_history_and_scores_what_it_predicts(data, validation):
     adam = partial(torch.optim.Adam, lr=1e-2)
     model, history = train(data, epochs=24, validation=validation, evaluate_every=5, optimizer=adam)
@@ -126,13 +111,11 @@ def test_training_learns_keeps_a_history_and_scores_what_it_predicts(data, valid
     assert [row["step"] for row in history] == list(range(3, 73, 3))
     assert all(b["seconds"] > a["seconds"] > 0 for a, b in itertools.pairwise(history))
     assert [row["epoch"] for row in history if "mean_iou" in row] == [5, 10, 15, 20, 24]
-    assert history[-1]["component_error"] >= 0
 
     labels = torch.stack([validation[i]["labels"] for i in range(len(validation))])
     predicted, scores = predict(model, validation), evaluate(model, validation, scores=StructureScores)
     assert scores.compute()["mean_iou"] == history[-1]["mean_iou"] > 0.7
     assert predicted.dtype == torch.uint8
-    assert predicted.shape == labels.shape
     assert (predicted == labels).double().mean().item() == scores.compute()["pixel_accuracy"]
     assert len(scores.per_image()["hausdorff95"]) == len(validation)
     assert model.training  # evaluation leaves the mode as it was
@@ -147,7 +130,7 @@ def test_the_folder_holds_what_is_promised_and_a_finished_training_is_not_repeat
     assert torch.equal(weights(loaded), weights(whole.model))
     assert record["classes"] == ["background", "face", "hair"]
     assert not loaded.training
-    again, same = train(data, network(seed=99), out=whole.out, on_epoch=stop_after(1))
+    again, same = train(data, network(seed=99), out=whole.out, on_epoch=pytest.fail)
     assert torch.equal(weights(again), weights(whole.model))
     assert same == whole.history
 
@@ -174,41 +157,24 @@ def test_an_interrupted_training_ends_with_the_same_bits(data, validation, tmp_p
 
 def test_an_interrupt_in_the_first_epoch_can_be_resumed(data, tmp_path, whole):
     def interrupted(*_):
-        raise KeyboardInterrupt
+        raise Interrupt
 
-    class Loss(nn.Module):
-        forward = staticmethod(pixelwise_loss)
-
-    loss = Loss()
+    loss = PixelwiseLoss()
     handle = loss.register_forward_pre_hook(interrupted)
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(Interrupt):
         train(data, loss=loss, out=tmp_path / "run")
     handle.remove()
     resumed, _ = train(data, network(seed=99), loss=loss, out=tmp_path / "run")
     assert torch.equal(weights(resumed), weights(whole.model))
 
 
-@pytest.mark.parametrize(("precision", "other"), [("float32", "bfloat16"), ("bfloat16", "float32")])
-def test_a_training_keeps_its_precision_on_a_machine_that_would_take_another(
-    data, tmp_path, precision, other
-):
-    model, history = train(data, precision=precision)
-    begin(data, tmp_path / "run", precision=precision)
-    refused(data, tmp_path / "run", f"precision: expected '{precision}', got '{other}'", precision=other)
+def test_a_training_keeps_its_precision_on_a_machine_that_would_take_another(data, tmp_path):
+    model, history = train(data, precision="bfloat16")
+    begin(data, tmp_path / "run", precision="bfloat16")
     resumed, resumed_history = train(data, network(seed=99), precision="auto", out=tmp_path / "run")
     assert torch.equal(weights(resumed), weights(model))
     assert untimed(resumed_history) == untimed(history)
-    assert [row["precision"] for row in resumed_history] == [precision] * 3
-
-
-def test_another_machine_is_recorded_where_it_trained(data, begun, tmp_path):
-    shutil.copytree(begun, tmp_path / "run")
-    file = tmp_path / "run/checkpoint.json"
-    state = json.loads(file.read_text())
-    file.write_text(json.dumps(state | {"machine": state["machine"] | {"device": "another"}}))
-    _, history = train(data, out=tmp_path / "run")
-    ours = state["machine"]["device"]
-    assert [row.get("changes") for row in history] == [None, [f"device: another → {ours}"], None]
+    assert [row["precision"] for row in resumed_history] == ["bfloat16"] * 3
 
 
 def test_more_epochs_at_a_constant_rate_are_those_of_a_longer_training(data, tmp_path):
@@ -219,15 +185,7 @@ def test_more_epochs_at_a_constant_rate_are_those_of_a_longer_training(data, tmp
     assert torch.equal(weights(longer), weights(whole))
     assert found[2].pop("changes") == ["epochs: 2 → 4"]
     assert untimed(found) == untimed(history)
-    refused(data, tmp_path / "run", "epochs: expected 4, got 3", epochs=3, **constant)
-
-
-@pytest.mark.parametrize(
-    "planned", [{}, {"schedule": None, "loss": ConsensusLoss(beta=rising)}], ids=["rate", "loss"]
-)
-def test_more_epochs_than_a_schedule_was_planned_for_are_refused(data, tmp_path, planned):
-    train(data, epochs=1, out=tmp_path / "run", **planned)
-    refused(data, tmp_path / "run", "epochs: expected 1, got 2", epochs=2, **planned)
+    refused(data, tmp_path / "run", "epochs", epochs=3, **constant)
 
 
 def grouped(rate, first=1):
@@ -240,22 +198,32 @@ def grouped(rate, first=1):
     return make
 
 
+PLANNED = {"schedule": None, "loss": ConsensusLoss(beta=rising)}
+
+
 @pytest.mark.parametrize(
-    ("key", "first", "second"),
+    ("named", "first", "second"),
     [
-        ("loss", partial(consensus_loss, alpha=1.0), partial(consensus_loss, alpha=99.0)),
-        ("optimizer", grouped(0.01), grouped(0.5)),
-        ("optimizer", grouped(0.01, 1), grouped(0.01, 2)),
-        ("schedule", *(partial(torch.optim.lr_scheduler.StepLR, gamma=g) for g in (0.1, 0.2))),
-        ("batch_size", 4, 6),
+        ("epochs", {}, {"epochs": 2}),  # the schedules of the rate and of the loss were planned for one
+        ("epochs", PLANNED, PLANNED | {"epochs": 2}),
+        ("precision", {"precision": "bfloat16"}, {"precision": "float32"}),
+        ("batch_size", {"batch_size": 4}, {"batch_size": 6}),
+        *(
+            (name, {name: make(0)}, {name: make(1)})
+            for name, make in (
+                ("loss", lambda n: partial(consensus_loss, alpha=n)),
+                ("schedule", lambda n: partial(torch.optim.lr_scheduler.StepLR, step_size=1 + n)),
+                ("optimizer", lambda n: grouped(0.01 + n)),
+                ("optimizer", lambda n: grouped(0.01, 1 + n)),
+                ("model", lambda n: nn.Conv2d(3, 3, 3 + 2 * n, padding=1 + n)),
+                ("model", lambda n: nn.Conv2d(3, 3, 3, padding=1 + n, dilation=1 + n)),
+            )
+        ),
     ],
-    ids=["loss", "rate", "members", "schedule", "batch size"],
 )
-def test_a_changed_setting_is_seen(data, tmp_path, key, first, second):
-    train(data, epochs=1, out=tmp_path / "run", **{key: first})
-    refused(data, tmp_path / "run", rf"settings.*{key}: expected .*, got ", epochs=1, **{key: second})
-    _, history = train(data, epochs=1, out=tmp_path / "run", on_epoch=stop_after(1), **{key: first})
-    assert len(history) == 1
+def test_another_setting_is_refused(data, tmp_path, named, first, second):
+    train(data, out=tmp_path / "run", **{"epochs": 1} | first)
+    refused(data, tmp_path / "run", rf"\b{named}: expected", **{"epochs": 1} | second)
 
 
 def test_what_cannot_be_described_trains_but_is_not_resumed(data, tmp_path):
@@ -263,25 +231,16 @@ def test_what_cannot_be_described_trains_but_is_not_resumed(data, tmp_path):
         return pixelwise_loss(logits, labels)
 
     train(data, loss=loss, epochs=1, out=tmp_path / "run")
-    refused(data, tmp_path / "run", "loss: expected a function of a module", loss=loss)
+    refused(data, tmp_path / "run", "loss", loss=loss)
     assert len(train(data, loss=loss, epochs=1, out=tmp_path / "run", resume=False)[1]) == 1
 
 
-def test_another_network_is_refused_and_left_alone(data, tmp_path):
-    begin(data, tmp_path / "run", model=nn.Conv2d(3, 3, 3, padding=1))
-    for second in (nn.Conv2d(3, 3, 5, padding=2), nn.Conv2d(3, 3, 3, padding=2, dilation=2)):
-        refused(data, tmp_path / "run", "model: expected .*'layers': ", model=second)
-
-
-def test_workers_do_not_change_the_result(data, whole):
-    assert torch.equal(weights(train(data, workers=2)[0]), weights(whole.model))
-
-
-def test_blobs_from_the_data_do_not_change_the_result(data):
+def test_workers_and_blobs_from_the_data_do_not_change_the_result(data):
     loss = ConsensusLoss("component", min_size=4)
-    runs = [train(made, loss=loss, epochs=2) for made in (data, data.with_blobs(**loss.blob_options))]
-    losses = [[row["loss"] for row in history] for _, history in runs]
-    assert losses[0] == losses[1]
+    model, history = train(data, loss=loss, epochs=2)
+    prepared, other = train(data.with_blobs(**loss.blob_options), loss=loss, epochs=2, workers=2)
+    assert torch.equal(weights(prepared), weights(model))
+    assert untimed(other) == untimed(history)
 
 
 def test_a_loss_gets_what_it_asks_for_and_is_told_the_progress(data):
@@ -303,7 +262,7 @@ def test_a_loss_that_is_not_finite_stops_the_training(data, tmp_path):
     def broken(logits, labels):
         return logits.mean() * math.nan
 
-    with pytest.raises(FloatingPointError, match=r"loss: .* epoch 1"):
+    with pytest.raises(FloatingPointError, match="loss"):
         train(data, loss=broken, out=tmp_path / "run")
     assert json.loads((tmp_path / "run/checkpoint.json").read_text())["epoch"] == 0
 
@@ -320,31 +279,33 @@ def test_a_checkpoint_says_which_network_it_is_of(data, tmp_path, kind):
 def test_a_checkpoint_that_does_not_fit_is_named(data, tmp_path):
     out, record = tmp_path / "run", tmp_path / "run/checkpoint.json"
     model, _ = train(data, nn.Conv2d(3, 3, 1), epochs=1, out=out)
-    with pytest.raises(CheckpointError, match="model: expected"):  # of a network of one's own
+    with pytest.raises(CheckpointError, match="model"):  # of a network of one's own
         load_checkpoint(out)
-    with pytest.raises(CheckpointError, match="run: expected the weights of FaceOccNet"):
+    with pytest.raises(CheckpointError, match="FaceOccNet"):
         load_checkpoint(out, network())
 
     state = json.loads(record.read_text())
     del state["format"]  # an earlier version's loads, and is not resumed
     record.write_text(json.dumps(state))
-    refused(data, out, "run: expected a checkpoint of format", model=nn.Conv2d(3, 3, 1))
+    refused(data, out, "format", model=nn.Conv2d(3, 3, 1))
     assert torch.equal(weights(load_checkpoint(out, nn.Conv2d(3, 3, 1))[0]), weights(model))
 
     (out / "checkpoint-0001.safetensors").write_bytes(b"broken")
-    with pytest.raises(CheckpointError, match=r"checkpoint-0001\.safetensors: expected"):
+    with pytest.raises(CheckpointError, match="checkpoint-0001"):
         load_checkpoint(out, model)
     record.write_text("{")
     for folder in (out, tmp_path):
-        with pytest.raises(CheckpointError, match=f"{folder.name}.*: expected"):
+        with pytest.raises(CheckpointError, match=folder.name):
             load_checkpoint(folder)
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"epochs": 0}, {"batch_size": 0}, {"device": "tpu9"}, {"precision": "int4"}], ids=str
+    "wrong",
+    [{"epochs": 0}, {"batch_size": 0}, {"evaluate_every": 0}, {"device": "tpu9"}, {"precision": "int4"}],
+    ids=str,
 )
 def test_wrong_arguments_are_named(data, wrong):
-    with pytest.raises(ValueError, match=f"{next(iter(wrong))}: expected"):
+    with pytest.raises(ValueError, match=next(iter(wrong))):
         train(data, **wrong)
 
 
