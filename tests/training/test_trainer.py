@@ -212,7 +212,7 @@ PLANNED = {"schedule": None, "loss": ConsensusLoss(beta=rising)}
             (name, {name: make(0)}, {name: make(1)})
             for name, make in (
                 ("loss", lambda n: partial(consensus_loss, alpha=n)),
-                ("schedule", lambda n: partial(torch.optim.lr_scheduler.StepLR, step_size=1 + n)),
+                ("schedule", lambda n: partial(torch.optim.lr_scheduler.StepLR, gamma=0.1 + n)),
                 ("optimizer", lambda n: grouped(0.01 + n)),
                 ("optimizer", lambda n: grouped(0.01, 1 + n)),
                 ("model", lambda n: nn.Conv2d(3, 3, 3 + 2 * n, padding=1 + n)),
