@@ -327,6 +327,30 @@ def test_the_order_of_what_is_trained_for_the_headline():
     assert {job.scored for job in jobs if job.part == "epochs"} == {"validation"}
 
 
+def test_the_scores_of_the_model_card_are_those_of_the_table():
+    rows = pd.read_csv(evidence.FOLDER / "weights.csv").fillna({"iou_hair": -1}).to_dict("records")
+    text = (paths.root() / "consensus_lib/models/weights/README.md").read_text("utf-8")
+    lines = [line.split(" | ") for line in text.splitlines() if " to " in line and line.startswith("| `")]
+    assert len(lines) == 11
+    for name, where, *scores in lines:
+        subset = where.partition(", ")[2] or "all"
+        real = "photographs" in where
+        (row,) = (
+            row
+            for row in rows
+            if (row["weights"], row["subset"]) == (name.strip("| `"), subset)
+            and (row["test_data"] == "lfw_part_labels") == real
+        )
+        assert int(where.split()[0]) == row["images"]
+        last = "iou_occlusion" if row["weights"] == "occlusion" else "iou_hair"
+        for key, said in zip(("mean_iou", "iou_face", last), scores, strict=True):
+            low, high = map(float, row[f"{key}_interval"].split(".."))
+            assert said.rstrip(" |") == f"{row[key]:.3f} ({low:.3f} to {high:.3f})"
+    (covered,) = (row for row in rows if row["weights"] == "occlusion" and row["subset"] == "all")
+    assert f"an IoU of {covered['complete_iou']:.3f}" in text
+    assert f"and of {covered['complete_iou_covered_0.4_0.7']:.3f} where" in text
+
+
 def test_coverage(tmp_path):
     interval_coverage.main(["--draws", "20", "--images", "10"], tmp_path / "interval_coverage.csv")
     found = pd.read_csv(tmp_path / "interval_coverage.csv")
