@@ -4,12 +4,13 @@
 
 needs LFW Part Labels (``make data-lfw``) and writes ``distillation.csv`` beside this file, one row a training.
 
-With each seed, a teacher (``UNet``) learns from drawn faces alone and labels the photographs that nobody
+With each seed, a teacher (``UNet``) learns from rendered faces alone and labels the photographs that nobody
 labelled, but for those of people on whom it is scored. Students (``FaceOccNet``) learn from these
-pseudo-labels with cross-entropy, with consensus, or from the teacher's probabilities; others from the drawn faces that the teacher saw, without a teacher. Then they are
-fine-tuned on a few human labels, and compared with students that saw nothing else, in a short training and in
-one that sees as many images as both trainings of the others. Test photographs have human labels. Every
-training lies in a folder of its own: a study that was stopped resumes.
+pseudo-labels with cross-entropy, with consensus, or from the teacher's probabilities; others learn from the
+rendered faces that the teacher saw, without a teacher. Then they are fine-tuned on a few human labels, and
+compared with students that saw nothing else, in a short training and in one that sees as many images as both
+trainings of the others. Test photographs have human labels. Every training lies in a folder of its own: a
+study that was stopped resumes.
 """
 
 import shlex
@@ -35,7 +36,7 @@ LONG = "nothing, as long"
 FIRST = {
     "nothing": None,
     LONG: None,
-    "drawn faces": pixelwise_loss,
+    "rendered faces": pixelwise_loss,
     "pseudo-labels": pixelwise_loss,
     "pseudo-labels, soft": DistillationLoss(hard=0.0, soft=1.0),
     "pseudo-labels, consensus": CONSENSUS,
@@ -56,7 +57,7 @@ def main(argv: list[str] | None = None, table: Path = TABLE) -> None:
     parser.add_argument(
         "--seeds", nargs="+", type=whole(0, SEED), default=[0, 1, 2], help="trainings of each kind"
     )
-    parser.add_argument("--drawn", type=whole(1), default=3000, help="drawn faces for the teacher")
+    parser.add_argument("--rendered", type=whole(1), default=3000, help="rendered faces for the teacher")
     parser.add_argument("--photographs", type=whole(1), default=3000, help="unlabelled photographs")
     parser.add_argument("--epochs", type=whole(1), default=5, help="passes over either")
     parser.add_argument("--size", type=whole(1), default=64, help="side of the images in pixels")
@@ -78,11 +79,11 @@ def main(argv: list[str] | None = None, table: Path = TABLE) -> None:
         real = open_splits("lfw_part_labels", "parts", size=a.size, images=0, augment=MILD, seed=seed)
         shown = {"size": a.size, "augment": MILD, "seed": seed}
         if any(FIRST[first] for first in a.first):
-            folder = synthetic_folder(counts={"train": a.drawn}, recipe=Recipe(occluded=0.1))
-            drawn = real._replace(train=FaceDataset(folder, "train", "parts", **shown))
+            folder = synthetic_folder(counts={"train": a.rendered}, recipe=Recipe(occluded=0.1))
+            rendered = real._replace(train=FaceDataset(folder, "train", "parts", **shown))
             network = {"network": "UNet", "width": 2 * a.width, "learning_rate": 3e-3}
             config = Config(loss=pixelwise_loss, title="teacher", seed=seed, epochs=a.epochs, **network)
-            teacher = lesson.train(config, drawn, live=False, first="teacher", human_labels=0)
+            teacher = lesson.train(config, rendered, live=False, first="teacher", human_labels=0)
             folders.append(teacher.folder)
             labelled = prepare_pseudo_labels(
                 lesson.out / f"pseudo-labels-{photographs}-{teacher.folder.name}",
@@ -97,7 +98,7 @@ def main(argv: list[str] | None = None, table: Path = TABLE) -> None:
             loss, start = FIRST[first], None
             setting, about = {"seed": seed, "width": a.width}, {"live": False, "first": first}
             if loss:
-                data = drawn if first == "drawn faces" else real._replace(train=pseudo)
+                data = rendered if first == "rendered faces" else real._replace(train=pseudo)
                 config = Config(loss=loss, title="student", epochs=a.epochs, **setting)
                 start = lesson.train(config, data, human_labels=0, **about).folder
                 folders.append(start)

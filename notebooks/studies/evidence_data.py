@@ -50,11 +50,11 @@ def splits(
         found = open_splits(source, "parts", size=size, images=images, augment=MILD, seed=seed)
     if data not in (FACES, PHOTOGRAPHS):
         folder = altered(data, found.train, seed, teacher)
-        kind, file = FaceDataset, None
-        if data.endswith(UNLABELLED_TOO):
-            kind, file = Segmented, segments_file(found.train)
+        free = data.endswith(UNLABELLED_TOO)
+        kind = Segmented if free else FaceDataset
         train = kind(folder, "train", "parts", size=size, augment=MILD, seed=seed, progress=False)
-        train.segments = file and np.load(file, mmap_mode="r")
+        if free:
+            train.segments = np.load(segments_file(found.train), mmap_mode="r")
         found = found._replace(train=train)
     return found if scored == "test" else found._replace(test=getattr(found, scored))
 

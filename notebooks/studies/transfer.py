@@ -1,10 +1,10 @@
-"""From drawn faces to photographs: the study behind the last section of notebook 01.
+"""From rendered faces to photographs: the study behind the last section of notebook 01.
 
     python notebooks/studies/transfer.py
 
 needs LFW Part Labels (``make data-lfw``) and writes ``transfer.csv`` beside this file, one row a training.
 
-*Ablation*: for each recipe, one series of drawn faces; a network is trained on them alone, with each seed, and
+*Ablation*: for each recipe, one series of rendered faces; a network is trained on them alone, with each seed, and
 tested on the photographs. *Start*: networks are trained on a few real photographs, from scratch and from the
 weights of the full recipe with the same seed, each at several learning rates on one budget; validation says
 which rate a table should take. Every training lies in a folder of its own: a study that was stopped resumes.
@@ -48,14 +48,14 @@ TABLE = Path(__file__).with_suffix(".csv")
 def ablation(
     lesson, real: Splits, recipes: list[str], seeds: int, images: int, setting: dict, about: dict
 ) -> dict[str, list[Trained]]:
-    """Train on drawn faces alone, with each recipe; return its trainings, one a seed."""
+    """Train on rendered faces alone, with each recipe; return its trainings, one a seed."""
     trained = {name: [] for name in recipes}
     for name in recipes:
         folder = synthetic_folder(counts={"train": images}, recipe=Recipe(**RECIPES[name]))
         for seed in range(seeds):
-            drawn = FaceDataset(folder, "train", "parts", size=real.test.size, augment=MILD, seed=seed)
+            rendered = FaceDataset(folder, "train", "parts", size=real.test.size, augment=MILD, seed=seed)
             config = Config(loss=pixelwise_loss, title="pixelwise", seed=seed, **setting)
-            data = real._replace(train=drawn)
+            data = real._replace(train=rendered)
             trained[name].append(
                 lesson.train(config, data, live=False, study="ablation", variant=name, **about)
             )
@@ -70,7 +70,7 @@ def head_start(
     for seed, pretrained in enumerate(starts):
         few = open_splits("lfw_part_labels", "parts", size=size, images=images, augment=MILD, seed=seed)
         for (name, start), rate in itertools.product(
-            {"scratch": None, "drawn faces": pretrained}.items(), rates
+            {"scratch": None, "rendered faces": pretrained}.items(), rates
         ):
             more = {"seed": seed, "learning_rate": rate, "start": start}
             config = Config(loss=pixelwise_loss, title="pixelwise", **more, **setting)
@@ -86,7 +86,7 @@ def main(argv: list[str] | None = None, table: Path = TABLE) -> None:
         "--recipes", nargs="+", default=list(RECIPES), choices=RECIPES, help="rows of the ablation"
     )
     parser.add_argument("--seeds", type=whole(1), default=3, help="trainings of each kind")
-    parser.add_argument("--images", type=whole(1), default=3000, help="drawn faces to train on")
+    parser.add_argument("--images", type=whole(1), default=3000, help="rendered faces to train on")
     parser.add_argument("--epochs", type=whole(1), default=7, help="passes over them")
     parser.add_argument(
         "--few", type=whole(0), default=100, help="photographs to start on; 0 leaves this out"

@@ -18,7 +18,7 @@ class MissingResult(LookupError):
 
 def dataset_title(name: str) -> str:
     """Return a data set's name for captions."""
-    return {"synthetic_faces": "drawn faces", "lfw_part_labels": "LFW Part Labels"}.get(name, name)
+    return {"synthetic_faces": "rendered faces", "lfw_part_labels": "LFW Part Labels"}.get(name, name)
 
 
 def describe_setup(results: pd.DataFrame) -> str:

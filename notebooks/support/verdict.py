@@ -71,14 +71,14 @@ def factorial(differences: pd.DataFrame, scores: pd.DataFrame, part: str) -> pd.
     """
     means = shared_seeds(scores[scores.part == part]).groupby("method")[list(SHOWN)].mean()
     own = differences[(differences.part == part) & (differences.family == "against its base")]
-    words = {(row.base, row.method, row.score): row.word for _, row in own.iterrows()}
+    said = {(row.base, row.method, row.score): row.word for _, row in own.iterrows()}
     bases = [name for name in means.index if f"{name} + deviation" in means.index]
     rows = {}
     for base in sorted(bases, key=lambda name: -means.mean_iou[name]):
         for score, title in SHOWN.items():
             for end, added in ADDED.items():
                 if (name := base + end) in means.index:
-                    said = f", {words[base, name, score]}" if end else ""
-                    rows.setdefault(base, {})[title, added] = f"{means[score][name]:.3f}{said}"
+                    word = f", {said[base, name, score]}" if end else ""
+                    rows.setdefault(base, {})[title, added] = f"{means[score][name]:.3f}{word}"
     rows[CONSTANT] = {(title, "alone"): f"{means[score][CONSTANT]:.3f}" for score, title in SHOWN.items()}
     return pd.DataFrame(rows).T.fillna("").rename_axis("base")

@@ -52,7 +52,7 @@ def one_thread():
 
 
 def faces(count, classes, side, wrong=0.002):
-    """Drawn faces, in stripes where there are more than three classes, with some pixels ``wrong``."""
+    """Rendered faces, in stripes where there are more than three classes, with some pixels ``wrong``."""
     table = torch.from_numpy(TASKS["parts"].table(SOURCE)).long()
     labels = torch.stack([table[torch.from_numpy(draw_face(0, i).labels).long()] for i in range(count)])
     labels = labels.repeat_interleave(side // 128, 1).repeat_interleave(side // 128, 2)

@@ -20,7 +20,7 @@ from consensus_lib.metrics.structure import StructureScores
 from consensus_lib.models.networks import FaceOccNet
 from gpu import estimates, fast, right, scoring
 from gpu.__main__ import main, measured, shown
-from gpu.data import Arrays, Resident, drawn
+from gpu.data import Arrays, Resident, rendered
 from gpu.filing import VERSION, Filing, Piece
 from gpu.recipes import BASE, PROFILES, RECIPES, TUNED
 from gpu.trainings import NEAR, TABLE3, Trainings
@@ -165,7 +165,7 @@ def test_epochs_on_the_device_are_those_of_the_loader(tiny_folder, augment):
 @pytest.mark.parametrize("augment", [Augment(flip=0.5), Augment(rotation=20, scale=0.8, colour=0.2)])
 def test_cuda_augmentation_equals_the_cpus(augment):
     """Images to 1e-3 of their range of 2; of the moved labels one in a thousand may fall to a neighbour."""
-    arrays = drawn("train", 8, 64, "parts", None)
+    arrays = rendered("train", 8, 64, "parts", None)
     pair = [Resident(arrays, torch.device(name)).epoch(0, 1, 8, augment)[0] for name in ("cpu", "cuda")]
     torch.testing.assert_close(pair[1].images.cpu(), pair[0].images, atol=1e-3, rtol=0)
     off = (pair[1].labels.cpu() != pair[0].labels).float().mean()
@@ -304,6 +304,6 @@ def test_killed_in_each_part_nothing_is_lost_and_nothing_repeated(tmp_path):
     assert len(list(out.iterdir())) <= 8
     for row in rows.values():
         assert row.keys() >= {"device", "torch", "commit", "command", "seconds", "peak_gib", "estimate"}
-        assert row.get("data") in (None, "drawn faces")
+        assert row.get("data") in (None, "rendered faces")
     with (out / "differences.csv").open() as file:
         assert {row["recipe"] for row in csv.DictReader(file)} == {r.name for r in RECIPES if r.name != BASE}

@@ -138,7 +138,7 @@ def test_trainings_are_those_of_the_newest_setting_and_the_longest(write, tmp_pa
 def test_a_setting_has_n_data_and_cost():
     rows = [RESULT | {"name": "a", "seed": seed, "epochs": 2**seed} for seed in range(4)]
     assert describe_setup(pd.DataFrame(rows)) == (
-        "Drawn faces, 8 training and 48 test images of 32 pixels, width 0.0625, 1 to 8 epochs; n = 4, "
+        "Rendered faces, 8 training and 48 test images of 32 pixels, width 0.0625, 1 to 8 epochs; n = 4, "
         "2 s a training on cpu"
     )
 
@@ -173,7 +173,7 @@ def test_figures_of_covered_faces_and_curves_come_from_notebooks_04_and_03(train
     manuscript.table("one", paper.table1)
     assert manuscript.made == [*figures, "one"]
     text = (manuscript.lesson.out / "figures/one.tex").read_text()
-    assert "here, drawn faces" in text
+    assert "here, rendered faces" in text
     assert "transfer, fine-tuning" in text
     assert "Softmax + CE, scratch & 76.8" in text
 

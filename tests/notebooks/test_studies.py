@@ -58,7 +58,7 @@ def test_transfer(run):
     assert found[["study", "variant", "train_images"]].values.tolist() == [
         ["ablation", "all", 16],
         ["start", "scratch", 8],
-        ["start", "drawn faces", 8],
+        ["start", "rendered faces", 8],
     ]
     assert found.command[0] == " ".join(["python notebooks/studies/transfer.py", options, *SMALL])
 
@@ -78,14 +78,14 @@ def test_consensus(run):
 def test_distillation(run, monkeypatch):
     monkeypatch.setattr(distillation, "HUMAN", {50: 1, 0: 1})
     monkeypatch.setattr(distillation, "choose", lambda records: choose(records, face_area=(0.0, 1.0)))
-    options = ["--seeds", "3", "--drawn", "32", "--photographs", "20", "--epochs", "1", "--human", "50"]
+    options = ["--seeds", "3", "--rendered", "32", "--photographs", "20", "--epochs", "1", "--human", "50"]
     found = run(distillation, options)
     assert found[["first", "human_labels", "network", "epochs"]].values.tolist() == [
         ["teacher", 0, "UNet", 1],
         ["nothing", 12, "FaceOccNet", 2],
         [distillation.LONG, 12, "FaceOccNet", 1],
-        ["drawn faces", 0, "FaceOccNet", 1],
-        ["drawn faces", 12, "FaceOccNet", 1],
+        ["rendered faces", 0, "FaceOccNet", 1],
+        ["rendered faces", 12, "FaceOccNet", 1],
         ["pseudo-labels", 0, "FaceOccNet", 1],
         ["pseudo-labels", 12, "FaceOccNet", 1],
         ["pseudo-labels, soft", 0, "FaceOccNet", 1],

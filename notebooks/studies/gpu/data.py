@@ -1,4 +1,4 @@
-"""What is fed: photographs from a prepared folder or drawn faces, resident on the device.
+"""What is fed: photographs from a prepared folder or rendered faces, resident on the device.
 
 Images and labels lie on the device as bytes. A thread makes the next epoch there, on a stream of its own, while
 the present one trains: its order, the variation of its images and labels, and their blobs. So a step waits for
@@ -21,7 +21,7 @@ from consensus_lib.losses.blobs import Blobs, label_blobs
 from synthetic_faces import CLASSES, Recipe, draw_face
 
 SPLITS = {"train": 0, "validation": 1_000_000_000, "test": 2_000_000_000}
-"""First index of each split of drawn faces, as in ``synthetic_faces``."""
+"""First index of each split of rendered faces, as in ``synthetic_faces``."""
 
 FACES = Recipe(background="drawn")
 """Without photographs in the background: which there are depends on the packages of a machine."""
@@ -114,14 +114,14 @@ def photographs(folder: Path, size: int, limit: int | None) -> dict[str, Arrays]
 
 
 def draw(split: str, numbers: range, size: int, task: str) -> Arrays:
-    """Return drawn faces of a split: runs in the processes of the pool."""
+    """Return rendered faces of a split: runs in the processes of the pool."""
     table = TASKS[task].table(CLASSES)
     faces = [draw_face(0, SPLITS[split] + number, size, recipe=FACES) for number in numbers]
     return Arrays(np.stack([face.image for face in faces]), table[np.stack([face.labels for face in faces])])
 
 
-def drawn(split: str, count: int, size: int, task: str, pool: Executor | None) -> Arrays:
-    """Return the first so many drawn faces of a split, drawn by all processes of ``pool``."""
+def rendered(split: str, count: int, size: int, task: str, pool: Executor | None) -> Arrays:
+    """Return the first so many rendered faces of a split, rendered by all processes of ``pool``."""
     chunks = [range(i, min(i + 16, count)) for i in range(0, count, 16)]
     parts = list(
         (pool.map if pool else map)(draw, *zip(*((split, c, size, task) for c in chunks), strict=True))
@@ -142,14 +142,14 @@ def render(
         list(pool.map(draw, ["train"] * cores, [range(1)] * cores, [32] * cores, [task] * cores))
     started = time.perf_counter()
     splits = {
-        split: drawn(split, n, profile.size, task, pool)
+        split: rendered(split, n, profile.size, task, pool)
         for split, n in zip(("validation", "test"), held, strict=True)
     }
     rate = sum(held) / (time.perf_counter() - started)
     if count is None:
         spare = max(0.0, profile.allowance - (time.perf_counter() - begin))
         count = min(most, max(profile.batch, int(rate * spare) // 100 * 100))
-    splits["train"] = drawn("train", count, profile.size, task, pool)
+    splits["train"] = rendered("train", count, profile.size, task, pool)
     with paths.atomic(file) as part, part.open("wb") as out:
         np.savez(out, **{f"{split} {k}": v for split, a in splits.items() for k, v in a._asdict().items()})
     return {"train_images": count, "faces_per_second": rate, "cores": cores, "task": task}

@@ -86,7 +86,7 @@ class Profile(NamedTuple):
     epochs: tuple[int, ...]  # numbers of epochs to choose from, at the best rate
     seeds: int
     occlusion_seeds: int
-    faces: tuple[int, int, int]  # drawn for part 4: at most to train, to validate, to test
+    faces: tuple[int, int, int]  # rendered for part 4: at most to train, to validate, to test
     allowance: float  # for drawing them
     shapes: tuple[tuple[int, int, int], ...]  # images, classes, side of the timed losses
     rounds: int  # of which the median is reported
@@ -94,7 +94,7 @@ class Profile(NamedTuple):
     copied: int  # bytes of the measured copy
     compiled: bool  # time the network through torch.compile, too
     tests: str  # pytest's choice of tests for part 1
-    stand_in: bool = False  # drawn faces stand in for absent photographs
+    stand_in: bool = False  # rendered faces stand in for absent photographs
     limit: int | None = None  # photographs of a split; None takes all
 
 

@@ -1,4 +1,4 @@
-"""Parts 3 and 4: the recipes on photographs (the paper's Table 3, with intervals) and on drawn occlusions."""
+"""Parts 3 and 4: the recipes on photographs (the paper's Table 3, with intervals) and on rendered occlusions."""
 
 import functools
 import json
@@ -115,12 +115,12 @@ class Trainings:
                 self._open[part] = data.photographs(self.photographs, p.size, p.limit)
             else:
                 counts = zip(data.SPLITS, (min(p.faces[0], 4 * p.batch), *p.faces[1:]), strict=True)
-                self._open[part] = {s: data.drawn(s, n, p.size, "parts", self.pool) for s, n in counts}
+                self._open[part] = {s: data.rendered(s, n, p.size, "parts", self.pool) for s, n in counts}
         return self._open[part]
 
     def source(self, part: str) -> str:
         """Return what a part's images are."""
-        return "LFW Part Labels" if self.photographs and part != OCCLUSION else "drawn faces"
+        return "LFW Part Labels" if self.photographs and part != OCCLUSION else "rendered faces"
 
     def resident(self, part: str, split: str) -> data.Resident:
         """Return a split on the device."""
