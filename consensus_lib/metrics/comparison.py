@@ -39,15 +39,9 @@ class Difference(NamedTuple):
         return self.second - self.first
 
     @property
-    def decided(self) -> bool:
-        """Whether the interval excludes 0."""
+    def excludes_zero(self) -> bool:
+        """Whether the interval does; of many comparisons some will by chance, see :func:`holm`."""
         return self.low > 0 or self.high < 0
-
-    def word(self, higher: bool) -> str:
-        """Return ``"better"``, ``"worse"`` or ``"not decided"``; ``higher``: whether more is better."""
-        if not self.decided:
-            return "not decided"
-        return "better" if (self.mean > 0) == higher else "worse"
 
 
 def paired_bootstrap(

@@ -18,7 +18,7 @@ def forest_plot(
 ) -> Figure:
     """Draw differences to a method with their intervals, a panel for each score, methods below each other.
 
-    A filled mark is decided, a hollow one not; small dots are the pairs of trainings. The side on which a
+    The interval of a filled mark excludes 0, that of a hollow one does not; small dots are the pairs of trainings. The side on which a
     method is better than what it is compared with is shaded.
 
     Args:
@@ -35,7 +35,7 @@ def forest_plot(
             ends = [[max(0, one.mean - one.low)], [max(0, one.high - one.mean)]]  # a table's are rounded
             axis.errorbar(
                 one.mean, row, xerr=ends, fmt="o", color="C0", markersize=4, capsize=2,
-                markerfacecolor="C0" if one.decided else "white",
+                markerfacecolor="C0" if one.excludes_zero else "white",
             )  # fmt: skip
             if constant and quantity in constant:
                 axis.plot(constant[quantity][method], row, "x", color="0.3", markersize=5)
@@ -50,17 +50,16 @@ def forest_plot(
     return figure
 
 
-def difference_table(gains: Mapping[str, Mapping[str, Difference]], higher: Mapping[str, bool]) -> DataFrame:
-    """Return a row for each method: what changes, its 95% interval, and better, worse or not decided.
+def difference_table(gains: Mapping[str, Mapping[str, Difference]]) -> DataFrame:
+    """Return a row for each method: what changes, its interval, and a star where that excludes 0.
 
     Args:
         gains: score → method → its difference to another one.
-        higher: score → whether more is better.
     """
     return DataFrame(
         {
             key: {
-                name: f"{one.mean:+.3f} ({one.low:+.3f} to {one.high:+.3f}), {one.word(higher[key])}"
+                name: f"{one.mean:+.3f} ({one.low:+.3f} to {one.high:+.3f}){' *' * one.excludes_zero}"
                 for name, one in found.items()
             }
             for key, found in gains.items()

@@ -28,7 +28,6 @@ from consensus_lib.viz.images import class_legend, colorize, image_grid, to_rgb
 from support import diagrams, examples, tables, verdict
 from support.recovery import within_the_face
 from support.run_folder import MissingResult, RunFolder, dataset_title, describe_setup
-from support.seeds import compare_seeds
 from support.tables import MARKS, Column, Groups, Value
 from synthetic_faces import Recipe, synthetic_folder
 
@@ -380,11 +379,20 @@ def compared(found: pd.DataFrame, names: Mapping[str, str], *keys: str) -> str:
         means = [f"{name} {found[found.name == method][key].mean():.3f}" for method, name in names.items()]
         by_seed = found.pivot(index="seed", columns="name", values=key)
         gain = (by_seed[ours] - by_seed[base]).dropna()
-        word = compare_seeds(gain, higher) if len(gain) else "not compared"
-        word = {"not decided": "seeds disagree"}.get(word, word)
+        word = _of_seeds(gain if higher else -gain)
         floor = _of_the_constant(found, key)
         said.append(f"{title}: {', '.join(means)} ({names[ours]} against {names[base]}: {word}{floor})")
     return "; ".join(said)
+
+
+def _of_seeds(gain: pd.Series) -> str:
+    """Return in a word what a gain in each seed says; it is no decided difference."""
+    if not len(gain):
+        return "not compared"
+    if gain.min() <= 0 <= gain.max():
+        return "seeds disagree"
+    word = "better" if gain.min() > 0 else "worse"
+    return f"{word} in {'its one seed' if len(gain) == 1 else f'all {len(gain)} seeds'}"
 
 
 def _of_the_constant(found: pd.DataFrame, *keys: str) -> str:

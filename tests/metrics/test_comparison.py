@@ -55,7 +55,7 @@ BOTH = pytest.mark.parametrize("compare", [paired_bootstrap, paired_difference])
 
 @BOTH
 @pytest.mark.parametrize("key", ["mean_iou", "component_error"])
-def test_a_clear_difference_is_decided_and_none_is_not(target, compare, key):
+def test_a_clear_difference_has_an_interval_without_zero_and_none_has_not(target, compare, key):
     rough, fine, again = (
         [scored(noisy(target, share, seed), target) for seed in seeds]
         for share, seeds in ((0.1, (0, 1, 2)), (0.02, (3, 4, 5)), (0.1, (6, 7, 8)))
@@ -64,9 +64,9 @@ def test_a_clear_difference_is_decided_and_none_is_not(target, compare, key):
     means = np.array([[one.compute()[key] for one in method] for method in (rough, fine)])
     assert found.of_trainings == pytest.approx(means[1] - means[0])
     assert [found.first, found.second] == pytest.approx(means.mean(1))
-    assert found.decided
+    assert found.excludes_zero
     assert found.low < found.mean < found.high
-    assert not compare(rough, again, key).decided
+    assert not compare(rough, again, key).excludes_zero
     same = compare(rough, rough, key)
     assert (same.low, same.high) == (0, 0)
 
@@ -88,7 +88,7 @@ def test_trainings_that_disagree_widen_the_interval(target):
     both = paired_bootstrap(base, mixed, "pixel_accuracy")
     alone = paired_bootstrap(base[:1], mixed[:1], "pixel_accuracy")
     assert both.high - both.low > 5 * (alone.high - alone.low)
-    assert not both.decided
+    assert not both.excludes_zero
 
 
 @pytest.mark.parametrize("level", ["trainings", "images"])

@@ -14,7 +14,7 @@ def test_forest_plots_show_intervals_the_better_side_and_the_constant_prediction
     more, less = comparisons.forest_plot(panels, [True, False], constant).axes
     assert [text.get_text() for text in more.get_yticklabels()] == ["ours", "theirs"]
     marks = [line for line in more.lines if line.get_marker() == "o"]
-    assert [mark.get_markerfacecolor() for mark in marks] == ["C0", "white"]  # decided, undecided
+    assert [mark.get_markerfacecolor() for mark in marks] == ["C0", "white"]  # excludes 0, includes it
     np.testing.assert_allclose([mark.get_xdata()[0] for mark in marks], [0.02, -0.01])
     np.testing.assert_allclose(more.collections[0].get_segments()[0][:, 0], [0.01, 0.03])
     for axis, sign, crosses in ((more, 1, []), (less, -1, [-0.4, -0.5])):
@@ -25,13 +25,14 @@ def test_forest_plots_show_intervals_the_better_side_and_the_constant_prediction
     assert "x" not in [line.get_marker() for line in plain.lines]
 
 
-def test_a_table_of_differences_says_the_interval_and_the_word():
+def test_a_table_of_differences_says_the_interval_and_whether_it_excludes_zero():
     gains = {"iou": {"a": Difference("iou", 0.7, 0.72, 0.01, 0.03, ())}}
-    gains["off"] = {"a": verdict.turn(gains["iou"]["a"])}
-    table = comparisons.difference_table(gains, {"iou": True, "off": True})
-    assert table.loc["a"].tolist() == [
-        "+0.020 (+0.010 to +0.030), better",
-        "-0.020 (-0.030 to -0.010), worse",
+    gains["turned"] = {"a": verdict.turn(gains["iou"]["a"])}
+    gains["wide"] = {"a": gains["iou"]["a"]._replace(low=-0.01)}
+    assert comparisons.difference_table(gains).loc["a"].tolist() == [
+        "+0.020 (+0.010 to +0.030) *",
+        "-0.020 (-0.030 to -0.010) *",
+        "+0.020 (-0.010 to +0.030)",
     ]
 
 
