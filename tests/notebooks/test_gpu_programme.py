@@ -42,8 +42,8 @@ def filing(folder, budget=1000.0, clock=None, about=ABOUT, score=scoring.score):
     return Filing(folder / "out", folder / "work", budget, about, score, clock=clock or Clock())
 
 
-def piece(run, id="1-x/a", **more):
-    return Piece(id, "a kind", (1.0, 0.0), run, **more)
+def piece(run, id="1-x/a", kind="a kind", **more):
+    return Piece(id, kind, (1.0, 0.0), run, **more)
 
 
 def log(work):
@@ -86,6 +86,13 @@ def test_a_budget_of_20_seconds_is_kept_to(tmp_path):
         assert "left: would take" in shown(filed)
     ids = [piece.id for piece in every(filing(tmp_path))]
     assert sorted(calls) == sorted({*ids}) == sorted(ids)
+
+
+def test_a_piece_is_expected_to_take_what_the_last_of_its_kind_took(tmp_path):
+    filed = filing(tmp_path, budget=100)
+    filed.go([piece(lambda: {"seconds": 60.0}, units=2.0), piece(dict, id="1-x/b", units=4.0)])
+    assert filed.left == {"1-x/b": "would take 120 s of 100 s"}
+    assert filed.cost(piece(dict, kind="another kind")) == 1.0
 
 
 def test_a_failed_piece_is_filed_and_tried_again(tmp_path, capsys):
