@@ -1,7 +1,9 @@
 """What every notebook begins with: one line that sets the seed, the device, the figures and the folder."""
 
 import dataclasses
+import json
 import random
+import shutil
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -11,8 +13,10 @@ import torch
 import consensus_lib
 from consensus_lib import paths
 from consensus_lib.data import Splits
+from consensus_lib.experiments.results import RESULT
 from consensus_lib.experiments.train import Config, Trained, folder_name, run
 from consensus_lib.metrics.segmentation import SegmentationScores
+from consensus_lib.training.checkpoint import HISTORY
 from consensus_lib.training.devices import device_name, pick_device
 from consensus_lib.viz import plots
 
@@ -93,10 +97,27 @@ class Lesson:
             curves(trained.history)
         return trained
 
-    def run(self, config: Config, data: Splits, **options) -> Trained:
-        """Train by :func:`.train.run`, in the folder and on the device that are this notebook's."""
+    def run(self, config: Config, data: Splits, *, evaluate_every: int = 1, **options) -> Trained:
+        """Train by :func:`.train.run`, in the folder and on the device that are this notebook's.
+
+        What another notebook of the same run folder has trained already is copied.
+        """
         out = self.out / folder_name(config, data)
-        return run(config, data, out=out, device=str(self.device), notebook=self.name, **options)
+        if not out.exists():
+            self._copy(out, evaluate_every)
+        how = {"device": str(self.device), "notebook": self.name, "evaluate_every": evaluate_every}
+        return run(config, data, out=out, **how, **options)
+
+    def _copy(self, out: Path, evaluate_every: int) -> None:
+        """Copy a finished training of the same name, if one was evaluated as often, but for its result."""
+        for result in self.out.parent.glob(f"*/{out.name}/{RESULT}"):
+            lines = (result.parent / HISTORY).read_text(encoding="utf-8").splitlines()
+            if all("mean_iou" in json.loads(line) for line in lines[evaluate_every - 1 :: evaluate_every]):
+                part = out.with_name(f".{out.name}")
+                leave = shutil.ignore_patterns(RESULT)  # written last, by this notebook
+                shutil.copytree(result.parent, part, dirs_exist_ok=True, ignore=leave)
+                part.rename(out)
+                return
 
 
 def begin(name: str, *, seed: int = 0, out: str = "", device: str = "auto") -> Lesson:

@@ -10,6 +10,7 @@ import torch
 
 from consensus_lib.data import FaceDataset, Splits
 from consensus_lib.experiments import notebook
+from consensus_lib.experiments.results import read_results
 from consensus_lib.experiments.train import Config
 from consensus_lib.losses import pixelwise_loss
 from consensus_lib.viz.images import image_grid
@@ -87,3 +88,22 @@ def test_a_training_is_found_again_and_an_interrupted_one_says_in_one_line_how_t
     assert (again.folder, again.history) == (resumed.folder, resumed.history)
     assert len(shown) == before + 1
     assert shown[-1]["metadata"]["image/png"]["alt"].startswith("ours, seed 2, epoch 2 of 2: training loss")
+
+
+def test_a_training_of_another_notebook_is_copied_if_it_was_scored_as_often(tiny_folder, tmp_path):
+    first, second = (
+        notebook.begin(name, out=str(tmp_path / name), device="cpu") for name in ("02_x", "03_x")
+    )
+    data = Splits(*(FaceDataset(tiny_folder, name, "parts") for name in ("train", "validation", "test")))
+    config = Config(loss=StopsOnce(), epochs=2, width=0.0625, batch_size=8)
+    made = first.run(config, data, evaluate_every=2)
+    steps = config.loss.steps
+    again = second.run(config, data, evaluate_every=2)
+    assert config.loss.steps == steps
+    assert again.history == made.history
+    assert again.folder == second.out / made.folder.name
+    assert read_results(again.folder)[0]["notebook"] == "03_x"
+    third = notebook.begin("04_x", out=str(tmp_path / "04_x"), device="cpu")
+    config.loss.steps = 5  # it has been interrupted
+    assert ["mean_iou" in row for row in third.run(config, data).history] == [True, True]
+    assert config.loss.steps == 5 + steps
