@@ -22,7 +22,7 @@ def dataset_title(name: str) -> str:
 
 
 def describe_setup(results: pd.DataFrame) -> str:
-    """Return for a caption the data, the sizes, the number of trainings and the time of one."""
+    """Return for a caption the data, the sizes and the number of trainings."""
 
     def amount(key: str) -> str:
         values = [f"{value:g}" for value in sorted(results[key].dropna().unique().tolist())]
@@ -34,8 +34,7 @@ def describe_setup(results: pd.DataFrame) -> str:
     return (
         f"{data[0].upper()}{data[1:]}, {amount('train_images')} training and "
         f"{amount('test_images')} test images of {amount('image_size')} pixels, width {amount('width')}, "
-        f"{amount('epochs')} epochs; n = {' or '.join(map(str, counts))}, {results.seconds.mean():.3g} s a "
-        f"training on {' and '.join(results.device.unique())}"
+        f"{amount('epochs')} epochs; n = {' or '.join(map(str, counts))}"
     )
 
 
@@ -49,7 +48,7 @@ class RunFolder:
         """Return a line for each training of a notebook, with its result's keys and its ``name``.
 
         A folder that was used for several settings gives those of the newest result; and of one name those
-        with the most epochs, since a notebook may also train for half as long to compare.
+        with the most epochs.
 
         Args:
             notebook: such as ``"05_artifact_analysis"``.
