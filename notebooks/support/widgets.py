@@ -422,7 +422,7 @@ def _parsed_png(photo: Image.Image, parsed: Mapping[str, Sequence[ParsedFace]]) 
         for face in faces:
             view = overlay(view, face.labels, face.colours, 0.55)
         views.append(view)
-    height = 360
+    height = 280
     width = round(height * photo.width / photo.height)
     pictures = [Image.fromarray((255 * view).round().astype(np.uint8)) for view in views]
     pictures = [picture.resize((width, height)) for picture in pictures]

@@ -4,6 +4,7 @@ import ast
 import itertools
 import re
 import shutil
+import statistics
 import subprocess
 import sys
 from pathlib import Path
@@ -56,6 +57,9 @@ def test_a_notebook_is_valid_and_small_and_leads_on(notebook):
     assert notebook.book.metadata.kernelspec.name == "python3"
     assert len({cell.id for cell in notebook.book.cells}) == len(notebook.book.cells)
     assert notebook.path.stat().st_size <= 1.2e6
+    pictures = [data for output in notebook.outputs for data in output.get("data", {}).items()]
+    base64 = [text for kind, text in pictures if kind in ("image/png", "image/jpeg")]
+    assert all(len(text) * 3 / 4 <= 200_000 for text in base64)
     head = notebook.book.cells[0].source
     assert all(f"**{word}**" in head for word in ("Runtime", "Reading", "Prerequisites", "Needs", "Next"))
     assert ("**Previous**" in head) == (notebook.path.stem != START)
@@ -69,6 +73,11 @@ def test_code_fits_the_page_uses_few_names_and_installs_and_silences_nothing(pat
     lines = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.ImportFrom)]
     names = [alias.name for line in lines if "consensus_lib" in line.module for alias in line.names]
     assert len(names) <= 12, names
+
+
+def test_cells_are_short(notebook):
+    lines = [sum(map(bool, map(str.strip, cell.source.splitlines()))) for cell in notebook.code]
+    assert statistics.median(lines) <= 6
 
 
 def test_parameters_are_literals_of_their_type_and_comments_hide_none(notebook):
