@@ -7,13 +7,16 @@ Where the C library gives memory back after each step, page faults are most of b
 out small. With ``MALLOC_MMAP_THRESHOLD_`` and ``MALLOC_TRIM_THRESHOLD_`` so high that it keeps all, they
 are the ratios of the work itself, and larger. State which when you quote them.
 
-What was tried for the CPU (16×3×128×128, 2 threads of an AVX2 machine; others' work was paused, not absent):
-with 13 components per image it takes 2.1 to 2.3 times cross-entropy's time, with 371 2.4. Sums of runs by
-``np.add.reduceat`` in a thread of Python for each part of the batch: 2.9. A sparse product for the sums and
-gather for the look-ups: 2.1 to 2.4; the same in chunks of one to eight images: 2.2 to 2.5. Slower than the
-product in a trial of their own: ``segment_reduce``, ``index_add``, ``scatter_add`` by pixel, ``cumsum``
-in float64. Half of what is left is log-softmax, exp, gather and the product. With noise that leaves runs of
-three pixels, one thread is slower than when pixels were added one by one, and two threads are faster.
+What was tried for the CPU (16×3×128×128, an AVX2 machine of 2 cores, idle): with 13 components per image it
+takes 2.0 times cross-entropy's time on one thread and 2.3 on two, with 371 2.3 and 2.6, with 2,603 4.2 and
+4.4 (medians of 51 pairs). Before the sparse product, with work of others paused, two threads took 2.9, 5.9
+and 6.0. Instead of the product: ``np.add.reduceat`` in a thread of Python for each part of the batch 2.9;
+pixels added one by one 3.0 to 3.7, and only where noise leaves runs of three pixels a little less than the
+product (3.7 for 4.0 on one thread); slower too are ``segment_reduce``, ``index_add``, and ``cumsum`` in
+float64. Instead of gather, which looks up a table in 0.7 ms on one thread and 0.3 on two: ``index_select``
+0.5 on either, indexing, ``take``, ``embedding`` and NumPy's ``take`` 0.6 to 2.7. Chunks of one to eight
+images: nothing gained. Half of what is left is log-softmax, exp, gather and the product, and much of the
+rest is fresh memory.
 """
 
 import os
