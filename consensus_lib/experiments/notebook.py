@@ -1,7 +1,6 @@
 """What every notebook begins with: one line that sets the seed, the device, the figures and the folder."""
 
 import dataclasses
-import json
 import random
 import shutil
 from pathlib import Path
@@ -16,7 +15,7 @@ from consensus_lib.data import Splits
 from consensus_lib.experiments.results import RESULT
 from consensus_lib.experiments.train import Config, Trained, folder_name, run
 from consensus_lib.metrics.segmentation import SegmentationScores
-from consensus_lib.training.checkpoint import HISTORY
+from consensus_lib.training.checkpoint import read_history
 from consensus_lib.training.devices import device_name, pick_device
 from consensus_lib.viz import plots
 
@@ -111,8 +110,8 @@ class Lesson:
     def _copy(self, out: Path, evaluate_every: int) -> None:
         """Copy a finished training of the same name, if one was evaluated as often, but for its result."""
         for result in self.out.parent.glob(f"*/{out.name}/{RESULT}"):
-            lines = (result.parent / HISTORY).read_text(encoding="utf-8").splitlines()
-            if all("mean_iou" in json.loads(line) for line in lines[evaluate_every - 1 :: evaluate_every]):
+            rows = read_history(result.parent)
+            if all("mean_iou" in row for row in rows[evaluate_every - 1 :: evaluate_every]):
                 part = out.with_name(f".{out.name}")
                 leave = shutil.ignore_patterns(RESULT)  # written last, by this notebook
                 shutil.copytree(result.parent, part, dirs_exist_ok=True, ignore=leave)

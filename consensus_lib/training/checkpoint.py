@@ -76,6 +76,12 @@ def find_state(folder: str | Path | None) -> dict | None:
     return state
 
 
+def read_history(folder: str | Path) -> list[dict]:
+    """Return a dictionary for each epoch of the training in a folder; OSError where there is none."""
+    lines = (Path(folder) / HISTORY).read_text(encoding="utf-8").splitlines()
+    return [json.loads(line) for line in lines]
+
+
 class Checkpoint:
     """What a training keeps between epochs, in memory and, where ``out`` is given, on disk.
 
@@ -151,8 +157,7 @@ class Checkpoint:
         self.optimizer.load_state_dict({"state": states, "param_groups": state["optimizer"]})
         if self.schedule:
             self.schedule.load_state_dict(state["schedule"])
-        lines = (self.out / HISTORY).read_text(encoding="utf-8").splitlines()
-        self.history = [json.loads(line) for line in lines[: state["epoch"]]]
+        self.history = read_history(self.out)[: state["epoch"]]
 
     def _check_settings(self, state: dict, planned: bool) -> None:
         """Refuse other settings than ours, but for more epochs where no schedule was planned for them."""

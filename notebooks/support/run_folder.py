@@ -9,7 +9,7 @@ import torch
 
 from consensus_lib.data import Splits, is_folder, open_splits
 from consensus_lib.experiments.results import MASKS, RESULT, read_masks, read_results
-from consensus_lib.training.checkpoint import HISTORY, STATE, CheckpointError, load_checkpoint
+from consensus_lib.training.checkpoint import HISTORY, STATE, CheckpointError, load_checkpoint, read_history
 
 
 class MissingResult(LookupError):
@@ -85,10 +85,9 @@ class RunFolder:
     def history(self, training: pd.Series) -> list[dict]:
         """Return a dictionary for each epoch of a training, or raise MissingResult."""
         try:
-            lines = (Path(training.folder) / HISTORY).read_text(encoding="utf-8").splitlines()
+            return read_history(training.folder)
         except OSError:
             raise MissingResult(f"{HISTORY} of {training['name']}") from None
-        return [json.loads(line) for line in lines]
 
     def masks(self, training: pd.Series) -> dict[int, np.ndarray]:
         """Return epoch → predicted masks of the first images, uint8 ``[n,H,W]``, or raise MissingResult."""
