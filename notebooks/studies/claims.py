@@ -130,13 +130,7 @@ CLAIMS: tuple[Claim, ...] = (
         "better",
         LOVASZ_CE,
     ),
-    *_both(
-        ON_FACES,
-        README,
-        RECOMMENDED,
-        "not decided",
-        **OF_FACES,
-    ),
+    *_both(ON_FACES, README, RECOMMENDED, "not decided", **OF_FACES),
     *_both(
         "With β = 5, chosen on validation, neither mean IoU nor component error is decidedly another than "
         "cross-entropy's.",
@@ -145,21 +139,8 @@ CLAIMS: tuple[Claim, ...] = (
         "not decided",
     ),
     *_both("Better than cross-entropy in mean IoU and in component error.", REGISTRY, RECOMMENDED, "better"),
-    *_either(
-        ABOVE,
-        REGISTRY,
-        SCNP,
-        "better",
-        "not decided",
-    ),
-    *_either(
-        ABOVE,
-        REGISTRY,
-        CONTROL,
-        "better",
-        "not decided",
-        part="control",
-    ),
+    *_either(ABOVE, REGISTRY, SCNP, "better", "not decided"),
+    *_either(ABOVE, REGISTRY, CONTROL, "better", "not decided", part="control"),
     *_either(
         "Better than Lovász-Softmax with cross-entropy in component error; the mean IoU is not decided.",
         REGISTRY,
@@ -167,13 +148,7 @@ CLAIMS: tuple[Claim, ...] = (
         "not decided",
         "better",
     ),
-    *_both(
-        ON_FACES,
-        REGISTRY,
-        RECOMMENDED,
-        "not decided",
-        **OF_FACES,
-    ),
+    *_both(ON_FACES, REGISTRY, RECOMMENDED, "not decided", **OF_FACES),
     *_both(
         "it is not decidedly better than cross-entropy in mean IoU or component error.",
         LESSON,

@@ -57,8 +57,8 @@ def test_a_notebook_is_valid_and_small_and_leads_on(notebook):
     assert notebook.book.metadata.kernelspec.name == "python3"
     assert len({cell.id for cell in notebook.book.cells}) == len(notebook.book.cells)
     assert notebook.path.stat().st_size <= 1.2e6
-    pictures = [data for output in notebook.outputs for data in output.get("data", {}).items()]
-    base64 = [text for kind, text in pictures if kind in ("image/png", "image/jpeg")]
+    shown = [output.get("data", {}) for output in notebook.outputs]
+    base64 = [data[kind] for data in shown for kind in ("image/png", "image/jpeg") if kind in data]
     assert all(len(text) * 3 / 4 <= 200_000 for text in base64)
     head = notebook.book.cells[0].source
     assert all(f"**{word}**" in head for word in ("Runtime", "Reading", "Prerequisites", "Needs", "Next"))
