@@ -30,7 +30,8 @@ SCORES = {"mean_iou": "mean IoU", "component_error": "component error", "hole_er
 def machine() -> pd.DataFrame:
     """Return what this machine has, and what the notebooks make of it, a row for each thing."""
     device = pick_device("auto")
-    free = shutil.disk_usage(paths.data_dir().parent).free / 1e9
+    data = paths.data_dir().absolute()
+    free = shutil.disk_usage(next(one for one in (data, *data.parents) if one.exists())).free / 1e9
     lfw = is_prepared("lfw_part_labels")
     rows = {
         "Python": (platform.python_version(), "3.11 or later is needed"),
