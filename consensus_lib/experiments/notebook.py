@@ -1,13 +1,17 @@
 """What every notebook begins with: one line that sets the seed, the device, the figures and the folder."""
 
 import dataclasses
+import multiprocessing
 import random
 import shutil
+from collections.abc import Iterable
+from concurrent.futures import ProcessPoolExecutor, wait
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
+from tqdm import tqdm
 
 import consensus_lib
 from consensus_lib import paths
@@ -15,9 +19,13 @@ from consensus_lib.data import Splits
 from consensus_lib.experiments.results import RESULT
 from consensus_lib.experiments.train import Config, Trained, folder_name, run
 from consensus_lib.metrics.segmentation import SegmentationScores
-from consensus_lib.training.checkpoint import read_history
+from consensus_lib.training.checkpoint import HISTORY, read_history
 from consensus_lib.training.devices import device_name, pick_device
 from consensus_lib.viz import plots
+
+WORTHWHILE = 2000
+"""Images, of all epochs together, from which on several trainings are made side by side: about as many as a
+small network sees while processes start."""
 
 
 class Stopped(KeyboardInterrupt):
@@ -96,19 +104,63 @@ class Lesson:
             curves(trained.history)
         return trained
 
+    def train_all(
+        self, configs: Iterable[Config], data: Splits, *, live: bool = True, **options
+    ) -> list[Trained]:
+        """Train by :meth:`train`; on a CPU side by side, each with one thread, if the processes are worth it.
+
+        Small networks train hardly faster with a second thread, which mostly waits for the first.
+
+        Args:
+            configs: what to train.
+            data, live, options: as for :meth:`train`; while several are trained, one bar counts their epochs.
+
+        Raises:
+            Stopped: they were interrupted. Called again, each is resumed after its last epoch.
+        """
+        configs = list(configs)
+        left = {}
+        for config in configs:
+            every = 1 if live else config.epochs
+            out = self._folder(config, data, every)
+            if _epochs_done(out) < config.epochs:
+                left[out] = config, every
+        images = sum(config.epochs for config, _ in left.values()) * len(data.train)
+        several = self.device.type == "cpu" and min(len(left), torch.get_num_threads()) > 1
+        if several and images >= WORTHWHILE:
+            self._train_side_by_side(left, data, options)
+        return [self.train(config, data, live=live, **options) for config in configs]
+
+    def _train_side_by_side(self, left: dict[Path, tuple[Config, int]], data: Splits, options: dict) -> None:
+        """Train in other processes; what fails there is left to be trained, and to fail, in this one."""
+        workers = min(len(left), torch.get_num_threads())
+        bar = tqdm(total=sum(config.epochs for config, _ in left.values()), desc="epochs", leave=False)
+        with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool, bar:
+            running = [pool.submit(_run_with_one_thread, self, *one, data, options) for one in left.values()]
+            try:
+                while wait(running, timeout=1).not_done:
+                    bar.n = sum(map(_epochs_done, left))
+                    bar.refresh()
+            except KeyboardInterrupt:
+                for process in multiprocessing.active_children():
+                    process.terminate()
+                raise Stopped(f"{len(left)} trainings") from None
+
     def run(self, config: Config, data: Splits, *, evaluate_every: int = 1, **options) -> Trained:
         """Train by :func:`.train.run`, in the folder and on the device that are this notebook's.
 
         What another notebook of the same run folder has trained already is copied.
         """
-        out = self.out / folder_name(config, data)
-        if not out.exists():
-            self._copy(out, evaluate_every)
+        out = self._folder(config, data, evaluate_every)
         how = {"device": str(self.device), "notebook": self.name, "evaluate_every": evaluate_every}
         return run(config, data, out=out, **how, **options)
 
-    def _copy(self, out: Path, evaluate_every: int) -> None:
-        """Copy a finished training of the same name, if one was evaluated as often, but for its result."""
+    def _folder(self, config: Config, data: Splits, evaluate_every: int) -> Path:
+        """Return a training's folder; a finished one of the same name that was evaluated as often is copied
+        there, but for its result."""
+        out = self.out / folder_name(config, data)
+        if out.exists():
+            return out
         for result in self.out.parent.glob(f"*/{out.name}/{RESULT}"):
             rows = read_history(result.parent)
             if all("mean_iou" in row for row in rows[evaluate_every - 1 :: evaluate_every]):
@@ -116,7 +168,19 @@ class Lesson:
                 leave = shutil.ignore_patterns(RESULT)  # written last, by this notebook
                 shutil.copytree(result.parent, part, dirs_exist_ok=True, ignore=leave)
                 part.rename(out)
-                return
+                break
+        return out
+
+
+def _epochs_done(folder: Path) -> int:
+    return len(read_history(folder)) if (folder / HISTORY).is_file() else 0
+
+
+def _run_with_one_thread(
+    lesson: Lesson, config: Config, evaluate_every: int, data: Splits, options: dict
+) -> None:
+    torch.set_num_threads(1)
+    lesson.run(config, data, evaluate_every=evaluate_every, progress=False, **options)
 
 
 def begin(name: str, *, seed: int = 0, out: str = "", device: str = "auto") -> Lesson:

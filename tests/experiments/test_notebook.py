@@ -1,6 +1,11 @@
 """What every notebook begins with; it trains by ``experiments.train.run``."""
 
+import _thread
 import base64
+import dataclasses
+import multiprocessing
+import threading
+import time
 import types
 
 import matplotlib
@@ -13,6 +18,7 @@ from consensus_lib.experiments import notebook
 from consensus_lib.experiments.results import read_results
 from consensus_lib.experiments.train import Config
 from consensus_lib.losses import pixelwise_loss
+from consensus_lib.training.checkpoint import read_history
 from consensus_lib.viz.images import image_grid
 
 
@@ -107,3 +113,63 @@ def test_a_training_of_another_notebook_is_copied_if_it_was_scored_as_often(tiny
     config.loss.steps = 5  # it has been interrupted
     assert ["mean_iou" in row for row in third.run(config, data).history] == [True, True]
     assert config.loss.steps == 5 + steps
+
+
+@pytest.fixture
+def threads(monkeypatch):
+    """Two threads, and no training too small to be made beside another."""
+    monkeypatch.setattr(notebook, "WORTHWHILE", 0)
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(1)
+
+
+def test_several_trainings_are_made_side_by_side_and_found_again(tiny_folder, tmp_path, threads):
+    lesson = notebook.begin("02_x", out=str(tmp_path / "out"), device="cpu")
+    data = Splits(*(FaceDataset(tiny_folder, name, "parts") for name in ("train", "validation", "test")))
+    setting = {"loss": StopsOnce(), "epochs": 2, "width": 0.0625, "batch_size": 8}
+    setting["loss"].steps = 5  # it has been interrupted
+    configs = [Config(seed=seed, title="ours", **setting) for seed in range(3)]
+    for _ in range(2):
+        trained = lesson.train_all(configs, data, live=False, note="beside")
+        assert [len(one.history) for one in trained] == [2, 2, 2]
+        assert setting["loss"].steps == 5  # all of them in other processes
+    assert [(row["seed"], row["note"]) for row in read_results(lesson.out)] == [
+        (seed, "beside") for seed in range(3)
+    ]
+    alone = lesson.train(dataclasses.replace(configs[1], title="alone"), data, live=False)
+    assert alone.history[-1]["loss"] == pytest.approx(trained[1].history[-1]["loss"], rel=1e-4)
+
+
+def test_what_no_other_process_can_train_is_trained_in_this_one(tiny_folder, tmp_path, threads):
+    steps = []
+
+    def local(logits, labels):  # cannot be sent to another process
+        steps.append(len(labels))
+        return pixelwise_loss(logits, labels)
+
+    lesson = notebook.begin("02_x", out=str(tmp_path / "out"), device="cpu")
+    data = Splits(*(FaceDataset(tiny_folder, name, "parts") for name in ("train", "validation", "test")))
+    configs = [Config(loss=local, seed=seed, epochs=1, width=0.0625, batch_size=4) for seed in (0, 1)]
+    trained = lesson.train_all(configs, data, live=False)
+    assert len(steps) == 2 * len(data.train) // 4
+    assert trained[0].folder != trained[1].folder
+
+
+def test_trainings_side_by_side_are_interrupted_together_and_resumed(tiny_folder, tmp_path, threads):
+    lesson = notebook.begin("02_x", out=str(tmp_path / "out"), device="cpu")
+    data = Splits(*(FaceDataset(tiny_folder, name, "parts") for name in ("train", "validation", "test")))
+    setting = {"loss": "cross-entropy", "epochs": 400, "width": 0.0625, "batch_size": 4}
+    configs = [Config(seed=seed, **setting) for seed in (0, 1)]
+
+    def interrupt():  # when both have begun
+        while len(list(lesson.out.glob("*/history.jsonl"))) < 2:
+            time.sleep(0.1)
+        _thread.interrupt_main()
+
+    threading.Thread(target=interrupt, daemon=True).start()
+    with pytest.raises(notebook.Stopped, match="2 trainings: stopped"):
+        lesson.train_all(configs, data, live=False)
+    assert not multiprocessing.active_children()
+    done = [len(read_history(folder)) for folder in lesson.out.iterdir()]
+    assert all(0 < count < 400 for count in done)
