@@ -76,6 +76,11 @@ def contrasts(pairs: Sequence[examples.Contrast], titles: Sequence[str]) -> Figu
     return image_grid(rows, titles=titles, labels=parts)
 
 
+def epochs_shown(last: int) -> list[int]:
+    """Return the first epoch, those after a quarter and a half of the training, and the last."""
+    return sorted({1, *(max(1, round(last * share)) for share in (0.25, 0.5, 1))})
+
+
 def learning(
     test: FaceDataset, chosen: Sequence[int], masks: Mapping[str, Mapping[int, np.ndarray]]
 ) -> Figure:
@@ -86,8 +91,7 @@ def learning(
         chosen: which of them.
         masks: method → epoch → masks of the first images; the first, the last and two between are drawn.
     """
-    last = max(next(iter(masks.values())))
-    after = sorted({1, max(1, last // 4), max(1, last // 2), last})
+    after = epochs_shown(max(next(iter(masks.values()))))
     maps = [
         (i, [*(kept[epoch][i] for epoch in after), test[i]["labels"]])
         for i in map(int, chosen)

@@ -26,6 +26,7 @@ from consensus_lib.training import evaluate, predict
 from consensus_lib.viz import plots
 from consensus_lib.viz.images import class_legend, colorize, image_grid, to_rgb
 from support import diagrams, examples, tables, verdict
+from support.artifacts import epochs_shown
 from support.recovery import within_the_face
 from support.run_folder import MissingResult, RunFolder, dataset_title, describe_setup
 from support.tables import MARKS, Column, Groups, Value
@@ -252,7 +253,7 @@ def figure3b(folder: RunFolder, width: float) -> tuple[Figure, str]:
 def figure4a(folder: RunFolder, width: float) -> tuple[Figure, str]:
     """Reproduce Fig. 4a: masks while they are learned."""
     test, found, masks = watched(folder)
-    after = sorted({1, *(max(1, round(found.epochs.max() * share)) for share in (0.25, 0.5, 1))})
+    after = epochs_shown(found.epochs.max())
     colours = test.task.colours
     shown = range(min(2, len(test)))
     maps = [(i, [*(kept[e][i] for e in after), test[i]["labels"]]) for i in shown for kept in masks.values()]
