@@ -5,7 +5,7 @@ import multiprocessing
 import random
 import shutil
 from collections.abc import Iterable
-from concurrent.futures import ProcessPoolExecutor, wait
+from concurrent.futures import wait
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -20,7 +20,7 @@ from consensus_lib.experiments.results import RESULT
 from consensus_lib.experiments.train import Config, Trained, folder_name, run
 from consensus_lib.metrics.segmentation import SegmentationScores
 from consensus_lib.training.checkpoint import HISTORY, read_history
-from consensus_lib.training.devices import device_name, pick_device
+from consensus_lib.training.devices import device_name, one_thread_pool, pick_device
 from consensus_lib.viz import plots
 
 WORTHWHILE = 2000
@@ -91,7 +91,7 @@ class Lesson:
             trained = self.run(
                 config,
                 data,
-                evaluate_every=1 if live else config.epochs,
+                evaluate_every=_evaluate_every(config, live),
                 scores=scores,
                 progress=not live,
                 on_epoch=curves,
@@ -121,8 +121,8 @@ class Lesson:
         configs = list(configs)
         left = {}
         for config in configs:
-            every = 1 if live else config.epochs
-            out = self._folder(config, data, every)
+            every = _evaluate_every(config, live)
+            out = self._find(config, data, every)
             if _epochs_done(out) < config.epochs:
                 left[out] = config, every
         images = sum(config.epochs for config, _ in left.values()) * len(data.train)
@@ -135,8 +135,8 @@ class Lesson:
         """Train in other processes; what fails there is left to be trained, and to fail, in this one."""
         workers = min(len(left), torch.get_num_threads())
         bar = tqdm(total=sum(config.epochs for config, _ in left.values()), desc="epochs", leave=False)
-        with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool, bar:
-            running = [pool.submit(_run_with_one_thread, self, *one, data, options) for one in left.values()]
+        with one_thread_pool(workers) as pool, bar:
+            running = [pool.submit(_run, self, *one, data, options) for one in left.values()]
             try:
                 while wait(running, timeout=1).not_done:
                     bar.n = sum(map(_epochs_done, left))
@@ -151,11 +151,11 @@ class Lesson:
 
         What another notebook of the same run folder has trained already is copied.
         """
-        out = self._folder(config, data, evaluate_every)
+        out = self._find(config, data, evaluate_every)
         how = {"device": str(self.device), "notebook": self.name, "evaluate_every": evaluate_every}
         return run(config, data, out=out, **how, **options)
 
-    def _folder(self, config: Config, data: Splits, evaluate_every: int) -> Path:
+    def _find(self, config: Config, data: Splits, evaluate_every: int) -> Path:
         """Return a training's folder; a finished one of the same name that was evaluated as often is copied
         there, but for its result."""
         out = self.out / folder_name(config, data)
@@ -176,11 +176,12 @@ def _epochs_done(folder: Path) -> int:
     return len(read_history(folder)) if (folder / HISTORY).is_file() else 0
 
 
-def _run_with_one_thread(
-    lesson: Lesson, config: Config, evaluate_every: int, data: Splits, options: dict
-) -> None:
-    torch.set_num_threads(1)
-    lesson.run(config, data, evaluate_every=evaluate_every, progress=False, **options)
+def _evaluate_every(config: Config, live: bool) -> int:
+    return 1 if live else config.epochs
+
+
+def _run(lesson: Lesson, config: Config, evaluate_every: int, data: Splits, options: dict) -> None:
+    lesson.run(config, data, evaluate_every=evaluate_every, progress=False, **options)  # stays on disk
 
 
 def begin(name: str, *, seed: int = 0, out: str = "", device: str = "auto") -> Lesson:

@@ -1,4 +1,9 @@
-"""Devices and precision: where a network runs, and in which numbers its forward pass computes."""
+"""Devices, precision and processes: where a network runs, and in which numbers its forward pass computes."""
+
+import multiprocessing
+import os
+import threading
+from concurrent.futures import ProcessPoolExecutor
 
 import torch
 
@@ -47,3 +52,17 @@ def pick_precision(name: str, device: torch.device) -> str:
     else:
         native = device.type == "cpu" and getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)()
     return "bfloat16" if native else "float32"
+
+
+def one_thread_pool(workers: int) -> ProcessPoolExecutor:
+    """Return a pool of new processes with one thread each; they end with this one, even if it is killed."""
+    return ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer=_begin)
+
+
+def _begin() -> None:
+    def end_with_parent():
+        multiprocessing.parent_process().join()
+        os._exit(1)
+
+    torch.set_num_threads(1)
+    threading.Thread(target=end_with_parent, daemon=True).start()

@@ -40,7 +40,7 @@ def main(argv: list[str] | None = None) -> int:
     import psutil
 
     from consensus_lib import paths
-    from consensus_lib.training import pick_device
+    from consensus_lib.training.devices import one_thread_pool, pick_device
 
     from . import estimates, fast, right, scoring
     from .filing import Filing, commit, machine
@@ -63,7 +63,7 @@ def main(argv: list[str] | None = None) -> int:
     said = [Path(word).name if "/" in word else word for word in argv]  # no path of this machine
     command = shlex.join(["python", "-m", "notebooks.studies.gpu", *said])
     about = {"profile": profile.name, **where, "commit": commit(), "command": command}
-    pool = None if given.estimates else scoring.pool(workers)
+    pool = None if given.estimates or not workers else one_thread_pool(workers)
     begun = psutil.Process().create_time()
 
     photographs = given.data

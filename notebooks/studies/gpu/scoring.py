@@ -2,11 +2,7 @@
 
 import csv
 import json
-import multiprocessing
-import os
-import threading
 import time
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -22,21 +18,6 @@ SCORES = ("images", "pixel_accuracy", "mean_recall", "mean_iou", "iou_", "f1_", 
 
 KEPT = ("component_error", "hole_error", "boundary_f1_2")
 """Scores of each image that are filed; those of area are recomputed from its confusion matrix."""
-
-
-def pool(workers: int) -> ProcessPoolExecutor | None:
-    """Return so many processes that end with this one, even if it is killed; None for 0."""
-    spawn = multiprocessing.get_context("spawn")
-    return ProcessPoolExecutor(workers, mp_context=spawn, initializer=_begin) if workers else None
-
-
-def _begin() -> None:
-    def end_with_parent():
-        multiprocessing.parent_process().join()
-        os._exit(1)
-
-    torch.set_num_threads(1)
-    threading.Thread(target=end_with_parent, daemon=True).start()
 
 
 def score(masks: str) -> tuple[dict, dict | None]:
