@@ -161,11 +161,11 @@ def curves(
         xlabel: its label.
         constant: score → that of the constant prediction, to mark.
         logarithmic: scores that fall over orders of magnitude; their axis is logarithmic, as in the
-            paper's Fig. 4b, unless a value is 0.
+            paper's Fig. 4b, unless a value, or the constant prediction's, is 0.
     """
     figure, axes = panels_beside(len(keys), 2.1, single=2.5)
     for axis, (key, label) in zip(axes, keys.items(), strict=True):
-        least = np.inf
+        least = np.inf if constant is None else constant.get(key, np.inf)
         for name, runs in histories.items():
             scored = [[row for row in run if key in row] for run in runs]
             length = min(map(len, scored))

@@ -60,6 +60,8 @@ def test_curves_show_the_range_over_seeds_and_the_constant_prediction():
     assert len(iou.collections) == 1
     assert iou.lines[1].get_ydata()[0] == 0.4
     assert (iou.get_yscale(), off.get_yscale()) == ("linear", "log")
+    (off,) = plots.curves({"ce": runs}, {"component_error": "off"}, constant={"component_error": 0.0}).axes
+    assert off.get_yscale() == "linear"  # 0 has no place on the other
 
 
 def test_dot_plots_show_every_training_the_mean_and_the_constant_prediction():
