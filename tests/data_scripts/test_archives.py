@@ -103,7 +103,10 @@ def test_unpacked_finds_every_cut_and_damage(tmp_path, write):
         refuses(path, tmp_path / "into")
 
 
-@pytest.mark.parametrize("content", [b"<html>Not found</html>", gzip.compress(b"no tar archive " * 100)])
+NO_TAR = gzip.compress(b"no tar archive " * 100)
+
+
+@pytest.mark.parametrize("content", [b"<html>Not found</html>", NO_TAR], ids=["html", "gzip"])
 def test_unpacked_refuses_what_is_no_archive(tmp_path, content):
     (tmp_path / "a.tgz").write_bytes(content)
     refuses(tmp_path / "a.tgz", tmp_path / "into")
