@@ -247,7 +247,8 @@ def test_a_face_is_covered_by_mouse_and_keyboard(lab):
 
     changes(box, press)
     box.get_by_role("button", name="drop a hand").click()
-    changes(box, lambda: lab.page.mouse.click(x + 0.5 * side, y + 0.7 * side))
+    where = {"x": 0.5 * side, "y": 0.7 * side}  # on the canvas, which may have moved with the page
+    changes(box, lambda: canvas.click(position=where))
     lab.picture("00_covered")
     changes(box, box.get_by_role("button", name="uncover all").click)
 
