@@ -38,6 +38,9 @@ function render({ model, el }) {
     const before = picture.src;
     picture.src = URL.createObjectURL(new Blob([model.get("picture")], { type: "image/png" }));
     if (before) URL.revokeObjectURL(before);
+  }
+
+  function answered() { // also where the next picture is the same one
     asked = false;
     if (waiting.length > 1 || !down) send();
   }
@@ -77,6 +80,7 @@ function render({ model, el }) {
   picture.onload = draw;
   const name = () => canvas.setAttribute("aria-label", model.get("label"));
   model.on("change:picture", read);
+  model.on("msg:custom", answered);
   model.on("change:radius", draw);
   model.on("change:label", name);
   name();

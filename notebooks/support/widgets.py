@@ -167,7 +167,8 @@ def mask_comparer(data: FaceDataset, index: int, masks: Mapping[str, torch.Tenso
 
 
 class _Canvas(anywidget.AnyWidget):
-    """A square picture to paint on. JavaScript sends ``{"places": [[x, y], …]}``, shares of its side."""
+    """A square picture to paint on. JavaScript sends ``{"places": [[x, y], …]}``, shares of its side, and
+    waits for a message before it sends the next."""
 
     _esm = Path(__file__).with_name("canvas.js")
     picture = traitlets.Bytes().tag(sync=True)
@@ -208,7 +209,7 @@ def cover_the_face(
         )
         shown = [covered, *(overlay(covered, mask, colours[name], 0.6) for name, mask in masks.items())]
         picture.value = _png(np.hstack([_enlarged(one) for one in shown]))
-        canvas.picture = _png(covered)  # last: it asks for the next places
+        canvas.picture = _png(covered)
 
     def paint(_, message, __):
         places = side * np.array(message["places"], float)  # [n, (x, y)] in pixels
@@ -217,7 +218,10 @@ def cover_the_face(
         else:
             near = _near_the_line(places, side, radius.value / 100 * side)
             covered[near] = image[near] if tool.value == "uncover" else shade.value
-        draw()
+        try:
+            draw()
+        finally:
+            canvas.send({})  # the next places, please
 
     def uncover(_):
         covered[:] = image
