@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import psutil
 import pytest
 import torch
 
@@ -290,8 +291,10 @@ def test_killed_in_each_part_nothing_is_lost_and_nothing_repeated(tmp_path):
         while len(begun(part)) < 2 and process.poll() is None:
             time.sleep(0.02)
         assert process.poll() is None, process.stderr.read()
+        scorers = psutil.Process(process.pid).children()
         process.kill()
         process.communicate()
+        assert not psutil.wait_procs(scorers, timeout=60)[1]
         kept |= filed()
         interrupted.add(lines()[-1]["id"] if "cost" in lines()[-1] else begun(part)[-1]["id"])
     done = subprocess.run([*command, "0"], stdout=subprocess.PIPE, **run)
